@@ -1,0 +1,1 @@
+"""Transformations of IR graphs, `Graph -> Graph`, one pass a file."""

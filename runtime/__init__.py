@@ -1,0 +1,1 @@
+"""Loads and runs artifacts with the standard library and numpy alone."""

@@ -1,0 +1,1 @@
+"""The command line, the bench recorder and the demo model."""

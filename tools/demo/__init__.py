@@ -1,0 +1,1 @@
+"""A small trained digit classifier that ships with the package."""
