@@ -1,1 +1,7 @@
-"""Interleaved timing and its JSON record."""
+"""Interleaved timing, the description of the machine, and their JSON record."""
+
+from tilewright.tools.bench.machine import machine
+from tilewright.tools.bench.record import record
+from tilewright.tools.bench.timing import Timing, interleave
+
+__all__ = ["Timing", "interleave", "machine", "record"]

@@ -1,0 +1,104 @@
+"""What a measurement was made on: CPU, caches, memory, operating system and library versions."""
+
+import os
+import platform
+import sys
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = (
+    "tilewright",
+    "numpy",
+    "llvmlite",
+    "torch-mlir",
+    "onnx",
+    "onnxruntime",
+    "openvino",
+    "highspy",
+)
+
+
+def machine() -> dict[str, Any]:
+    """Describe this machine as JSON-ready values; sizes are in bytes.
+
+    Entries that the operating system does not tell are left out, never guessed.
+    """
+    info = _cpuinfo()
+    facts: dict[str, Any] = {
+        "cpu": info.get("model name", platform.processor() or platform.machine()),
+        "architecture": platform.machine(),
+        "cores": usable_cores(),
+        "flags": sorted(cpu_flags()),
+        "caches": _caches(Path("/sys/devices/system/cpu/cpu0/cache")),
+        "memory": _memory_bytes(),
+        "os": f"{platform.system()} {platform.release()}",
+        "python": sys.version.split()[0],
+        "versions": _versions(),
+    }
+    return {name: value for name, value in facts.items() if value not in (None, {}, [])}
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on, which a container may set below the machine's count."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@cache
+def cpu_flags() -> frozenset[str]:
+    """CPU features as Linux names them (`avx2`, `avx512f`, `avx512_vnni`, `amx_int8`, ...).
+
+    Empty where the system has no /proc/cpuinfo.
+    """
+    info = _cpuinfo()
+    return frozenset(info.get("flags", info.get("Features", "")).split())
+
+
+def _cpuinfo() -> dict[str, str]:
+    """Give the first processor's entries of /proc/cpuinfo."""
+    path = Path("/proc/cpuinfo")
+    if not path.exists():
+        return {}
+    entries: dict[str, str] = {}
+    for line in path.read_text().splitlines():
+        name, colon, value = line.partition(":")
+        if not colon:
+            break
+        entries[name.strip()] = value.strip()
+    return entries
+
+
+def _caches(folder: Path) -> dict[str, int]:
+    """Give {"L1 data": bytes, "L2 unified": bytes, ...} as the kernel lists them for one core."""
+    sizes: dict[str, int] = {}
+    for entry in sorted(folder.glob("index*")):
+        level, kind, size = (
+            (entry / name).read_text().strip() for name in ("level", "type", "size")
+        )
+        sizes[f"L{level} {kind.lower()}"] = _size_bytes(size)
+    return sizes
+
+
+def _size_bytes(text: str) -> int:
+    units = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+    return int(text[:-1]) * units[text[-1]] if text[-1] in units else int(text)
+
+
+def _memory_bytes() -> int | None:
+    names = getattr(os, "sysconf_names", {})
+    if "SC_PAGE_SIZE" not in names or "SC_PHYS_PAGES" not in names:
+        return None
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue  # an absent peer is a fact too: it simply has no version
+    return found
