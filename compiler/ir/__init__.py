@@ -1,0 +1,1 @@
+"""The intermediate representation: dimensions, types, operations, graphs and their text form."""

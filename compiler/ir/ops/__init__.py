@@ -1,0 +1,14 @@
+"""One class per operation; importing this package registers them all in `core.OPS`."""
+
+from tilewright.compiler.ir.ops import (
+    binary,
+    contraction,
+    control,
+    leaf,
+    nn,
+    reduce,
+    shape,
+    unary,
+)
+
+__all__ = ["binary", "contraction", "control", "leaf", "nn", "reduce", "shape", "unary"]

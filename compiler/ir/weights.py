@@ -1,0 +1,69 @@
+"""The weight store: constants by name, loaded lazily, never part of IR text or code."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from tilewright.compiler.ir.types import TensorType, from_numpy
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A constant tensor: its type and a loader that returns the array (a memory map if possible).
+
+    Sub-byte elements are unpacked in the array (one per ml_dtypes element).
+    """
+
+    type: TensorType
+    load: Callable[[], np.ndarray]
+
+    def hash(self) -> str:
+        """sha256 of type and bytes, for sharing equal constants and for the text form."""
+        digest = hashlib.sha256(str(self.type).encode())
+        digest.update(np.ascontiguousarray(self.load()).view(np.uint8).data)
+        return digest.hexdigest()
+
+
+def from_array(array: np.ndarray) -> Weight:
+    """A weight that holds `array` itself."""
+    kept = np.ascontiguousarray(array).reshape(array.shape)
+    kept.flags.writeable = False
+    return Weight(TensorType(from_numpy(kept.dtype), kept.shape), lambda: kept)
+
+
+class WeightStore(Mapping[str, Weight]):
+    """Immutable name -> Weight; `with_weight` returns a store that shares all others."""
+
+    def __init__(self, entries: Mapping[str, Weight] | None = None) -> None:
+        self._entries = dict(entries or {})
+
+    def __getitem__(self, name: str) -> Weight:
+        return self._entries[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def array(self, name: str) -> np.ndarray:
+        """The elements of a constant."""
+        return self._entries[name].load()
+
+    def merged(self, added: Mapping[str, Weight]) -> "WeightStore":
+        """A store with `added` too."""
+        return WeightStore({**self._entries, **added}) if added else self
+
+    def kept(self, names: set[str]) -> "WeightStore":
+        """A store with only `names`."""
+        return WeightStore({k: v for k, v in self._entries.items() if k in names})
+
+    def fresh(self, stem: str, taken: Mapping[str, Weight] | None = None) -> str:
+        """A name that starts with `stem` and is not in use."""
+        used = self._entries.keys() | (taken or {}).keys()
+        name, count = stem, 1
+        while name in used:
+            name, count = f"{stem}.{count}", count + 1
+        return name
