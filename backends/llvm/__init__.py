@@ -1,0 +1,1 @@
+"""LLVM code generation with llvmlite, the thread pool, and the ELF writer."""
