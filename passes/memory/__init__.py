@@ -1,0 +1,1 @@
+"""Placing buffers in one arena: problem, greedy and exact packing, slots for unknown sizes."""

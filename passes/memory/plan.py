@@ -1,0 +1,79 @@
+"""One plan from lifetimes and symbolic sizes: constant offsets where possible, slots otherwise."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from tilewright.compiler.ir.core import Symbol
+from tilewright.compiler.ir.dims import Dim, ceildiv, dmax, evaluate, symbols
+from tilewright.passes.memory.exact import pack_exact
+from tilewright.passes.memory.greedy import pack_greedy
+from tilewright.passes.memory.problem import ALIGNMENT, Buffer, height, max_live, validate
+from tilewright.passes.memory.slots import assign_slots
+
+NOMINAL = 128
+"""The value that an unbounded symbol counts as when a plan is judged."""
+
+
+@dataclass(frozen=True)
+class Lifetime:
+    """A buffer of `bytes` (a dimension expression) that exists in the steps lower <= t < upper."""
+
+    name: str
+    lower: int
+    upper: int
+    bytes: Dim
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Offsets (bytes, dimension expressions) of every buffer and the size of the arena.
+
+    `bound` is the max-live bound, `nominal` the arena's size at the same symbol values `env`;
+    `method` says how the offsets were found.
+    """
+
+    offsets: tuple[Dim, ...]
+    arena: Dim
+    bound: int
+    nominal: int
+    env: Mapping[str, int]
+    method: str
+
+
+def plan_memory(
+    lifetimes: Sequence[Lifetime], table: Mapping[str, Symbol], exact_seconds: float = 2.0
+) -> Plan:
+    """Place all buffers. Every plan passes the independent validator before it is returned."""
+    used = set().union(*(symbols(b.bytes) for b in lifetimes)) if lifetimes else set()
+    env = {n: NOMINAL if (h := table[n].high) is None else h for n in sorted(used)}
+    env = {n: max(v, table[n].low) for n, v in env.items()}
+    sized = [
+        Buffer(b.name, b.lower, b.upper, evaluate(_aligned(b.bytes), env)) for b in lifetimes
+    ]
+    bound = max_live(sized)
+    if all(table[n].high is not None for n in used):
+        offsets = pack_greedy(sized)
+        method = "greedy"
+        if height(sized, offsets) > bound:
+            offsets, proven = pack_exact(sized, offsets, exact_seconds)
+            method = "exact" if proven else "search (bound not met in time)"
+        arena = height(sized, offsets)
+        validate(sized, offsets, arena, ALIGNMENT)
+        return Plan(tuple(offsets), arena, bound, arena, env, method)
+    slots = assign_slots(sized)
+    sizes: list[Dim] = [0] * (max(slots, default=-1) + 1)
+    for lifetime, slot in zip(lifetimes, slots, strict=True):
+        sizes[slot] = dmax(sizes[slot], _aligned(lifetime.bytes))
+    starts: list[Dim] = []
+    total: Dim = 0
+    for size in sizes:
+        starts.append(total)
+        total = total + size
+    placed = tuple(starts[s] for s in slots)
+    nominal = evaluate(total, env)
+    validate(sized, [evaluate(o, env) for o in placed], nominal, ALIGNMENT)
+    return Plan(placed, total, bound, nominal, env, "slots")
+
+
+def _aligned(size: Dim) -> Dim:
+    return ceildiv(size, ALIGNMENT) * ALIGNMENT
