@@ -1,7 +1,8 @@
 """Values, operations, regions and graphs: immutable SSA.
 
-An operation is a frozen dataclass made by the `op` decorator. Fields of type `Value`, `Value | None`
-or `tuple[Value, ...]` are operands, fields of type `Region` are regions, the rest are attributes.
+An operation is a frozen dataclass made by the `op` decorator. Fields of type `Value`,
+`Value | None` or `tuple[Value, ...]` are operands, fields of type `Region` are regions, the rest
+are attributes.
 `infer_types` computes the result types from the fields and raises `TypeRule` when they do not fit;
 it runs on construction, so an ill-typed operation cannot exist. Passes never edit: they rebuild.
 """

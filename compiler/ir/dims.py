@@ -6,11 +6,9 @@ and `3*seq` compare equal. Dimensions are ints when they are known: every constr
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-
-
 
 
 @dataclass(frozen=True)
@@ -209,7 +207,12 @@ def product(dims: "tuple[int | Expr, ...]") -> "int | Expr":
     return out
 
 
-_EVAL = {"floordiv": lambda a, b: a // b, "mod": lambda a, b: a % b, "min": min, "max": max}
+_EVAL: dict[str, Callable[[int, int], int]] = {
+    "floordiv": lambda a, b: a // b,
+    "mod": lambda a, b: a % b,
+    "min": min,
+    "max": max,
+}
 
 
 def evaluate(dim: "int | Expr", env: Mapping[str, int]) -> int:

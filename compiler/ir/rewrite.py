@@ -94,7 +94,9 @@ def rewrite(graph: Graph, rule: Rule) -> Graph:
                 same = len(inner) == len(region.ops) and all(
                     a is b for a, b in zip(inner, region.ops, strict=True)
                 )
-                if not same or any(a is not b for a, b in zip(results, region.results)):
+                if not same or any(
+                    a is not b for a, b in zip(results, region.results, strict=True)
+                ):
                     regions[name] = Region(region.params, inner, results)
             current = with_operands(op, mapping, regions)
             builder.source = current.source
@@ -113,7 +115,9 @@ def rewrite(graph: Graph, rule: Rule) -> Graph:
     return graph.replace(ops=ops, outputs=outputs, weights=graph.weights.merged(added))
 
 
-def clone_region(region: Region, arguments: tuple[Value, ...], builder: Builder) -> tuple[Value, ...]:
+def clone_region(
+    region: Region, arguments: tuple[Value, ...], builder: Builder
+) -> tuple[Value, ...]:
     """Emit a copy of the operations of `region` with its parameters bound to `arguments`."""
     mapping = dict(zip(region.params, arguments, strict=True))
     builder.ops.extend(_clone_ops(region.ops, mapping))

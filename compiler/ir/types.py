@@ -58,7 +58,8 @@ class DType(Enum):
             return np.dtype(name)
         import ml_dtypes  # only the narrow types need it
 
-        return np.dtype(getattr(ml_dtypes, _ML_DTYPES[self.label]))
+        narrow: np.dtype = np.dtype(getattr(ml_dtypes, _ML_DTYPES[self.label]))
+        return narrow
 
 
 _NUMPY = {

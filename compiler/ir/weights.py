@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -21,6 +22,10 @@ class Weight:
 
     def hash(self) -> str:
         """sha256 of type and bytes, for sharing equal constants and for the text form."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
         digest = hashlib.sha256(str(self.type).encode())
         digest.update(np.ascontiguousarray(self.load()).view(np.uint8).data)
         return digest.hexdigest()

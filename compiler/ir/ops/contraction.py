@@ -20,7 +20,9 @@ def axis_sizes(spec: str, a: Value, b: Value) -> tuple[list[str], dict[str, Dim]
     return [ia, ib, out], sizes
 
 
-def _body(self: Op, body: Region | None, first: TensorType, extras: tuple[Value, ...]) -> TensorType:
+def _body(
+    self: Op, body: Region | None, first: TensorType, extras: tuple[Value, ...]
+) -> TensorType:
     if body is None:
         self.expect(not extras, "extras without a body")
         return first
@@ -74,8 +76,9 @@ class Contract(Op):
 
 @op("conv")
 class Conv(Op):
-    """`out[n, y.., g*O+o] = body(sum over taps t.., c of x[n, y*stride + t*dilation - pad.., g*C+c] *
-    w[t.., c, g*O+o], extras...)`: channels last, 1 to 3 spatial axes.
+    """`out[n, y.., g*O+o] = body(sum over taps t.., c of
+    x[n, y*stride + t*dilation - pad.., g*C+c] * w[t.., c, g*O+o], extras...)`:
+    channels last, 1 to 3 spatial axes.
 
     x: [N, spatial.., groups*C], w: [taps.., C, groups*O]; positions outside x count as zero.
     """

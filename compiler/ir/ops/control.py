@@ -126,6 +126,9 @@ class Compress(Op):
         return (TensorType(self.x.dtype, shape),)
 
 
+Literal = int | float | str | bool | tuple[int, ...] | tuple[float, ...]
+
+
 @op("custom")
 class Custom(Op):
     """An irregular operation with a loop-nest kernel of its own, found by `kind`.
@@ -137,9 +140,7 @@ class Custom(Op):
     inputs: tuple[Value, ...]
     kind: str
     types: tuple[TensorType, ...]
-    params: tuple[tuple[str, "int | float | str | bool | tuple[int, ...] | tuple[float, ...]"], ...] = ()
+    params: tuple[tuple[str, Literal], ...] = ()
 
     def infer_types(self) -> tuple[TensorType, ...]:
         return self.types
-
-

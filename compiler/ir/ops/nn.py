@@ -1,4 +1,4 @@
-"""Recognized compositions that have kernels of their own: softmax, normalizations, attention, ..."""
+"""Recognized compositions that have kernels of their own: softmax, normalizations, attention."""
 
 from tilewright.compiler.ir.core import Op, Value, op
 from tilewright.compiler.ir.dims import Dim
@@ -104,7 +104,9 @@ class Attention(Op):
         pairs = ((self.q_axes, self.q), (self.k_axes, self.k), (self.v_axes, self.v))
         for letters, value in pairs:
             for letter, dim in zip(letters, value.shape, strict=True):
-                self.expect(out.setdefault(letter, dim) == dim, f"{letter} is {out[letter]} and {dim}")
+                self.expect(
+                    out.setdefault(letter, dim) == dim, f"{letter} is {out[letter]} and {dim}"
+                )
         return out
 
     def infer_types(self) -> tuple[TensorType, ...]:
@@ -140,7 +142,14 @@ class Pool(Op):
     def infer_types(self) -> tuple[TensorType, ...]:
         self.expect(self.kind in ("max", "mean", "lp"), f"kind {self.kind!r} is unknown")
         rank = self.x.rank - 2
-        lists = (self.window, self.strides, self.pads_low, self.pads_high, self.dilations, self.shape)
+        lists = (
+            self.window,
+            self.strides,
+            self.pads_low,
+            self.pads_high,
+            self.dilations,
+            self.shape,
+        )
         self.expect(all(len(v) == rank for v in lists), f"attributes need {rank} entries")
         return (TensorType(self.x.dtype, (self.x.shape[0], *self.shape, self.x.shape[-1])),)
 

@@ -47,7 +47,10 @@ class Broadcast(Op):
 
 @op("slice")
 class Slice(Op):
-    """`out[i, ...] = x[starts[0] + i * steps[0], ...]` with out's `shape`; steps may be negative."""
+    """`out[i, ...] = x[starts[0] + i * steps[0], ...]` with out's `shape`.
+
+    Steps may be negative.
+    """
 
     x: Value
     starts: Shape
@@ -63,7 +66,7 @@ class Slice(Op):
 
 @op("dynamic_slice")
 class DynamicSlice(Op):
-    """`out[i, ...] = x[clamp(starts[0]) + i * steps[0], ...]` with i64 tensors starts, steps: [rank].
+    """`out[i, ...] = x[clamp(starts[0]) + i * steps[0], ...]`; starts, steps are i64[rank] tensors.
 
     The values of starts are clamped so that every element read exists.
     """
@@ -97,7 +100,9 @@ class Pad(Op):
     def infer_types(self) -> tuple[TensorType, ...]:
         known = ("constant", "edge", "reflect", "wrap")
         self.expect(self.mode in known, f"mode {self.mode!r} is none of {', '.join(known)}")
-        self.expect(len(self.low) == len(self.high) == self.x.rank, "low and high need one per axis")
+        self.expect(
+            len(self.low) == len(self.high) == self.x.rank, "low and high need one per axis"
+        )
         if self.value is not None:
             want = TensorType(self.x.dtype, ())
             self.expect(self.value.type == want, f"value must be {want}, found {self.value.type}")
@@ -133,7 +138,7 @@ def _index(self: Op, indices: Value) -> None:
 
 @op("gather")
 class Gather(Op):
-    """`out[a.., i.., b..] = x[a.., indices[i..], b..]` at `axis`; negative indices count from the end.
+    """`out[a.., i.., b..] = x[a.., indices[i..], b..]` at `axis`; negative indices from the end.
 
     An index out of range stops the run with a data error.
     """
@@ -152,7 +157,10 @@ class Gather(Op):
 
 @op("gather_elements")
 class GatherElements(Op):
-    """`out[i, j, ..] = x[i, indices[i, j, ..], ..]` with the index at `axis`; negative from the end."""
+    """`out[i, j, ..] = x[i, indices[i, j, ..], ..]` with the index at `axis`.
+
+    Negative indices count from the end.
+    """
 
     x: Value
     indices: Value
@@ -188,7 +196,10 @@ _REDUCTIONS = ("none", "add", "mul", "min", "max")
 
 @op("scatter_elements")
 class ScatterElements(Op):
-    """`out = x; out[i, indices[i, j, ..], ..] (reduction)= updates[i, j, ..]` at `axis`, in order."""
+    """`out = x; out[i, indices[i, j, ..], ..] (reduction)= updates[i, j, ..]` at `axis`.
+
+    Updates apply in row-major order.
+    """
 
     x: Value
     indices: Value
@@ -206,7 +217,7 @@ class ScatterElements(Op):
 
 @op("scatter_nd")
 class ScatterNd(Op):
-    """`out = x; out[indices[i.., :], r..] (reduction)= updates[i.., r..]`, in row-major order of i."""
+    """`out = x; out[indices[i.., :], r..] (reduction)= updates[i.., r..]`, row-major in i."""
 
     x: Value
     indices: Value
