@@ -9,12 +9,13 @@ Shapes: N images, C channels, H and W pixels.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating[Any]]
 Weights = dict[str, Array]
 
 
@@ -39,14 +40,16 @@ def conv(x: Array, weight: Array) -> Array:
     """`out[n, o, h, w] = sum over c, i, j of x[n, c, h+i-1, w+j-1] * weight[o, c, i, j]`."""
     padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
     windows = sliding_window_view(padded, (3, 3), axis=(2, 3))  # [N, C, H, W, 3, 3]
-    return np.tensordot(windows, weight, ((1, 4, 5), (1, 2, 3))).transpose(0, 3, 1, 2)
+    out: Array = np.tensordot(windows, weight, ((1, 4, 5), (1, 2, 3)))  # [N, H, W, O]
+    return np.moveaxis(out, 3, 1)
 
 
 def conv_weight_gradient(x: Array, grad: Array) -> Array:
     """Derivative of `conv` by its weight, for the derivative `grad` by its result."""
     padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
     windows = sliding_window_view(padded, (3, 3), axis=(2, 3))
-    return np.tensordot(grad, windows, ((0, 2, 3), (0, 2, 3)))
+    out: Array = np.tensordot(grad, windows, ((0, 2, 3), (0, 2, 3)))
+    return out
 
 
 def conv_input_gradient(weight: Array, grad: Array) -> Array:
@@ -57,16 +60,17 @@ def conv_input_gradient(weight: Array, grad: Array) -> Array:
 def pool(x: Array) -> Array:
     """Largest of each 2x2 block: [N, C, H, W] -> [N, C, H/2, W/2]."""
     n, c, h, w = x.shape
-    return x.reshape(n, c, h // 2, 2, w // 2, 2).max(axis=(3, 5))
+    largest: Array = x.reshape(n, c, h // 2, 2, w // 2, 2).max(axis=(3, 5))
+    return largest
 
 
 def pool_gradient(x: Array, grad: Array) -> Array:
     """Send each block's gradient to its largest entry, in equal parts where several are largest."""
     n, c, h, w = x.shape
     blocks = x.reshape(n, c, h // 2, 2, w // 2, 2)
-    largest = blocks == blocks.max(axis=(3, 5), keepdims=True)
-    share = largest / largest.sum(axis=(3, 5), keepdims=True)
-    return (share * grad[:, :, :, None, :, None]).reshape(x.shape).astype(np.float32)
+    largest = (blocks == blocks.max(axis=(3, 5), keepdims=True)).astype(x.dtype)
+    share: Array = largest / largest.sum(axis=(3, 5), keepdims=True)
+    return (share * grad[:, :, :, None, :, None]).reshape(x.shape)
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,7 @@ def forward(weights: Mapping[str, Array], image: Array) -> Activations:
     """Run the network on `image` f32[N, 1, 8, 8]; `.logits` is f32[N, 10]."""
 
     def conv_relu(name: str, x: Array) -> Array:
-        y = conv(x, weights[f"{name}.weight"]) + weights[f"{name}.bias"][:, None, None]
+        y: Array = conv(x, weights[f"{name}.weight"]) + weights[f"{name}.bias"][:, None, None]
         return np.maximum(y, 0)
 
     conv1 = conv_relu("conv1", image)
