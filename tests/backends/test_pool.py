@@ -1,0 +1,220 @@
+"""The emitted thread pool under hammering: every unit once, right status, no deadlock."""
+
+import ctypes
+import os
+import threading
+import time
+
+import numpy as np
+import pytest
+from llvmlite import ir
+from support.native_code import emit_object, load_module, new_module
+
+from tilewright.backends.llvm.pool import KERNEL_TYPE, emit_pool
+
+pytestmark = pytest.mark.skipif(os.uname().machine != "x86_64", reason="executes x86-64 code")
+
+I32, I64, PTR, VOID = ir.IntType(32), ir.IntType(64), ir.PointerType(), ir.VoidType()
+
+
+def emit_test_kernel(module):
+    """`count[u] += 1` for its units; `last[tid slot] = begin` in scratch; status args[1][u]."""
+    kernel = ir.Function(module, KERNEL_TYPE, "kernel")
+    args, _dims, begin, end, scratch = kernel.args
+    entry = kernel.append_basic_block()
+    body, after = kernel.append_basic_block(), kernel.append_basic_block()
+    b = ir.IRBuilder(entry)
+    counts = b.load(args, typ=PTR)
+    statuses = b.load(b.gep(args, [ir.Constant(I64, 1)], source_etype=PTR), typ=PTR)
+    with b.if_then(b.icmp_unsigned("!=", scratch, ir.Constant(PTR, None))):
+        old = b.load(scratch, typ=I64)
+        b.store(b.add(old, b.sub(end, begin)), scratch)
+    start = b.block
+    b.branch(body)
+    b.position_at_end(body)
+    unit, status = b.phi(I64), b.phi(I32)
+    slot = b.gep(counts, [unit], source_etype=I64)
+    b.store(b.add(b.load(slot, typ=I64), ir.Constant(I64, 1)), slot)
+    mine = b.load(b.gep(statuses, [unit], source_etype=I32), typ=I32)
+    worst = b.select(b.icmp_signed(">", mine, status), mine, status)
+    following = b.add(unit, ir.Constant(I64, 1))
+    unit.add_incoming(begin, start)
+    unit.add_incoming(following, body)
+    status.add_incoming(ir.Constant(I32, 0), start)
+    status.add_incoming(worst, body)
+    b.cbranch(b.icmp_signed("<", following, end), body, after)
+    b.position_at_end(after)
+    b.ret(worst)
+    return kernel
+
+
+def emit_wrappers(module, pool, kernel):
+    """Exported names for the pool's internal functions, and a loop that hammers it."""
+    create = ir.Function(module, ir.FunctionType(PTR, [I64]), "tw_create_pool")
+    b = ir.IRBuilder(create.append_basic_block())
+    b.ret(b.call(pool.create, create.args))
+    destroy = ir.Function(module, ir.FunctionType(VOID, [PTR]), "tw_destroy_pool")
+    b = ir.IRBuilder(destroy.append_basic_block())
+    b.call(pool.destroy, destroy.args)
+    b.ret_void()
+    kind = ir.FunctionType(I32, [PTR, PTR, I64, I64, PTR, I64, I64])
+    repeat = ir.Function(module, kind, "tw_repeat")
+    handle, args, units, grain, scratch, stride, rounds = repeat.args
+    entry, body, done = (repeat.append_basic_block() for _ in range(3))
+    b = ir.IRBuilder(entry)
+    b.branch(body)
+    b.position_at_end(body)
+    i, worst = b.phi(I64), b.phi(I32)
+    null = ir.Constant(PTR, None)
+    got = b.call(pool.parallel, [handle, kernel, args, null, units, grain, scratch, stride])
+    new_worst = b.select(b.icmp_signed(">", got, worst), got, worst)
+    following = b.add(i, ir.Constant(I64, 1))
+    for phi, first, then in ((i, ir.Constant(I64, 0), following),):
+        phi.add_incoming(first, entry)
+        phi.add_incoming(then, body)
+    worst.add_incoming(ir.Constant(I32, 0), entry)
+    worst.add_incoming(new_worst, body)
+    b.cbranch(b.icmp_signed("<", following, rounds), body, done)
+    b.position_at_end(done)
+    b.ret(new_worst)
+
+
+@pytest.fixture(scope="module")
+def library():
+    module = new_module()
+    emit_wrappers(module, emit_pool(module), emit_test_kernel(module))
+    loaded = load_module(module, ["tw_create_pool", "tw_destroy_pool", "tw_repeat"])
+    loaded.tw_create_pool.restype = ctypes.c_void_p
+    loaded.tw_create_pool.argtypes = [ctypes.c_int64]
+    loaded.tw_destroy_pool.argtypes = [ctypes.c_void_p]
+    words = [ctypes.c_int64] * 2
+    pointers = [ctypes.c_void_p] * 2
+    loaded.tw_repeat.argtypes = [*pointers, *words, ctypes.c_void_p, *words]
+    return loaded
+
+
+class Pool:
+    def __init__(self, library, threads):
+        self.library, self.threads = library, threads
+        self.handle = library.tw_create_pool(threads)
+        assert self.handle
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.library.tw_destroy_pool(self.handle)
+
+    def run(self, units, grain, rounds=1, statuses=None):
+        """Counts per unit, units done per thread, worst status."""
+        counts = np.zeros(max(units, 1), np.int64)
+        statuses = np.zeros(max(units, 1), np.int32) if statuses is None else statuses
+        scratch = np.zeros((self.threads, 16), np.int64)
+        args = (ctypes.c_void_p * 2)(counts.ctypes.data, statuses.ctypes.data)
+        worst = self.library.tw_repeat(
+            self.handle, args, units, grain, scratch.ctypes.data, 128, rounds
+        )
+        return counts[:units], scratch[:, 0], worst
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_100k_tiny_regions(library, threads):
+    with Pool(library, threads) as pool:
+        counts, done, worst = pool.run(units=8, grain=1, rounds=100_000)
+    assert counts.tolist() == [100_000] * 8
+    assert done.sum() == 800_000
+    assert worst == 0
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 4, 9])
+@pytest.mark.parametrize("grain", [1, 3, 64])
+def test_every_unit_is_done_once(library, threads, grain):
+    with Pool(library, threads) as pool:
+        for units in (0, 1, 2, 3, 63, 64, 65, 1000):
+            counts, done, worst = pool.run(units, grain)
+            assert counts.tolist() == [1] * units
+            assert done.sum() == units
+            assert worst == 0
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_the_largest_status_comes_back(library, threads):
+    statuses = np.zeros(100, np.int32)
+    statuses[[7, 50, 99]] = 3, 19, 16
+    with Pool(library, threads) as pool:
+        assert pool.run(100, 1, statuses=statuses)[2] == 19
+        assert pool.run(100, 1)[2] == 0  # the status of one region does not leak into the next
+
+
+def test_regions_after_a_pause_wake_the_sleeping_workers(library):
+    with Pool(library, 4) as pool:
+        for _ in range(30):
+            time.sleep(0.003)
+            counts, _done, _worst = pool.run(units=1000, grain=1)
+            assert counts.tolist() == [1] * 1000
+
+
+def test_workers_really_help(library):
+    with Pool(library, 2) as pool:
+        for _ in range(200):
+            _counts, done, _worst = pool.run(units=100_000, grain=16, rounds=4)
+            if done[1] > 0:
+                return
+    pytest.fail("the second thread never got a chunk")
+
+
+def test_pools_come_and_go(library):
+    before = threads_of_this_process()
+    for _ in range(200):
+        with Pool(library, 3) as pool:
+            assert pool.run(10, 1)[0].tolist() == [1] * 10
+    assert threads_of_this_process() == before
+
+
+def test_two_pools_at_once(library):
+    results = []
+
+    def work():
+        with Pool(library, 2) as pool:
+            results.append(pool.run(units=16, grain=1, rounds=5000)[0].tolist())
+
+    callers = [threading.Thread(target=work) for _ in range(2)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert results == [[5000] * 16] * 2
+
+
+def test_destroying_no_pool_does_nothing(library):
+    library.tw_destroy_pool(None)
+
+
+def test_a_forked_child_still_gets_right_answers(library):
+    with Pool(library, 3) as pool:
+        pool.run(100, 1)
+        child = os.fork()
+        if child == 0:
+            right = pool.run(100, 1)[0].tolist() == [1] * 100
+            os._exit(0 if right else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_workers_block_signals_so_that_the_program_keeps_them(library):
+    with Pool(library, 2):
+        masks = []
+        for task in os.listdir("/proc/self/task"):
+            with open(f"/proc/self/task/{task}/status") as status:
+                masks += [line.split()[1] for line in status if line.startswith("SigBlk")]
+    # All signals but the two that libc keeps for itself and SIGKILL, SIGSTOP.
+    assert any(int(mask, 16) & 0x7FFFFFF == 0x7FFFFFF & ~(1 << 8 | 1 << 18) for mask in masks)
+
+
+def test_it_compiles_for_aarch64():
+    module = new_module("aarch64-unknown-linux-gnu")
+    emit_wrappers(module, emit_pool(module), emit_test_kernel(module))
+    assert emit_object(module)[18] == 183
+
+
+def threads_of_this_process():
+    return len(os.listdir("/proc/self/task"))
