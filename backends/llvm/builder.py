@@ -227,8 +227,15 @@ class Code:
     def fma(self, x: ir.Value, y: ir.Value, z: ir.Value) -> ir.Value:
         """x*y + z, fused where the target has the instruction."""
         if self.target.fma:
-            return self.b.call(self.b.module.declare_intrinsic("llvm.fma", [x.type]), [x, y, z])
+            return self.intrinsic("fma", x, y, z)
         return self.b.fadd(self.b.fmul(x, y), z)
+
+    def intrinsic(self, name: str, *args: ir.Value) -> ir.Value:
+        """``llvm.<name>`` of f32 values or vectors, all of one type, which is also the result's."""
+        typ = args[0].type
+        suffix = f"v{typ.count}f32" if isinstance(typ, ir.VectorType) else "f32"
+        fn_type = ir.FunctionType(typ, [typ] * len(args))
+        return self.b.call(self.declare(f"llvm.{name}.{suffix}", fn_type), list(args))
 
     def transpose(self, rows: Sequence[ir.Value]) -> list[ir.Value]:
         """Transpose L vectors of L lanes in log2(L) rounds of two-input shuffles."""
@@ -248,9 +255,7 @@ class Code:
         return now
 
     def _shuffle(self, low: ir.Value, high: ir.Value, picks: list[int]) -> ir.Value:
-        return self.b.shuffle_vector(
-            low, high, ir.Constant(ir.VectorType(I32, len(picks)), picks)
-        )
+        return self.b.shuffle_vector(low, high, ir.Constant(ir.VectorType(I32, len(picks)), picks))
 
     def declare(self, name: str, fn_type: ir.FunctionType) -> ir.Function:
         found = self.b.module.globals.get(name)

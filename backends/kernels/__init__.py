@@ -1,0 +1,1 @@
+"""Kernel families: one folder each, found by walking (see registry.py and README.md)."""

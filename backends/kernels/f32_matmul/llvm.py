@@ -1,0 +1,59 @@
+"""LLVM emitter of the f32 matmul with packed constant B."""
+
+from __future__ import annotations
+
+from llvmlite import ir
+
+from tilewright.backends.kernels.f32_matmul.spec import MatmulSpec
+from tilewright.backends.llvm import gemm
+from tilewright.backends.llvm.builder import KERNEL_TYPE, Code
+from tilewright.backends.llvm.epilogue import INDEX_STRIDES, Epilogue, Operand
+from tilewright.backends.target import Target
+
+
+def emit(module: ir.Module, spec: MatmulSpec, target: Target, name: str) -> ir.Function:
+    """Add the kernel ``name`` for ``spec`` to ``module``."""
+    fn = ir.Function(module, KERNEL_TYPE, name)
+    args, dims, begin, end, scratch = fn.args
+    code = Code(ir.IRBuilder(fn.append_basic_block("entry")), target)
+    m, lda, ldc = (gemm.load_dim(code, dims, i) for i in range(3))
+    a, b = gemm.load_pointer(code, args, 0), gemm.load_pointer(code, args, 1)
+    operands = load_extras(code, spec.epilogue, args, 2, dims, 3)
+    c = gemm.load_pointer(code, args, 2 + len(operands))
+
+    across = -(-spec.panels // spec.panels_per_unit)
+    split = gemm.Split.of(code, m, spec.rows_per_unit)
+    with code.loop(begin, end) as unit:
+        start, rows = split.block(code, code.div(unit.index, across))
+        first = code.mul(code.rem(unit.index, across), spec.panels_per_unit)
+        last = code.min(code.add(first, spec.panels_per_unit), spec.panels)
+        product = gemm.Product(
+            a=code.at(a, code.mul(start, lda)),
+            lda=lda,
+            b=b,
+            k=spec.k,
+            c=code.at(c, code.mul(start, ldc)),
+            ldc=ldc,
+            n=spec.n,
+            tile=scratch,
+            epilogue=spec.epilogue,
+            operands=operands,
+            row=start,
+        )
+        gemm.emit_rows(code, product, rows, first, last)
+    gemm.ok(code)
+    return fn
+
+
+def load_extras(
+    code: Code, epilogue: Epilogue, args: ir.Value, first: int, dims: ir.Value, first_dim: int
+) -> tuple[Operand, ...]:
+    """Pointers and row strides of the epilogue's extras, from args and dims in their order."""
+    operands = []
+    for i, extra in enumerate(epilogue.extras):
+        stride: ir.Value | int = 0
+        if INDEX_STRIDES[extra.index]:
+            stride = gemm.load_dim(code, dims, first_dim)
+            first_dim += 1
+        operands.append(Operand(gemm.load_pointer(code, args, first + i), stride))
+    return tuple(operands)

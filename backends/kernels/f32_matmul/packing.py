@@ -1,0 +1,24 @@
+"""Packed B: panels of 32 columns, [ceil(N/32)][K][32], zeros beyond N."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tilewright.backends.llvm.microkernel import PANEL
+
+
+def pack(weights: np.ndarray) -> np.ndarray:
+    """[K, N] f32 -> [ceil(N/32), K, 32] f32, contiguous. A transposed source is passed as ``.T``."""
+    k, n = weights.shape
+    panels = -(-n // PANEL)
+    packed = np.zeros((panels, k, PANEL), np.float32)
+    for p in range(panels):
+        part = weights[:, p * PANEL : (p + 1) * PANEL]
+        packed[p, :, : part.shape[1]] = part
+    return packed
+
+
+def unpack(packed: np.ndarray, n: int) -> np.ndarray:
+    """[ceil(N/32), K, 32] -> [K, N], the exact inverse of ``pack``."""
+    panels, k, width = packed.shape
+    return np.ascontiguousarray(packed.transpose(1, 0, 2).reshape(k, panels * width)[:, :n])

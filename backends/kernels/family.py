@@ -1,0 +1,69 @@
+"""What a kernel family offers the compiler, and one of its launches in a test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+
+from tilewright.backends.target import Target
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Floating-point operations and bytes of operands read and written once."""
+
+    flops: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Case:
+    """One launch for the generic test: operands in spec order, dims, result buffers.
+
+    ``expected`` is computed in float64 from logical (not packed) data. ``operands`` may be
+    strided views over larger buffers: ``args`` are what the kernel gets.
+    """
+
+    label: str
+    spec: Any
+    args: tuple[np.ndarray, ...]
+    results: tuple[np.ndarray, ...]
+    dims: tuple[int, ...]
+    expected: tuple[np.ndarray, ...]
+    rtol: float
+    atol: float
+
+
+@dataclass(frozen=True)
+class KernelFamily:
+    """One packed layout and everything that depends on it.
+
+    ``emit(module, spec, target, name)`` adds a function of the kernel ABI to ``module``.
+    ``units(spec)`` and ``scratch_bytes(spec)`` are integer expressions over p0, p1, ... with
+    + - * // and ``ceildiv(a, b)``, ``min``, ``max``; the generated main evaluates them.
+    ``reference(spec, args, dims)`` computes the results in numpy from the same packed operands.
+    ``cases()`` are the launches of the generic test. ``pack``/``unpack`` are absent for families
+    without constant operands.
+    """
+
+    name: str
+    op: str
+    emit: Callable[[ir.Module, Any, Target, str], ir.Function]
+    reference: Callable[..., tuple[np.ndarray, ...]]
+    units: Callable[[Any], str]
+    scratch_bytes: Callable[[Any], str]
+    cost: Callable[[Any, tuple[int, ...]], Cost]
+    cases: Callable[[], tuple[Case, ...]]
+    pack: Callable[..., np.ndarray] | None = None
+    unpack: Callable[..., np.ndarray] | None = None
+
+
+def evaluate(formula: str, dims: tuple[int, ...]) -> int:
+    """The value of a ``units`` or ``scratch_bytes`` formula at ``dims``."""
+    names: dict[str, Any] = {f"p{i}": value for i, value in enumerate(dims)}
+    names |= {"ceildiv": lambda a, b: -(-a // b), "min": min, "max": max, "__builtins__": {}}
+    return int(eval(formula, names))  # noqa: S307 - formulas are ours, never a model's

@@ -1,0 +1,225 @@
+"""Elementwise epilogues: what a kernel does to each output element before it is stored.
+
+An epilogue is a short SSA program. References number the values: 0 is the kernel's own result,
+1..E are the extras in order, E+1.. are the steps in order. It is part of the kernel's spec, hence
+frozen and hashable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from llvmlite import ir
+
+from tilewright.backends.llvm.builder import F32, I1, I8, Code, Int, zeros
+
+INDEX_STRIDES = {"scalar": "", "row": "", "col": "m", "full": "m"}
+"""Index map -> the run-time strides it declares, in order ('m': elements from row to row)."""
+
+
+@dataclass(frozen=True)
+class Extra:
+    """An operand of the epilogue other than the kernel's result.
+
+    ``index``, with output element (m, n):
+      ``scalar``  x[0]
+      ``row``     x[n], one value a column
+      ``col``     x[m * stride_m], one value a row
+      ``full``    x[m * stride_m + n]
+    ``dtype``: ``f32``, or ``i8`` for a boolean (0 or 1), which only ``where`` takes.
+    A batched kernel adds a batch stride in front of these (see its spec).
+    """
+
+    index: str
+    dtype: str = "f32"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One operation: ``op`` of the values ``args`` (references), with float immediates."""
+
+    op: str
+    args: tuple[int, ...]
+    immediates: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Epilogue:
+    extras: tuple[Extra, ...] = ()
+    steps: tuple[Step, ...] = ()
+    result: int = 0
+
+    def __post_init__(self) -> None:
+        known = 1 + len(self.extras)
+        for step in self.steps:
+            if step.op not in ARITY:
+                raise ValueError(f"unknown epilogue op '{step.op}'; known ops: {', '.join(ARITY)}")
+            arity, immediates = ARITY[step.op]
+            if len(step.args) != arity or len(step.immediates) != immediates:
+                raise ValueError(
+                    f"epilogue op '{step.op}' takes {arity} operands and {immediates} immediates, "
+                    f"got {len(step.args)} and {len(step.immediates)}"
+                )
+            if any(not 0 <= ref < known for ref in step.args):
+                raise ValueError(f"epilogue step {step} refers to a value that is not yet defined")
+            known += 1
+        if not 0 <= self.result < known:
+            raise ValueError(f"epilogue result {self.result} is not one of its {known} values")
+        for extra in self.extras:
+            if extra.index not in INDEX_STRIDES:
+                raise ValueError(f"unknown epilogue index map '{extra.index}'")
+
+    @property
+    def identity(self) -> bool:
+        return self.result == 0
+
+    @property
+    def stride_count(self) -> int:
+        """Run-time dims the extras declare, in order of extras (without batch strides)."""
+        return sum(len(INDEX_STRIDES[e.index]) for e in self.extras)
+
+
+IDENTITY = Epilogue()
+
+ARITY: dict[str, tuple[int, int]] = {
+    **dict.fromkeys(("add", "sub", "mul", "div", "max", "min"), (2, 0)),
+    **dict.fromkeys(("neg", "abs", "sqrt", "exp", "log", "erf", "tanh", "sigmoid"), (1, 0)),
+    **dict.fromkeys(("relu", "gelu_erf", "gelu_tanh", "silu", "reciprocal"), (1, 0)),
+    "constant": (0, 1),
+    "clamp": (1, 2),
+    "where": (3, 0),
+    **dict.fromkeys(("less", "less_equal", "greater", "greater_equal", "equal"), (2, 0)),
+}
+"""Op -> (operands, immediates). Comparisons give a boolean for ``where``."""
+
+_COMPARE = {"less": "<", "less_equal": "<=", "greater": ">", "greater_equal": ">=", "equal": "=="}
+
+
+def emit_step(code: Code, step: Step, args: Sequence[ir.Value], lanes: int) -> ir.Value:
+    """One step on vectors of ``lanes`` f32 (NaN operands give NaN, as in ONNX)."""
+    b, op = code.b, step.op
+    if op in ("add", "sub", "mul", "div"):
+        return getattr(b, "f" + op)(*args)
+    if op in ("max", "min"):
+        return code.intrinsic("maximum" if op == "max" else "minimum", *args)
+    if op == "neg":
+        return b.fneg(args[0])
+    if op in ("abs", "sqrt"):
+        return code.intrinsic("fabs" if op == "abs" else "sqrt", args[0])
+    if op == "reciprocal":
+        return b.fdiv(code.splat(1.0, lanes), args[0])
+    if op == "relu":
+        zero = code.splat(0.0, lanes)
+        return b.select(b.fcmp_ordered("<", args[0], zero), zero, args[0])
+    if op == "constant":
+        return code.splat(step.immediates[0], lanes)
+    if op == "clamp":
+        low, high = (code.splat(x, lanes) for x in step.immediates)
+        x = b.select(b.fcmp_ordered("<", args[0], low), low, args[0])
+        return b.select(b.fcmp_ordered(">", x, high), high, x)
+    if op == "where":
+        return b.select(*args)
+    if op in _COMPARE:
+        return b.fcmp_ordered(_COMPARE[op], *args)
+    return _transcendental(code, op, args[0], lanes)
+
+
+def _transcendental(code: Code, op: str, x: ir.Value, lanes: int) -> ir.Value:
+    # Imported late: kernels without such an epilogue must not need the polynomials.
+    from tilewright.backends.llvm import vecmath
+
+    emit = getattr(vecmath, f"emit_{op}")
+    result: ir.Value = emit(code.b, x, code.target.fma)
+    return result
+
+
+@dataclass(frozen=True)
+class Operand:
+    """Where an extra lives at run time: base pointer of this batch element and row stride."""
+
+    base: ir.Value
+    stride_m: Int
+
+
+def emit(
+    code: Code,
+    epilogue: Epilogue,
+    value: ir.Value,
+    operands: Sequence[Operand],
+    m: Int,
+    n: Int,
+    mask: ir.Value | None,
+) -> ir.Value:
+    """Run ``epilogue`` on the vector ``value`` = result[m, n : n + lanes]; masked lanes read 0."""
+    lanes = value.type.count
+    values = [value]
+    for extra, operand in zip(epilogue.extras, operands, strict=True):
+        element = F32 if extra.dtype == "f32" else I8
+        row = code.at(operand.base, code.mul(m, operand.stride_m), element)
+        if extra.index in ("scalar", "col"):
+            loaded = code.splat(code.load(row, element), lanes)
+        else:
+            loaded = code.vload(code.at(row, n, element), lanes, mask, element)
+        if element is I8:
+            loaded = code.b.icmp_unsigned("!=", loaded, zeros(loaded.type))
+        values.append(loaded)
+    for step in epilogue.steps:
+        values.append(emit_step(code, step, [values[ref] for ref in step.args], lanes))
+    result = values[epilogue.result]
+    if result.type.element == I1:
+        raise ValueError("an epilogue's result must be f32, not a comparison")
+    return result
+
+
+def evaluate(
+    epilogue: Epilogue, value: np.ndarray, extras: Sequence[np.ndarray]
+) -> np.ndarray:
+    """The same program in numpy, in ``value``'s precision; extras broadcast against ``value``
+    (``col`` extras as [..., M, 1])."""
+    values: list[np.ndarray] = [value, *extras]
+    for step in epilogue.steps:
+        values.append(_NUMPY[step.op](*(values[ref] for ref in step.args), *step.immediates))
+    return np.broadcast_to(values[epilogue.result], value.shape)
+
+
+def _erf(x: np.ndarray) -> np.ndarray:
+    from math import erf
+
+    return np.vectorize(erf, otypes=[np.float64])(x)
+
+
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-x))
+
+
+_NUMPY = {
+    "add": np.add,
+    "sub": np.subtract,
+    "mul": np.multiply,
+    "div": np.divide,
+    "max": np.maximum,
+    "min": np.minimum,
+    "neg": np.negative,
+    "abs": np.abs,
+    "sqrt": np.sqrt,
+    "reciprocal": np.reciprocal,
+    "exp": np.exp,
+    "log": np.log,
+    "erf": _erf,
+    "tanh": np.tanh,
+    "sigmoid": _sigmoid,
+    "relu": lambda x: np.where(x < 0, 0, x),
+    "gelu_erf": lambda x: 0.5 * x * (1 + _erf(x / np.sqrt(2.0))),
+    "gelu_tanh": lambda x: 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))),
+    "silu": lambda x: x * _sigmoid(x),
+    "constant": lambda c: np.asarray(c),
+    "clamp": lambda x, low, high: np.where(x < low, low, np.where(x > high, high, x)),
+    "where": lambda c, x, y: np.where(c, x, y),
+    "less": np.less,
+    "less_equal": np.less_equal,
+    "greater": np.greater,
+    "greater_equal": np.greater_equal,
+    "equal": np.equal,
+}
