@@ -1,0 +1,1 @@
+"""Abstract code builder: one description of a loop nest, two implementations (LLVM IR, MLIR)."""
