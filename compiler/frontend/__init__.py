@@ -1,0 +1,1 @@
+"""ONNX in, IR graph out: `load.load_onnx`."""
