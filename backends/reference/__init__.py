@@ -1,0 +1,28 @@
+"""The meaning of the IR: an interpreter with one numpy function per operation.
+
+Every kernel is tested against it, and the error of an artifact is measured against its f64 mode.
+"""
+
+from tilewright.backends.reference import (
+    contraction,
+    control,
+    elementwise,
+    movement,
+    nn,
+    pooling,
+    reductions,
+)
+from tilewright.backends.reference.interpreter import DataError, evaluate_op, run
+
+__all__ = [
+    "DataError",
+    "contraction",
+    "control",
+    "elementwise",
+    "evaluate_op",
+    "movement",
+    "nn",
+    "pooling",
+    "reductions",
+    "run",
+]
