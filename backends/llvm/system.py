@@ -35,8 +35,8 @@ _DEFAULT_MXCSR = 0x1F80
 
 
 def i32(value: int) -> ir.Constant:
-    """An i32 constant."""
-    return ir.Constant(I32, value)
+    """An i32 constant; unsigned values up to 2**32 - 1 wrap, as LLVM prints them."""
+    return ir.Constant(I32, value - (1 << 32) if value >= 1 << 31 else value)
 
 
 def i64(value: int) -> ir.Constant:

@@ -10,7 +10,8 @@ import pytest
 from llvmlite import ir
 from support.native_code import emit_object, load_module, new_module
 
-from tilewright.backends.llvm.pool import KERNEL_TYPE, emit_pool
+from tilewright.backends.llvm.pool import emit_pool
+from tilewright.backends.llvm.pool_layout import KERNEL_TYPE
 
 pytestmark = pytest.mark.skipif(os.uname().machine != "x86_64", reason="executes x86-64 code")
 
