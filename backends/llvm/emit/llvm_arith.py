@@ -43,7 +43,14 @@ class LlvmArith:
         return ir.Constant(typ, [value] * lanes if lanes else value)
 
     def _call(self, name: str, *args: Value) -> Value:
-        return self.b.call(self.b.module.declare_intrinsic(name, [args[0].type]), args)
+        """An intrinsic whose arguments and result all have the type of the first argument."""
+        typ, lanes = args[0].type, self.lanes(args[0])
+        full = f"{name}.{f'v{lanes}' if lanes else ''}{self.dtype(args[0])}"
+        # llvmlite's own declare_intrinsic knows no vector types.
+        found = self.b.module.globals.get(full)
+        if found is None:
+            found = ir.Function(self.b.module, ir.FunctionType(typ, [typ] * len(args)), full)
+        return self.b.call(found, args)
 
     def add(self, x: Value, y: Value) -> Value:
         return self.b.fadd(x, y)
