@@ -1,0 +1,159 @@
+"""One variant of a model: a graph and a target to a shared object."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+
+from llvmlite import ir
+
+from tilewright.backends.llvm import codegen
+from tilewright.backends.llvm.body import BodyEmitter, Layout
+from tilewright.backends.llvm.elf import link
+from tilewright.backends.llvm.emitters import EntryPoints, kernel_name
+from tilewright.backends.llvm.inplace import share
+from tilewright.backends.llvm.lowering.lower import lower
+from tilewright.backends.llvm.lowering.state import Lowering, PackedWeight
+from tilewright.backends.llvm.pool import emit_pool
+from tilewright.backends.llvm.program import Launch, launches, lifetimes
+from tilewright.backends.llvm.session import EXPORTS, ModelDescription, emit_session
+from tilewright.backends.target import Target
+from tilewright.compiler.ir.core import Graph
+from tilewright.compiler.ir.dims import Dim, dmax
+
+ALIGN = 64
+
+
+@dataclass(frozen=True)
+class BufferRow:
+    """A line of the memory map: an arena buffer, its life in steps and its place."""
+
+    name: str
+    first: int
+    end: int
+    bytes: Dim
+    offset: Dim
+
+
+@dataclass(frozen=True)
+class Lifetime:
+    """A buffer as the planner wants it; the same fields as `passes.memory.plan.Lifetime`."""
+
+    name: str
+    lower: int
+    upper: int
+    bytes: Dim
+
+
+@dataclass(frozen=True)
+class Placement:
+    """What the backend needs of a memory plan: offsets of its lifetimes and the arena's size."""
+
+    offsets: tuple[Dim, ...]
+    arena: Dim
+
+
+Planner = Callable[[list[Lifetime]], Placement]
+
+
+@dataclass
+class Lowered:
+    """A graph lowered and placed, before code generation."""
+
+    target: Target
+    graph: Graph
+    state: Lowering
+    layout: Layout
+    memory: list[BufferRow]
+
+    @property
+    def launches(self) -> list[Launch]:
+        return list(launches(self.state.program.steps))
+
+    @property
+    def weights(self) -> list[PackedWeight]:
+        return [weight for _, weight in self.state.weights.values()]
+
+    @property
+    def specs(self) -> list[Hashable]:
+        """Every distinct kernel once, in order of first use."""
+        return list(dict.fromkeys(launch.spec for launch in self.launches))
+
+
+def weight_offsets(weights: list[PackedWeight]) -> tuple[int, ...]:
+    """Byte offsets of consecutive constants, each aligned to a cache line."""
+    out, at = [], 0
+    for weight in weights:
+        out.append(at)
+        at += -(-weight.bytes // ALIGN) * ALIGN
+    return tuple(out)
+
+
+def prepare(graph: Graph, target: Target, plan: Planner) -> Lowered:
+    """Lower `graph` for `target` and place its buffers with `plan`."""
+    state = lower(graph, target)
+    program = state.program
+    owner = share(program)
+    spans = lifetimes(program)
+    merged: dict[int, list[int]] = {}
+    for index, root in enumerate(owner):
+        merged.setdefault(root, []).append(index)
+    rows = [
+        Lifetime(
+            program.buffers[root].name,
+            min(spans[i][0] for i in members),
+            max(spans[i][1] for i in members),
+            program.buffers[root].bytes,
+        )
+        for root, members in merged.items()
+    ]
+    placed = plan(rows)
+    offset = dict(zip(merged, placed.offsets, strict=True))
+    scratch: Dim = 0
+    for launch in launches(program.steps):
+        scratch = dmax(scratch, launch.scratch)
+    layout = Layout(
+        buffers=tuple(offset[root] for root in owner),
+        arena=placed.arena,
+        scratch=scratch,
+        weights=weight_offsets([w for _, w in state.weights.values()]),
+    )
+    memory = [
+        BufferRow(r.name, r.lower, r.upper, r.bytes, o)
+        for r, o in zip(rows, placed.offsets, strict=True)
+    ]
+    return Lowered(target, graph, state, layout, memory)
+
+
+def entry_points(lowered: Lowered) -> EntryPoints:
+    """The module with the session ABI, the pool and the model's body, as LLVM IR text."""
+    target, graph, program = lowered.target, lowered.graph, lowered.state.program
+    module = ir.Module("model")
+    module.triple = target.triple
+    pool = emit_pool(module)
+    names = {spec: kernel_name(spec, target) for spec in lowered.specs}
+    body = BodyEmitter(module, target, graph, program, lowered.layout, names, pool)
+    body.emit()
+    emit_session(
+        module,
+        ModelDescription(
+            input_ranks=tuple(v.rank for v in graph.inputs),
+            output_ranks=tuple(v.rank for v in graph.outputs),
+            dims=len(body.slots),
+            launches=len(lowered.launches),
+            features=tuple(f for f in target.all_features if not f.startswith("-")),
+            errors=body.errors.table,
+        ),
+        pool,
+    )
+    return EntryPoints(str(module))
+
+
+def build(
+    lowered: Lowered, *, jobs: int | None = None, progress: Callable[[str], None] | None = None
+) -> tuple[bytes, dict[str, str]]:
+    """The shared object of a lowered graph, and the code generation tier of every kernel."""
+    specs = [*lowered.specs, entry_points(lowered)]
+    made = codegen.compile_all(specs, lowered.target, jobs=jobs, progress=progress)
+    image = link([m.object for m in made], EXPORTS, f"tilewright.{lowered.target.name}.so")
+    return image, {m.name: m.tier for m in made}

@@ -1,0 +1,93 @@
+"""Kernels and entry points to object code, in worker processes.
+
+LLVM ends a process on some errors and MLIR's translation can fault; in a worker that becomes an
+error message. Equal specs are compiled once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context
+
+from llvmlite import binding as llvm
+
+from tilewright.backends.llvm.emitters import emit_text, kernel_name
+from tilewright.backends.target import Target, target_machine
+
+
+class CodegenError(Exception):
+    """Code generation failed or killed its worker; the message names the kernel."""
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """One object file, and on request its LLVM IR and assembly."""
+
+    name: str
+    object: bytes
+    tier: str
+
+
+def optimize(module: llvm.ModuleRef, target: Target) -> llvm.TargetMachine:
+    """Run LLVM's -O3 pipeline for `target` on `module`; returns the machine for emission."""
+    machine = target_machine(target)
+    options = llvm.create_pipeline_tuning_options(speed_level=3)
+    options.loop_vectorization = True
+    options.slp_vectorization = True
+    builder = llvm.create_pass_builder(machine, options)
+    builder.getModulePassManager().run(module, builder)
+    return machine
+
+
+def to_object(text: str, target: Target) -> bytes:
+    """LLVM IR text to a relocatable object."""
+    module = llvm.parse_assembly(text)
+    module.verify()
+    return bytes(optimize(module, target).emit_object(module))
+
+
+def to_assembly(text: str, target: Target) -> tuple[str, str]:
+    """LLVM IR text to (optimized IR, assembly)."""
+    module = llvm.parse_assembly(text)
+    machine = optimize(module, target)
+    return str(module), str(machine.emit_assembly(module))
+
+
+def compile_kernel(spec: Hashable, target: Target) -> Compiled:
+    """One kernel to an object."""
+    name = kernel_name(spec, target)
+    text, tier = emit_text(spec, target, name)
+    return Compiled(name, to_object(text, target), tier)
+
+
+def compile_all(
+    specs: Sequence[Hashable],
+    target: Target,
+    *,
+    jobs: int | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> list[Compiled]:
+    """All kernels, in worker processes; raises `CodegenError` naming the one that failed."""
+    count = min(jobs or os.cpu_count() or 1, max(1, len(specs)))
+    done: list[Compiled] = []
+    context = get_context("spawn")
+    with ProcessPoolExecutor(max_workers=count, mp_context=context) as pool:
+        futures = [pool.submit(compile_kernel, spec, target) for spec in specs]
+        for spec, future in zip(specs, futures, strict=True):
+            name = kernel_name(spec, target)
+            try:
+                done.append(future.result())
+            except BrokenProcessPool:
+                raise CodegenError(
+                    f"code generation of kernel {name} (or one beside it) killed its process; "
+                    f"spec: {spec!r}"
+                ) from None
+            except (RuntimeError, ValueError) as error:
+                raise CodegenError(f"kernel {name}: {error}; spec: {spec!r}") from error
+            if progress is not None:
+                progress(name)
+    return done

@@ -1,0 +1,50 @@
+"""From a kernel's spec to LLVM IR text: finds the emitter by where the spec's class lives."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+from llvmlite import ir
+
+from tilewright.backends.kernels.registry import family
+from tilewright.backends.target import Target
+
+_FAMILIES = "tilewright.backends.kernels."
+
+
+@dataclass(frozen=True)
+class EntryPoints:
+    """The module of the model's own entry points, already text."""
+
+    text: str
+
+
+def kernel_name(spec: Hashable, target: Target) -> str:
+    """The symbol of the kernel of `spec`: what it is, and a digest that tells specs apart."""
+    digest = hashlib.sha256(repr(spec).encode()).hexdigest()[:8]
+    return f"{label(spec)}_{target.name.replace('-', '_')}_{digest}"
+
+
+def label(spec: Hashable) -> str:
+    """The kernel family of `spec`, for symbols and reports."""
+    module = type(spec).__module__
+    if module.startswith(_FAMILIES):
+        return module.removeprefix(_FAMILIES).split(".")[0]
+    if isinstance(spec, EntryPoints):
+        return "entry_points"
+    return str(getattr(spec, "label", type(spec).__name__.lower()))
+
+
+def emit_text(spec: Hashable, target: Target, name: str) -> tuple[str, str]:
+    """LLVM IR of the kernel of `spec` as the function `name`, and the tier that made it."""
+    if isinstance(spec, EntryPoints):
+        return spec.text, "llvm"
+    module = ir.Module(name)
+    module.triple = target.triple
+    where = type(spec).__module__
+    if where.startswith(_FAMILIES):
+        family(label(spec)).emit(module, spec, target, name)
+        return str(module), "llvm"
+    raise ValueError(f"no emitter for {type(spec).__name__}")

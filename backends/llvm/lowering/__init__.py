@@ -1,0 +1,1 @@
+"""Graph to program: every operation becomes kernel launches over strided views of memory."""

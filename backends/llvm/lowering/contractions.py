@@ -1,0 +1,105 @@
+"""Contractions: which kernel runs them and how their operands are seen as matrices."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tilewright.backends.kernels.f32_matmul import FAMILY, MatmulSpec
+from tilewright.backends.llvm.lowering import fallback
+from tilewright.backends.llvm.lowering.epilogues import as_rows, fuse
+from tilewright.backends.llvm.lowering.rules import lowers
+from tilewright.backends.llvm.lowering.state import Lowering, formula
+from tilewright.backends.llvm.lowering.view import View, dense_strides
+from tilewright.compiler.ir.core import Value
+from tilewright.compiler.ir.dims import Dim, product
+from tilewright.compiler.ir.ops.contraction import Contract, axis_sizes
+from tilewright.compiler.ir.types import DType
+
+
+@lowers(Contract)
+def contract(low: Lowering, op: Contract) -> None:
+    """A matmul with constant weights, a batched one, or the general loop nest."""
+    if op.a.dtype == op.b.dtype == DType.F32 and op.out.dtype == DType.F32:
+        (ia, ib, out), sizes = axis_sizes(op.spec, op.a, op.b)
+        for (x, ix), (w, iw) in (((op.a, ia), (op.b, ib)), ((op.b, ib), (op.a, ia))):
+            if low.array(w) is not None and not set(ix) & set(iw) & set(out):
+                if _constant_weights(low, op, (x, ix), (w, iw), out, sizes):
+                    return
+        if _batched(low, op, ia, ib, out, sizes):
+            return
+    fallback.lower_with_body(low, op)
+
+
+def _constant_weights(
+    low: Lowering,
+    op: Contract,
+    left: tuple[Value, str],
+    right: tuple[Value, str],
+    out: str,
+    sizes: dict[str, Dim],
+) -> bool:
+    (x, ix), (w, iw) = left, right
+    rows = [c for c in out if c in ix]
+    columns = [c for c in out if c in iw]
+    summed = [c for c in ix if c in iw]
+    n, k = (product(tuple(sizes[c] for c in letters)) for letters in (columns, summed))
+    if not isinstance(n, int) or not isinstance(k, int) or not n or not k:
+        return False
+    natural = rows + columns
+    perm = tuple(out.index(c) for c in natural)
+    fused = fuse(low, op.body, op.extras, perm, len(rows))
+    if fused is None:
+        return False
+    a = low.view(x).transpose(tuple(ix.index(c) for c in rows + summed))
+    seen = as_rows(a, len(rows))
+    if seen is None:
+        a = low.make_dense(a)
+        seen = as_rows(a, len(rows))
+        assert seen is not None
+    m, stride, _ = seen
+    spec = MatmulSpec(k=k, n=n, epilogue=fused.epilogue)
+    axes = tuple(iw.index(c) for c in summed + columns)
+    array = w
+
+    def load() -> np.ndarray:
+        source = low.array(array)
+        assert source is not None and FAMILY.pack is not None
+        return FAMILY.pack(np.ascontiguousarray(source.transpose(axes).reshape(k, n)))
+
+    name = w.op.name  # type: ignore[union-attr]
+    digest = low.graph.weights[name].hash()
+    place = low.weight(("f32_matmul", digest, axes, k, n), name, spec.panels * 32 * k * 4, load)
+    target = _target(low, op.out, natural, perm)
+    dims = (m, stride, n, *fused.strides)
+    low.launch(
+        op,
+        spec,
+        (a.at, place, *fused.places),
+        (target.at,),
+        dims,
+        formula(FAMILY.units(spec), dims),
+        scratch=formula(FAMILY.scratch_bytes(spec), dims),
+        label="f32_matmul",
+        flops=m * (2 * k * n),
+        traffic=m * (4 * (k + n)) + 4 * k * n + fused.traffic,
+        inplace=tuple((0, 2 + i) for i, same in enumerate(fused.aligned) if same),
+    )
+    return True
+
+
+def _target(low: Lowering, value: Value, natural: list[str], perm: tuple[int, ...]) -> View:
+    """A dense result in the kernel's axis order; `value` sees it transposed if orders differ."""
+    if perm == tuple(range(len(perm))):
+        return low.result(value)
+    shape = tuple(value.shape[p] for p in perm)
+    made = low.buffer(value.dtype, shape, value.name or "t")
+    back = tuple(perm.index(i) for i in range(len(perm)))
+    low.alias(value, made.transpose(back))
+    assert made.strides == dense_strides(shape) and len(natural) == len(perm)
+    return made
+
+
+def _batched(
+    low: Lowering, op: Contract, ia: str, ib: str, out: str, sizes: dict[str, Dim]
+) -> bool:
+    return False

@@ -1,0 +1,167 @@
+"""Epilogue regions as the kernels' epilogue programs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tilewright.backends.llvm.epilogue import IDENTITY, Epilogue, Extra, Step
+from tilewright.backends.llvm.lowering.state import Lowering
+from tilewright.backends.llvm.lowering.view import View
+from tilewright.backends.llvm.program import Place
+from tilewright.compiler.ir.core import Op, Region, Value
+from tilewright.compiler.ir.dims import Dim
+from tilewright.compiler.ir.ops import binary, unary
+from tilewright.compiler.ir.ops.leaf import Constant
+from tilewright.compiler.ir.types import DType
+
+STEPS: dict[type[Op], str] = {
+    binary.Add: "add",
+    binary.Sub: "sub",
+    binary.Mul: "mul",
+    binary.Div: "div",
+    binary.Min: "min",
+    binary.Max: "max",
+    unary.Neg: "neg",
+    unary.Abs: "abs",
+    unary.Sqrt: "sqrt",
+    unary.Exp: "exp",
+    unary.Log: "log",
+    unary.Erf: "erf",
+    unary.Tanh: "tanh",
+    unary.Sigmoid: "sigmoid",
+    unary.Relu: "relu",
+    unary.Gelu: "gelu_erf",
+    unary.GeluTanh: "gelu_tanh",
+    unary.Silu: "silu",
+    unary.Reciprocal: "reciprocal",
+    binary.Where: "where",
+    binary.Lt: "less",
+    binary.Le: "less_equal",
+    binary.Gt: "greater",
+    binary.Ge: "greater_equal",
+    binary.Eq: "equal",
+}
+"""Operations that kernels can apply to their result in registers."""
+
+
+@dataclass(frozen=True)
+class FusedEpilogue:
+    """An epilogue, where its extras are, and their run-time strides in the kernel's order.
+
+    `places[i]` is the memory of extra i; `aligned[i]` says that it has the result's own layout, so
+    that the result may overwrite it.
+    """
+
+    epilogue: Epilogue
+    places: tuple[Place, ...]
+    strides: tuple[Dim, ...]
+    aligned: tuple[bool, ...]
+    traffic: Dim = 0
+
+
+NOTHING = FusedEpilogue(IDENTITY, (), (), ())
+
+
+def as_rows(view: View, outer: int) -> tuple[Dim, Dim, Dim] | None:
+    """(rows, row stride, columns) when the first `outer` axes and the rest each merge into one.
+
+    The columns must be contiguous, or all of one element (stride 0, reported as 0 columns).
+    """
+    lead = merge(view.shape[:outer], view.strides[:outer])
+    tail = merge(view.shape[outer:], view.strides[outer:])
+    if lead is None or tail is None:
+        return None
+    if tail[1] == 1 or tail[0] == 1:
+        return lead[0], lead[1], tail[0]
+    return None
+
+
+def merge(shape: tuple[Dim, ...], strides: tuple[Dim, ...]) -> tuple[Dim, Dim] | None:
+    """The size and stride of axes seen as one, or None when they do not merge."""
+    size: Dim = 1
+    step: Dim = 0
+    for dim, stride in zip(reversed(shape), reversed(strides), strict=True):
+        if dim == 1:
+            continue
+        if size == 1:
+            size, step = dim, stride
+        elif stride == step * size:
+            size = size * dim
+        else:
+            return None
+    return size, step
+
+
+def fuse(
+    low: Lowering, body: Region | None, extras: tuple[Value, ...], perm: tuple[int, ...], outer: int
+) -> FusedEpilogue | None:
+    """The epilogue program of `body`, or None when the kernels cannot run it.
+
+    The kernel's result is [rows, columns]: the axes `perm` of the operation's result, the first
+    `outer` of them being rows.
+    """
+    if body is None:
+        return NOTHING
+    rank = len(perm)
+    shape = body.params[0].type.shape
+    refs: dict[Value, int] = {body.params[0]: 0}
+    kinds: list[Extra] = []
+    places: list[Place] = []
+    strides: list[Dim] = []
+    aligned: list[bool] = []
+    traffic: Dim = 0
+    for param, value in zip(body.params[1:], extras, strict=True):
+        if value.dtype not in (DType.F32, DType.BOOL) or value.rank > rank:
+            return None
+        view = low.view(value).broadcast(shape).transpose(perm)
+        dtype = "f32" if value.dtype == DType.F32 else "i8"
+        found = _classify(view, outer)
+        if found is None:
+            return None
+        index, stride = found
+        kinds.append(Extra(index, dtype))
+        places.append(view.at)
+        if index in ("col", "full"):
+            strides.append(stride)
+        aligned.append(index == "full" and dtype == "f32" and view.whole)
+        traffic = traffic + low.view(value).bytes
+        refs[param] = len(refs)
+    steps: list[Step] = []
+    for op in body.ops:
+        if isinstance(op, Constant):
+            array = np.asarray(low.graph.weights.array(op.name))
+            if array.size != 1 or array.dtype != np.float32:
+                return None
+            steps.append(Step("constant", (), (float(array.reshape(-1)[0]),)))
+        elif type(op) in STEPS and all(v in refs for v in op.operands):
+            if any(v.dtype not in (DType.F32, DType.BOOL) for v in op.operands):
+                return None
+            steps.append(Step(STEPS[type(op)], tuple(refs[v] for v in op.operands)))
+        else:
+            return None
+        refs[op.out] = len(kinds) + len(steps)
+    result = body.results[0]
+    if result.dtype != DType.F32 or result.type.shape != shape:
+        return None
+    program = Epilogue(tuple(kinds), tuple(steps), refs[result])
+    return FusedEpilogue(program, tuple(places), tuple(strides), tuple(aligned), traffic)
+
+
+def _classify(view: View, outer: int) -> tuple[str, Dim] | None:
+    lead = merge(view.shape[:outer], view.strides[:outer])
+    tail = merge(view.shape[outer:], view.strides[outer:])
+    if lead is None or tail is None:
+        return None
+    if tail[0] != 1 and tail[1] not in (0, 1):
+        return None
+    flat_rows = lead[0] == 1 or lead[1] == 0
+    flat_columns = tail[0] == 1 or tail[1] == 0
+    if flat_rows and flat_columns:
+        return "scalar", 0
+    if flat_rows:
+        return "row", 0
+    if flat_columns:
+        return "col", lead[1]
+    return "full", lead[1]

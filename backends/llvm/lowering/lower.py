@@ -1,0 +1,53 @@
+"""The whole lowering: operations in order, outputs in place, memory shared where legal."""
+
+from __future__ import annotations
+
+from tilewright.backends.llvm.lowering.control import copy_into
+from tilewright.backends.llvm.lowering.rules import rules
+from tilewright.backends.llvm.lowering.state import Lowering
+from tilewright.backends.llvm.lowering.view import View, dense_strides
+from tilewright.backends.llvm.program import Place
+from tilewright.backends.target import Target
+from tilewright.compiler.errors import VerifyError
+from tilewright.compiler.ir.core import Graph, Op, Value, users
+from tilewright.compiler.ir.ops.leaf import Constant
+from tilewright.compiler.ir.ops.shape import Reshape
+
+
+def lower(graph: Graph, target: Target) -> Lowering:
+    """The program of `graph` on `target`, with its packed weights."""
+    low = Lowering(graph, target, users(graph.ops))
+    for index, value in enumerate(graph.inputs):
+        place = Place("input", index)
+        low.views[value] = View(place, value.dtype, value.shape, dense_strides(value.shape))
+    _claim_outputs(low)
+    lower_ops(low, graph.ops)
+    for index, value in enumerate(graph.outputs):
+        place = Place("output", index)
+        target_view = View(place, value.dtype, value.shape, dense_strides(value.shape))
+        if low.view(value).at != target_view.at:
+            copy_into(low, value, target_view)
+    return low
+
+
+def lower_ops(low: Lowering, ops: tuple[Op, ...]) -> None:
+    """Lower `ops` into the current list of steps."""
+    table = rules()
+    for op in ops:
+        rule = table.get(type(op))
+        if rule is None:
+            raise VerifyError("lowering", f"no rule for {op.opname} ({op.source})")
+        rule(low, op)
+
+
+def _claim_outputs(low: Lowering) -> None:
+    """Let the operation behind each output write straight into the caller's memory."""
+    taken: set[Value] = set()
+    for index, value in enumerate(low.graph.outputs):
+        root = value
+        while isinstance(root.op, Reshape):
+            root = root.op.x
+        if root.op is None or isinstance(root.op, Constant) or root in taken:
+            continue
+        taken.add(root)
+        low.outputs[root] = index

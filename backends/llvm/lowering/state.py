@@ -1,0 +1,181 @@
+"""The state of one lowering: where every value lives, the program so far, the packed weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tilewright.backends.llvm.lowering.view import View, dense_strides, element_bytes
+from tilewright.backends.llvm.program import BufferInfo, Launch, Place, Program, Step
+from tilewright.backends.target import Target
+from tilewright.compiler.ir.core import Graph, Op, Value
+from tilewright.compiler.ir.dims import Dim, ceildiv, dmax, dmin, product
+from tilewright.compiler.ir.ops.leaf import Constant
+from tilewright.compiler.ir.types import DType
+
+
+@dataclass(frozen=True)
+class PackedWeight:
+    """A constant of the artifact: a name for reports and a loader of its final bytes."""
+
+    name: str
+    bytes: int
+    load: Callable[[], np.ndarray]
+
+
+def formula(text: str, dims: Sequence[Dim]) -> Dim:
+    """A kernel's `units` or `scratch_bytes` formula over p0, p1, ... at dimension expressions."""
+    names: dict[str, object] = {f"p{i}": dim for i, dim in enumerate(dims)}
+    names |= {"ceildiv": ceildiv, "min": dmin, "max": dmax, "__builtins__": {}}
+    value: Dim = eval(text, names)  # noqa: S307 - formulas are ours, never a model's
+    return value
+
+
+class Lowering:
+    """Lowers one graph for one target. `steps` is the list being filled (nested for regions)."""
+
+    def __init__(self, graph: Graph, target: Target, users: dict[Value, list[Op]]) -> None:
+        self.graph, self.target, self.users = graph, target, users
+        self.program = Program()
+        self.steps: list[Step] = self.program.steps
+        self.views: dict[Value, View] = {}
+        self.weights: dict[Hashable, tuple[int, PackedWeight]] = {}
+        self.outputs: dict[Value, int] = {}
+        self.notes: list[tuple[str, str]] = []
+        self.copies: dict[View, View] = {}
+        self.same: dict[Value, Value] = {}
+        self.depth = 0
+
+    # Memory --------------------------------------------------------------------------------
+
+    def buffer(self, dtype: DType, shape: tuple[Dim, ...], name: str) -> View:
+        """A new dense arena buffer."""
+        size = self.bound(product(shape)) * element_bytes(dtype)
+        self.program.buffers.append(BufferInfo(name, size))
+        place = Place("arena", len(self.program.buffers) - 1)
+        return View(place, dtype, shape, dense_strides(shape))
+
+    def bound(self, dim: Dim) -> Dim:
+        """`dim` with data symbols replaced by what they never exceed."""
+        from tilewright.compiler.ir.dims import substitute, symbols
+
+        table = self.graph.symbols
+        while True:
+            data = {n for n in symbols(dim) if n in table and table[n].source[0] == "data"}
+            if not data:
+                return dim
+            limits: dict[str, Dim] = {}
+            for name in data:
+                limit = table[name].bound
+                limits[name] = limit if limit is not None else (table[name].high or 0)
+            dim = substitute(dim, limits)
+
+    def result(self, value: Value) -> View:
+        """A dense place for `value`: the caller's output buffer if it is a graph output."""
+        index = self.outputs.get(value)
+        if index is not None and self.depth == 0:
+            place = Place("output", index)
+            view = View(place, value.dtype, value.shape, dense_strides(value.shape))
+        else:
+            view = self.buffer(value.dtype, value.shape, value.name or "t")
+        self.alias(value, view)
+        return view
+
+    def weight(self, key: Hashable, name: str, size: int, load: Callable[[], np.ndarray]) -> Place:
+        """The place of a packed constant; equal keys share it."""
+        if key not in self.weights:
+            self.weights[key] = (len(self.weights), PackedWeight(name, size, load))
+        return Place("weight", self.weights[key][0])
+
+    def view(self, value: Value) -> View:
+        """Where `value` is; constants are stored on first use."""
+        found = self.views.get(value)
+        if found is not None:
+            return found
+        op = value.op
+        assert isinstance(op, Constant), f"{value} is used before it is lowered"
+        weight = self.graph.weights[op.name]
+        size = int(np.prod([int(d) for d in value.shape])) * element_bytes(value.dtype)  # type: ignore[arg-type]
+        place = self.weight(("raw", weight.hash()), op.name, size, lambda: weight.load())
+        found = View(place, value.dtype, value.shape, dense_strides(value.shape))
+        self.views[value] = found
+        return found
+
+    def array(self, value: Value) -> np.ndarray | None:
+        """The elements of `value` when it is a constant, else None."""
+        if isinstance(value.op, Constant):
+            return self.graph.weights.array(value.op.name)
+        return None
+
+    def dense(self, value: Value) -> View:
+        """A dense view of `value`, copied if it is strided."""
+        return self.make_dense(self.view(value))
+
+    def make_dense(self, view: View) -> View:
+        """A dense view of the same elements, copied if need be."""
+        if view.dense:
+            return view
+        if view in self.copies:
+            return self.copies[view]
+        from tilewright.backends.llvm.lowering.regions import launch_copy
+
+        target = self.buffer(view.dtype, view.shape, "copy")
+        launch_copy(self, view, target)
+        if self.depth == 0:
+            self.copies[view] = target
+        return target
+
+    # Launches ------------------------------------------------------------------------------
+
+    def launch(
+        self,
+        op: Op | None,
+        spec: Hashable,
+        operands: Sequence[Place],
+        results: Sequence[Place],
+        dims: Sequence[Dim],
+        units: Dim,
+        *,
+        label: str,
+        scratch: Dim = 0,
+        grain: int = 1,
+        flops: Dim = 0,
+        error: str = "a kernel failed",
+        count: str | None = None,
+        inplace: Sequence[tuple[int, int]] = (),
+        traffic: Dim = 0,
+    ) -> None:
+        """Append one kernel call; operands come before results in its arguments."""
+        first = len(operands)
+        self.steps.append(
+            Launch(
+                spec=spec,
+                operands=(*operands, *results),
+                dims=tuple(dims),
+                units=units,
+                grain=grain,
+                scratch=self.bound(scratch),
+                label=label,
+                source=op.source if op is not None else "",
+                writes=tuple(range(first, first + len(results))),
+                flops=flops,
+                bytes=traffic,
+                error=error,
+                count=count,
+                inplace=tuple((first + r, i) for r, i in inplace),
+            )
+        )
+
+    def alias(self, value: Value, view: View) -> None:
+        """`value` is the memory that `view` shows."""
+        self.views[value] = view
+        if value in self.same:
+            self.views[self.same[value]] = view
+
+    def stand_in(self, made: Value, value: Value) -> None:
+        """`made`, the result of an operation that lowering put in, is `value` of the graph."""
+        self.same[made] = value
+        if value in self.outputs:
+            self.outputs[made] = self.outputs.pop(value)

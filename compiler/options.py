@@ -1,0 +1,22 @@
+"""Everything a compile can be told, in one frozen object."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of one compile.
+
+    targets: names of target rows, one variant each (`("native",)` is the best row that this machine
+    can run). dims: ONNX dimension name -> "4", "1..8" or "1..". jobs: worker processes for code
+    generation (None: one a core). stop_after: name of the stage to stop after, or None.
+    print_after: names of passes whose result goes to the observer. name: the model's name in the
+    artifact (None: the file's stem).
+    """
+
+    targets: tuple[str, ...] = ("native",)
+    dims: Mapping[str, str] = field(default_factory=dict)
+    jobs: int | None = None
+    stop_after: str | None = None
+    name: str | None = None
