@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from tilewright.backends.kernels import f32_conv
+from tilewright.backends.kernels.f32_conv import ConvSpec
 from tilewright.backends.kernels.f32_matmul import MatmulSpec, packing
 from tilewright.backends.kernels.family import Case
 from tilewright.backends.llvm.epilogue import IDENTITY, Epilogue, Extra, Step
@@ -28,8 +30,28 @@ MATMULS = (
 )
 
 
+CONVS = (
+    # size, C, OC, kernel, stride, groups
+    (224, 3, 64, 7, 2, 1),
+    (56, 64, 64, 3, 1, 1),
+    (28, 128, 128, 3, 1, 1),
+    (14, 256, 256, 3, 1, 1),
+    (7, 512, 512, 3, 1, 1),
+    (56, 64, 256, 1, 1, 1),
+    (56, 256, 64, 1, 1, 1),
+    (28, 512, 1024, 1, 2, 1),
+    (56, 128, 128, 3, 2, 1),
+    (112, 32, 32, 3, 1, 32),
+    (56, 144, 144, 3, 2, 144),
+    (14, 576, 576, 3, 1, 576),
+)
+
+
 def cases() -> list[tuple[str, Case]]:
-    return [("f32_matmul", _matmul(*row)) for row in MATMULS]
+    return [
+        *(("f32_matmul", _matmul(*row)) for row in MATMULS),
+        *(("f32_conv", _conv(*row)) for row in CONVS),
+    ]
 
 
 def _matmul(label: str, m: int, k: int, n: int, epilogue: Epilogue) -> Case:
@@ -39,5 +61,20 @@ def _matmul(label: str, m: int, k: int, n: int, epilogue: Epilogue) -> Case:
     extras = tuple(np.ones(n, np.float32) for _ in epilogue.extras)
     results = (np.zeros((m, n), np.float32),)
     text = f"{label} {m}x{k}x{n}"
-    args = (a, packing.pack(b), *extras)
-    return Case(text, MatmulSpec(k, n, epilogue), args, results, (m, k, n), (), 0, 0)
+    spec = MatmulSpec(k, n, epilogue)
+    args = (a, packing.pack(b, spec), *extras)
+    return Case(text, spec, args, results, (m, k, n), (), 0, 0)
+
+
+def _conv(size: int, c: int, oc: int, k: int, stride: int, groups: int) -> Case:
+    rng = np.random.default_rng(0)
+    spec = ConvSpec(
+        c, oc, (k, k), (stride,) * 2, (k // 2,) * 2, (1, 1), groups, epilogue=BIAS_RELU
+    )
+    x = rng.standard_normal((1, size, size, c)).astype(np.float32)
+    weights = rng.standard_normal((oc, c // groups, k, k)).astype(np.float32)
+    out = (size - 1) // stride + 1
+    text = f"{size}x{size}x{c}-{oc} k{k} s{stride} g{groups}"
+    args = (x, f32_conv.packing.pack(weights, spec), np.ones(oc, np.float32))
+    results = (np.zeros((1, out, out, oc), np.float32),)
+    return Case(text, spec, args, results, (1, size, size, out, out, oc), (), 0, 0)

@@ -25,7 +25,8 @@ class Case:
     """One launch for the generic test: operands in spec order, dims, result buffers.
 
     ``expected`` is computed in float64 from logical (not packed) data. ``operands`` may be
-    strided views over larger buffers: ``args`` are what the kernel gets.
+    strided views over larger buffers: ``args`` are what the kernel gets. ``weights``: the logical
+    constant operand and the position of its packed form in ``args``.
     """
 
     label: str
@@ -36,6 +37,7 @@ class Case:
     expected: tuple[np.ndarray, ...]
     rtol: float
     atol: float
+    weights: tuple[np.ndarray, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,8 @@ class KernelFamily:
     ``units(spec)`` and ``scratch_bytes(spec)`` are integer expressions over p0, p1, ... with
     + - * // and ``ceildiv(a, b)``, ``min``, ``max``; the generated main evaluates them.
     ``reference(spec, args, dims)`` computes the results in numpy from the same packed operands.
-    ``cases()`` are the launches of the generic test. ``pack``/``unpack`` are absent for families
-    without constant operands.
+    ``cases()`` are the launches of the generic test. ``pack(weights, spec)`` and its exact inverse
+    ``unpack(packed, spec)`` are absent for families without constant operands.
     """
 
     name: str

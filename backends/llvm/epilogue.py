@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from llvmlite import ir
 
-from tilewright.backends.llvm.builder import F32, I1, I8, Code, Int, zeros
+from tilewright.backends.llvm.builder import F32, I1, I8, I64, PTR, Code, Int, zeros
 
 INDEX_STRIDES = {"scalar": "", "row": "", "col": "m", "full": "m"}
 """Index map -> the run-time strides it declares, in order ('m': elements from row to row)."""
@@ -143,6 +143,20 @@ class Operand:
     stride_m: Int
 
 
+def load_extras(
+    code: Code, epilogue: Epilogue, args: ir.Value, first: int, dims: ir.Value, first_dim: int
+) -> tuple[Operand, ...]:
+    """Pointers and row strides of the epilogue's extras, from args and dims in their order."""
+    operands = []
+    for i, extra in enumerate(epilogue.extras):
+        stride: Int = 0
+        if INDEX_STRIDES[extra.index]:
+            stride = code.load(code.at(dims, first_dim, I64), I64)
+            first_dim += 1
+        operands.append(Operand(code.load(code.at(args, first + i, PTR), PTR), stride))
+    return tuple(operands)
+
+
 def emit(
     code: Code,
     epilogue: Epilogue,
@@ -182,6 +196,25 @@ def evaluate(
     for step in epilogue.steps:
         values.append(_NUMPY[step.op](*(values[ref] for ref in step.args), *step.immediates))
     return np.broadcast_to(values[epilogue.result], value.shape)
+
+
+def view_extras(
+    epilogue: Epilogue, extras: Sequence[np.ndarray], strides: Sequence[int], m: int, n: int
+) -> list[np.ndarray]:
+    """Each extra as an array that broadcasts against [M, N]."""
+    views, left = [], list(strides)
+    for extra, data in zip(epilogue.extras, extras, strict=False):
+        size = data.itemsize
+        if extra.index == "scalar":
+            view = data.reshape(-1)[:1]
+        elif extra.index == "row":
+            view = data.reshape(-1)[:n]
+        elif extra.index == "col":
+            view = np.lib.stride_tricks.as_strided(data, (m, 1), (size * left.pop(0), size))
+        else:
+            view = np.lib.stride_tricks.as_strided(data, (m, n), (size * left.pop(0), size))
+        views.append(view.astype(np.float64) if extra.dtype == "f32" else view != 0)
+    return views
 
 
 def _erf(x: np.ndarray) -> np.ndarray:

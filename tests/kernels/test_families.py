@@ -28,6 +28,19 @@ def test_reference_is_the_float64_meaning(family: KernelFamily) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
+def test_packing_has_an_exact_inverse(family: KernelFamily) -> None:
+    for case in family.cases():
+        if family.pack is None or family.unpack is None:
+            assert case.weights is None, case.label
+            continue
+        assert case.weights is not None, case.label
+        logical, position = case.weights
+        packed = family.pack(logical, case.spec)
+        np.testing.assert_array_equal(packed, case.args[position])
+        np.testing.assert_array_equal(family.unpack(packed, case.spec), logical)
+
+
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
 def test_cost_is_positive_and_formulas_evaluate(family: KernelFamily) -> None:
     for case in family.cases():
         cost = family.cost(case.spec, case.dims)

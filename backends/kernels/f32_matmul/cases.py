@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from tilewright.backends.kernels.f32_matmul.packing import pack
-from tilewright.backends.kernels.f32_matmul.reference import view_extras
 from tilewright.backends.kernels.f32_matmul.spec import MatmulSpec
 from tilewright.backends.kernels.family import Case
-from tilewright.backends.llvm.epilogue import IDENTITY, Epilogue, Extra, Step, evaluate
+from tilewright.backends.llvm.epilogue import IDENTITY, Epilogue, Extra, Step, evaluate, view_extras
 
 BIAS_RELU_RESIDUAL = Epilogue(
     extras=(Extra("row"), Extra("full"), Extra("col"), Extra("scalar")),
@@ -68,13 +67,15 @@ def _case(m: int, k: int, n: int, epilogue: Epilogue, special: bool = False) -> 
         product = a.astype(np.float64) @ b.astype(np.float64)
         views = view_extras(epilogue, extras, strides, m, n)
         expected = evaluate(epilogue, product, views)
+    spec = MatmulSpec(k, n, epilogue)
     return Case(
         label=f"{m}x{k}x{n}-{len(epilogue.steps)}{'-special' if special else ''}",
-        spec=MatmulSpec(k, n, epilogue),
-        args=(a, pack(b), *extras),
+        spec=spec,
+        args=(a, pack(b, spec), *extras),
         results=(np.zeros((m, n), np.float32),),
         dims=(m, k, n, *strides),
         expected=(expected,),
+        weights=(b, 1),
         rtol=2e-5,
         atol=2e-5,
     )

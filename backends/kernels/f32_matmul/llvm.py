@@ -7,7 +7,7 @@ from llvmlite import ir
 from tilewright.backends.kernels.f32_matmul.spec import MatmulSpec
 from tilewright.backends.llvm import gemm
 from tilewright.backends.llvm.builder import KERNEL_TYPE, Code
-from tilewright.backends.llvm.epilogue import INDEX_STRIDES, Epilogue, Operand
+from tilewright.backends.llvm.epilogue import load_extras
 from tilewright.backends.target import Target
 
 
@@ -43,17 +43,3 @@ def emit(module: ir.Module, spec: MatmulSpec, target: Target, name: str) -> ir.F
         gemm.emit_rows(code, product, rows, first, last)
     gemm.ok(code)
     return fn
-
-
-def load_extras(
-    code: Code, epilogue: Epilogue, args: ir.Value, first: int, dims: ir.Value, first_dim: int
-) -> tuple[Operand, ...]:
-    """Pointers and row strides of the epilogue's extras, from args and dims in their order."""
-    operands = []
-    for i, extra in enumerate(epilogue.extras):
-        stride: ir.Value | int = 0
-        if INDEX_STRIDES[extra.index]:
-            stride = gemm.load_dim(code, dims, first_dim)
-            first_dim += 1
-        operands.append(Operand(gemm.load_pointer(code, args, first + i), stride))
-    return tuple(operands)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from tilewright.backends.kernels.f32_matmul.spec import MatmulSpec
 from tilewright.backends.llvm.microkernel import PANEL
 
 
-def pack(weights: np.ndarray) -> np.ndarray:
+def pack(weights: np.ndarray, spec: MatmulSpec) -> np.ndarray:
     """[K, N] f32 -> [ceil(N/32), K, 32] f32, contiguous. A transposed source is passed as ``.T``."""
-    k, n = weights.shape
-    panels = -(-n // PANEL)
+    k, panels = spec.k, spec.panels
     packed = np.zeros((panels, k, PANEL), np.float32)
     for p in range(panels):
         part = weights[:, p * PANEL : (p + 1) * PANEL]
@@ -18,7 +18,6 @@ def pack(weights: np.ndarray) -> np.ndarray:
     return packed
 
 
-def unpack(packed: np.ndarray, n: int) -> np.ndarray:
+def unpack(packed: np.ndarray, spec: MatmulSpec) -> np.ndarray:
     """[ceil(N/32), K, 32] -> [K, N], the exact inverse of ``pack``."""
-    panels, k, width = packed.shape
-    return np.ascontiguousarray(packed.transpose(1, 0, 2).reshape(k, panels * width)[:, :n])
+    return np.ascontiguousarray(packed.transpose(1, 0, 2).reshape(spec.k, spec.panels * PANEL)[:, : spec.n])

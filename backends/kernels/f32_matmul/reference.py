@@ -8,7 +8,7 @@ import numpy as np
 
 from tilewright.backends.kernels.f32_matmul.packing import unpack
 from tilewright.backends.kernels.f32_matmul.spec import MatmulSpec
-from tilewright.backends.llvm.epilogue import Epilogue, evaluate
+from tilewright.backends.llvm.epilogue import evaluate, view_extras
 from tilewright.backends.llvm.microkernel import PANEL
 
 
@@ -18,27 +18,8 @@ def run(
     """C[M, N] in float64 precision from the kernel's own operands."""
     m, lda = dims[0], dims[1]
     a = np.lib.stride_tricks.as_strided(args[0], (m, spec.k), (4 * lda, 4)).astype(np.float64)
-    b = unpack(args[1].reshape(spec.panels, spec.k, PANEL), spec.n).astype(np.float64)
+    b = unpack(args[1].reshape(spec.panels, spec.k, PANEL), spec).astype(np.float64)
     with np.errstate(all="ignore"):
         product = a @ b
         extras = view_extras(spec.epilogue, args[2:], dims[3:], m, spec.n)
         return (evaluate(spec.epilogue, product, extras),)
-
-
-def view_extras(
-    epilogue: Epilogue, extras: Sequence[np.ndarray], strides: Sequence[int], m: int, n: int
-) -> list[np.ndarray]:
-    """Each extra as an array that broadcasts against [M, N]."""
-    views, left = [], list(strides)
-    for extra, data in zip(epilogue.extras, extras, strict=False):
-        size = data.itemsize
-        if extra.index == "scalar":
-            view = data.reshape(-1)[:1]
-        elif extra.index == "row":
-            view = data.reshape(-1)[:n]
-        elif extra.index == "col":
-            view = np.lib.stride_tricks.as_strided(data, (m, 1), (size * left.pop(0), size))
-        else:
-            view = np.lib.stride_tricks.as_strided(data, (m, n), (size * left.pop(0), size))
-        views.append(view.astype(np.float64) if extra.dtype == "f32" else view != 0)
-    return views

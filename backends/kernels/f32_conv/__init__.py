@@ -1,0 +1,31 @@
+"""f32 convolution with constant weights, channels last, spatial rank 1 to 3.
+
+Packed weights, [groups][ceil(OCg/32)][taps x Cg][32], taps in row-major order (KD, KH, KW) with
+channels inside; digits are the order in memory for Cg = 2, 1x2 filter, OCg = 32:
+
+    tap 0, c 0    0   1 ...  31        the rows of the matmul family's panels; a row of the
+    tap 0, c 1   32  33 ...  63        gathered input has the same order: KW*C contiguous
+    tap 1, c 0   64  65 ...  95        floats of the image for each (kd, kh)
+    tap 1, c 1   96  97 ... 127
+
+Depthwise (groups = C = OC): [ceil(C/32)][taps][32].
+"""
+
+from tilewright.backends.kernels.f32_conv import cases, cost, llvm, packing, reference, spec
+from tilewright.backends.kernels.f32_conv.spec import ConvSpec
+from tilewright.backends.kernels.family import KernelFamily
+
+FAMILY = KernelFamily(
+    name="f32_conv",
+    op="contraction",
+    emit=llvm.emit,
+    reference=reference.run,
+    units=spec.units,
+    scratch_bytes=spec.scratch_bytes,
+    cost=cost.estimate,
+    cases=cases.cases,
+    pack=packing.pack,
+    unpack=packing.unpack,
+)
+
+__all__ = ["FAMILY", "ConvSpec"]
