@@ -228,7 +228,13 @@ def _atom_value(atom: Atom, env: Mapping[str, int]) -> int:
     return int(_EVAL[atom.op](evaluate(atom.a, env), evaluate(atom.b, env)))
 
 
-_BUILD = {"floordiv": floordiv, "mod": mod, "min": dmin, "max": dmax}
+FUNCTIONS: "dict[str, Callable[[int | Expr, int | Expr], int | Expr]]" = {
+    "floordiv": floordiv,
+    "mod": mod,
+    "min": dmin,
+    "max": dmax,
+}
+"""The functions of two dimensions by their names in the text form."""
 
 
 def substitute(dim: "int | Expr", env: "Mapping[str, int | Expr]") -> "int | Expr":
@@ -243,7 +249,7 @@ def substitute(dim: "int | Expr", env: "Mapping[str, int | Expr]") -> "int | Exp
                 value = env.get(atom.name)
                 term = term * (sym(atom.name) if value is None else value)
             else:
-                term = term * _BUILD[atom.op](substitute(atom.a, env), substitute(atom.b, env))
+                term = term * FUNCTIONS[atom.op](substitute(atom.a, env), substitute(atom.b, env))
         out = out + term
     return out
 

@@ -1,12 +1,14 @@
 """Rebuilding graphs: the one mechanism that passes use."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 import numpy as np
 
 from tilewright.compiler.ir.core import Graph, Op, Region, Value
+from tilewright.compiler.ir.ops.contraction import Contract, Conv
+from tilewright.compiler.ir.ops.control import Fused
 from tilewright.compiler.ir.ops.leaf import Constant
 from tilewright.compiler.ir.weights import Weight, WeightStore, from_array
 
@@ -14,13 +16,18 @@ Replacement = tuple[Value, ...] | None
 
 
 class Builder:
-    """Collects operations in order; new constants go to `added`."""
+    """Collects operations in order; new constants go to `added`.
+
+    While a rule runs, `original` is the operation of the old graph that it was offered (before its
+    operands were mapped) and `source` its ONNX nodes, which emitted operations inherit.
+    """
 
     def __init__(self, weights: WeightStore) -> None:
         self.weights = weights
         self.added: dict[str, Weight] = {}
         self.ops: list[Op] = []
         self.source = ""
+        self.original: Op | None = None
 
     def emit(self, op: type[Op], **fields: Any) -> Value:
         """Append `op(**fields)` and return its only result."""
@@ -70,12 +77,18 @@ def with_operands(op: Op, mapping: Mapping[Value, Value], regions: Mapping[str, 
     return made
 
 
-def rewrite(graph: Graph, rule: Rule) -> Graph:
+CLOSED = (Contract, Conv, Fused)
+"""Operations whose regions use nothing but their parameters; `rewrite` does not enter them."""
+
+
+def rewrite(graph: Graph, rule: Rule, drop: Container[Op] = ()) -> Graph:
     """Rebuild `graph` in order, offering every operation (operands already mapped) to `rule`.
 
     `rule(op, builder)` returns None to keep the operation, or one value per result to use instead;
     the values come from operations it emitted with `builder` or from earlier ones. Nested regions
-    are rebuilt first. Operations that lose their users stay: dead-code elimination removes them.
+    are rebuilt first, those of fused operations and epilogues are left as they are. Operations that
+    lose their users stay: dead-code elimination removes them. Operations in `drop` vanish; nothing
+    may use their results.
     """
     mapping: dict[Value, Value] = {}
     added: dict[str, Weight] = {}
@@ -84,10 +97,12 @@ def rewrite(graph: Graph, rule: Rule) -> Graph:
         builder = Builder(graph.weights)
         builder.added = added
         for op in ops:
+            if op in drop:
+                continue
             regions = {}
             for name in op.region_fields:
                 region = getattr(op, name)
-                if region is None:
+                if region is None or isinstance(op, CLOSED):
                     continue
                 inner = rebuild_block(region.ops)
                 results = tuple(mapping.get(v, v) for v in region.results)
@@ -99,7 +114,7 @@ def rewrite(graph: Graph, rule: Rule) -> Graph:
                 ):
                     regions[name] = Region(region.params, inner, results)
             current = with_operands(op, mapping, regions)
-            builder.source = current.source
+            builder.source, builder.original = current.source, op
             replacement = rule(current, builder)
             if replacement is None:
                 builder.ops.append(current)
@@ -112,6 +127,8 @@ def rewrite(graph: Graph, rule: Rule) -> Graph:
 
     ops = rebuild_block(graph.ops)
     outputs = tuple(mapping.get(v, v) for v in graph.outputs)
+    if len(ops) == len(graph.ops) and all(a is b for a, b in zip(ops, graph.ops, strict=True)):
+        return graph
     return graph.replace(ops=ops, outputs=outputs, weights=graph.weights.merged(added))
 
 

@@ -1,0 +1,110 @@
+"""Which passes run in which order, and running them."""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from tilewright.compiler.ir.core import Graph
+from tilewright.compiler.ir.verify import verify
+from tilewright.passes.evaluation import Evaluate, evaluating_with
+from tilewright.passes.registry import parse_pass
+
+CANONICALIZE = (
+    "remove-dead-code",
+    "fold-constants",
+    "fold-shapes",
+    "share-common-subexpressions",
+    "fold-constants",
+    "remove-dead-code",
+)
+"""The smallest graph of the same operations."""
+
+RECOGNIZE = (
+    "recognize-softmax",
+    "recognize-layer-norm",
+    "recognize-rms-norm",
+    "recognize-gelu",
+    "recognize-silu",
+    "recognize-rope",
+    "fold-batch-norm",
+    "remove-dead-code",
+    # Transposes go before attention is looked for, so that one pattern covers all layouts.
+    "cancel-transposes",
+    "fold-shapes",
+    "recognize-attention",
+    "fold-transposes",
+    "fold-constants",
+    "fold-shapes",
+    "share-common-subexpressions",
+    "remove-dead-code",
+)
+"""Compositions become the operations that have kernels of their own."""
+
+FUSE = (
+    "merge-projections",
+    "fuse-epilogues",
+    "fuse-regions",
+    "remove-dead-code",
+)
+"""One kernel for what is computed together."""
+
+PIPELINES: dict[str, tuple[str, ...]] = {
+    "canonicalize": CANONICALIZE,
+    "recognize": (*CANONICALIZE, *RECOGNIZE),
+    "fuse": FUSE,
+    "default": (*CANONICALIZE, *RECOGNIZE, *FUSE),
+}
+"""`recognize` gives the graph that formats are chosen for; `fuse` is what follows."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One pass that ran: its spec, the graphs before and after, seconds without verification."""
+
+    name: str
+    before: Graph
+    after: Graph
+    seconds: float
+
+    @property
+    def changed(self) -> bool:
+        """False when the pass gave back the operations that it was given."""
+        return _parts(self.before) != _parts(self.after)
+
+    def __str__(self) -> str:
+        note = "" if self.changed else " (unchanged)"
+        return f"{self.name}: {self.seconds * 1e3:.1f} ms, {len(self.after.ops)} ops{note}"
+
+
+def _parts(graph: Graph) -> tuple[object, ...]:
+    # Operations compare by identity and passes keep the ones they do not touch.
+    return (graph.ops, graph.outputs, graph.inputs, graph.symbols, graph.constraints)
+
+
+def run_pipeline(
+    graph: Graph,
+    names: Iterable[str],
+    observer: Callable[[Step], None] | None = None,
+    evaluate: Evaluate | None = None,
+) -> Graph:
+    """Run passes in order, verifying after each one.
+
+    `names` are specs like `fuse-bias{max-rank=2}`. `observer` gets every step. `evaluate` computes
+    constant operations; without it none are folded. Raises `VerifyError` that names the pass and
+    those that ran before it.
+    """
+    ran: list[str] = []
+    verify(graph, "the graph given to the pipeline")
+    with evaluating_with(evaluate):
+        for spec in names:
+            found, options = parse_pass(spec)
+            start = time.perf_counter()
+            after = found.run(graph, **options)
+            seconds = time.perf_counter() - start
+            before = ", ".join(ran) or "none"
+            verify(after, f"pass {spec} (ran before: {before})")
+            if observer is not None:
+                observer(Step(spec, graph, after, seconds))
+            ran.append(spec)
+            graph = after
+    return graph
