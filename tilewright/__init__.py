@@ -1,6 +1,6 @@
 """Tilewright compiles ONNX models ahead of time: model, target and error bound in, one file out.
 
-The names below load on first use, so that `import tilewright` costs nothing and a machine that
+Everything below loads on first use, so that `import tilewright` costs nothing and a machine that
 only runs artifacts never imports the compiler.
 
     compile(model, output, ...)   compile an ONNX file into an artifact
@@ -8,27 +8,45 @@ only runs artifacts never imports the compiler.
     Session                       runs an artifact; onnxruntime's shape
 """
 
+from collections.abc import Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    pass
+    from tilewright.compiler.driver import CompileResult
+    from tilewright.runtime.session import Session, load
 
 __version__ = "0.1.0"
 
-__all__ = ["Session", "__version__", "load"]
+__all__ = ["Session", "__version__", "compile", "load"]
 
 _LAZY = {
-    "Session": ("tilewright.runtime.session", "Session"),
-    "load": ("tilewright.runtime.session", "load"),
+    "Session": "tilewright.runtime.session",
+    "load": "tilewright.runtime.session",
 }
+
+
+def compile(
+    model: Any, output: Any, *, target: str | Sequence[str] = "native", **options: Any
+) -> "CompileResult":
+    """Compile `model` (path, bytes or `onnx.ModelProto`) and write the artifact to `output`.
+
+    `target` names one target or several ("x86-64-v3,x86-64-v4", or a sequence): the artifact gets
+    one variant each. The other options are the fields of `tilewright.compiler.options.Options`.
+    Raises `tilewright.compiler.errors.UserError` where model, options or target are at fault; then
+    nothing is written. Needs the extra: pip install "tilewright[compiler]".
+    """
+    from tilewright.compiler.driver import compile_model
+    from tilewright.compiler.options import Options
+
+    targets = (target,) if isinstance(target, str) else tuple(target)
+    return compile_model(model, output, Options(targets=targets, **options))
 
 
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module 'tilewright' has no attribute {name!r}")
-    module, attribute = _LAZY[name]
-    return getattr(import_module(module), attribute)
+    return getattr(import_module(_LAZY[name]), name)
 
 
 def __dir__() -> list[str]:
