@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tilewright.backends.kernels import f32_conv
+from tilewright.backends.kernels.f32_attention import AttentionSpec
 from tilewright.backends.kernels.f32_conv import ConvSpec
 from tilewright.backends.kernels.f32_matmul import MatmulSpec, packing
 from tilewright.backends.kernels.family import Case
@@ -17,7 +18,7 @@ BIAS_GELU = Epilogue((Extra("row"),), (Step("add", (0, 1)), Step("gelu_erf", (2,
 MATMULS = (
     ("minilm qkv", 128, 384, 384, BIAS),
     ("minilm up", 128, 384, 1536, BIAS),
-    ("minilm up gelu", 128, 384, 1536, BIAS),
+    ("minilm up gelu", 128, 384, 1536, BIAS_GELU),
     ("minilm down", 128, 1536, 384, BIAS),
     ("bert", 128, 768, 768, BIAS),
     ("power of two", 128, 1024, 1024, IDENTITY),
@@ -47,10 +48,20 @@ CONVS = (
 )
 
 
+ATTENTIONS = (
+    # heads, seq_q, seq_k, head size, mask
+    (12, 128, 128, 32, "f32"),
+    (12, 128, 128, 64, None),
+    (12, 512, 512, 64, None),
+    (8, 1, 1024, 64, None),
+)
+
+
 def cases() -> list[tuple[str, Case]]:
     return [
         *(("f32_matmul", _matmul(*row)) for row in MATMULS),
         *(("f32_conv", _conv(*row)) for row in CONVS),
+        *(("f32_attention", _attention(*row)) for row in ATTENTIONS),
     ]
 
 
@@ -78,3 +89,20 @@ def _conv(size: int, c: int, oc: int, k: int, stride: int, groups: int) -> Case:
     args = (x, f32_conv.packing.pack(weights, spec), np.ones(oc, np.float32))
     results = (np.zeros((1, out, out, oc), np.float32),)
     return Case(text, spec, args, results, (1, size, size, out, out, oc), (), 0, 0)
+
+
+def _attention(heads: int, seq_q: int, seq_k: int, size: int, mask: str | None) -> Case:
+    """[batch, seq, heads, size] operands, as projections leave them; a padding mask."""
+    rng = np.random.default_rng(0)
+    q, k, v, y = (
+        rng.standard_normal((1, s, heads, size)).astype(np.float32)
+        for s in (seq_q, seq_k, seq_k, seq_q)
+    )
+    strides = [(s * heads * size, size, heads * size) for s in (seq_q, seq_k, seq_k, seq_q)]
+    dims = (1, heads, seq_q, seq_k, 1, 0, *(x for row in strides for x in row))
+    args = (q, k, v)
+    if mask:
+        args, dims = (*args, np.zeros(seq_k, np.float32)), (*dims, 0, 0, 0, 1)
+    spec = AttentionSpec(size, size, size**-0.5, mask)
+    text = f"{heads}x{seq_q}x{seq_k}x{size} {mask or ''}"
+    return Case(text, spec, args, (y,), dims, (), 0, 0)

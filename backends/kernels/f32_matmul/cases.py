@@ -43,7 +43,7 @@ SHAPES = (
 def cases() -> tuple[Case, ...]:
     out = [_case(m, k, n, IDENTITY) for m, k, n in SHAPES]
     for m, k, n in ((1, 9, 300), (7, 21, 65), (31, 16, 32), (16, 0, 5)):
-        out += [_case(m, k, n, e) for e in (BIAS_RELU_RESIDUAL, MASKED)]
+        out += [_case(m, k, n, e) for e in (BIAS_RELU_RESIDUAL, MASKED, GELU)]
     out.append(_case(20, 40, 70, IDENTITY, special=True))
     out.append(_case(2, 40, 70, BIAS_RELU_RESIDUAL, special=True))
     return tuple(out)

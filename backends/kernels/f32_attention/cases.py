@@ -1,0 +1,127 @@
+"""Launches on which fused attention is tested."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tilewright.backends.kernels.f32_attention.spec import AttentionSpec
+from tilewright.backends.kernels.family import Case
+
+
+def cases() -> tuple[Case, ...]:
+    return (
+        _case(1, 2, 5, 7, 8, 8),
+        _case(2, 3, 33, 40, 32, 32),
+        _case(1, 1, 128, 128, 64, 64),
+        _case(1, 2, 17, 300, 16, 48),
+        _case(1, 1, 1, 600, 64, 64),
+        _case(1, 1, 3, 0, 8, 8),
+        _case(1, 1, 0, 4, 8, 8),
+        _case(1, 2, 20, 19, 1, 1),
+        _case(1, 1, 9, 11, 33, 70),
+        _case(1, 4, 6, 10, 16, 16, group=2),
+        _case(1, 2, 40, 40, 16, 32, interleaved=True),
+        _case(1, 2, 40, 40, 16, 32, causal=True),
+        _case(1, 2, 5, 300, 16, 16, causal=True, offset=295),
+        _case(1, 1, 70, 530, 16, 16, causal=True, offset=3),
+        _case(2, 2, 35, 37, 24, 24, mask="f32", mask_axes="bk"),
+        _case(2, 2, 35, 37, 24, 24, mask="i8", mask_axes="bk"),
+        _case(2, 2, 35, 37, 24, 24, mask="f32", mask_axes="bhqk"),
+        _case(1, 2, 18, 290, 24, 24, mask="i8", mask_axes="qk", causal=True, offset=250),
+        _case(1, 1, 20, 20, 16, 16, mask="i8", mask_axes="qk", hide=True),
+        _case(1, 1, 20, 20, 16, 16, mask="i8", mask_axes="qk", hide=True, masked_zero=True),
+        _case(1, 1, 8, 8, 16, 16, causal=True, offset=-2, masked_zero=True),
+    )
+
+
+def _by_query(
+    spec: AttentionSpec,
+    q: np.ndarray,
+    k: np.ndarray,
+    v: np.ndarray,
+    bias: np.ndarray,
+    group: int,
+    offset: int,
+) -> np.ndarray:
+    """Attention one query at a time, from its definition."""
+    batch, heads, seq_q, _ = q.shape
+    y = np.zeros((batch, heads, seq_q, spec.value_dim))
+    for b, h, i in np.ndindex(batch, heads, seq_q):
+        last = k.shape[2] if not spec.causal else max(0, min(k.shape[2], i + offset + 1))
+        keys = k[b, h // group, :last].astype(np.float64)
+        scores = spec.scale * keys @ q[b, h, i].astype(np.float64) + bias[b, h, i, :last]
+        weights = np.exp(scores[np.isfinite(scores)] - max(scores, default=0))
+        if weights.size:
+            y[b, h, i] = weights @ v[b, h // group, :last][np.isfinite(scores)] / weights.sum()
+        elif k.shape[2] and not spec.masked_zero:
+            y[b, h, i] = np.nan
+    return y
+
+
+def _case(
+    batch: int,
+    heads: int,
+    seq_q: int,
+    seq_k: int,
+    dim: int,
+    value_dim: int,
+    *,
+    group: int = 1,
+    interleaved: bool = False,
+    mask: str | None = None,
+    mask_axes: str = "",
+    hide: bool = False,
+    causal: bool = False,
+    offset: int = 0,
+    masked_zero: bool = False,
+) -> Case:
+    rng = np.random.default_rng([batch, heads, seq_q, seq_k, dim])
+    spec = AttentionSpec(dim, value_dim, dim**-0.5, mask, causal, masked_zero)
+    kv_heads = heads // group
+
+    def operand(n_heads: int, seq: int, width: int) -> tuple[np.ndarray, tuple[int, ...]]:
+        if interleaved:
+            data = rng.standard_normal((batch, seq, n_heads, width))
+            strides = (seq * n_heads * width, width, n_heads * width)
+        else:
+            data = rng.standard_normal((batch, n_heads, seq, width))
+            strides = (n_heads * seq * width, seq * width, width)
+        return (3 * data).astype(np.float32), strides
+
+    q, q_strides = operand(heads, seq_q, dim)
+    k, k_strides = operand(kv_heads, seq_k, dim)
+    v, v_strides = operand(kv_heads, seq_k, value_dim)
+    y, y_strides = operand(heads, seq_q, value_dim)
+    args = [q, k, v]
+    dims = (batch, heads, seq_q, seq_k, group, offset)
+    dims += (*q_strides, *k_strides, *v_strides, *y_strides)
+    if mask is not None:
+        sizes = {"b": batch, "h": heads, "q": seq_q, "k": seq_k}
+        shape = tuple(sizes[a] for a in mask_axes)
+        values = rng.standard_normal(shape)
+        if mask == "f32":
+            data = np.where(values > 1, -np.inf, values).astype(np.float32)
+        else:
+            data = (values > -0.5).astype(np.int8)
+        if hide:
+            data[3] = 0
+        dense = dict(zip(mask_axes, np.array(data.strides) // data.itemsize, strict=True))
+        args.append(data)
+        dims += tuple(int(dense.get(a, 0)) for a in "bhqk")
+    swap = (lambda x: x.swapaxes(1, 2)) if interleaved else (lambda x: x)
+    bias = np.zeros((batch, heads, seq_q, seq_k))
+    if mask is not None:
+        whole = data.reshape([sizes[a] if a in mask_axes else 1 for a in "bhqk"])
+        bias = bias + (whole if mask == "f32" else np.where(whole, 0, -np.inf))
+    expected = swap(_by_query(spec, swap(q), swap(k), swap(v), bias, group, offset))
+    flags = "".join(f for f, on in (("c", causal), (mask or "", mask), ("z", masked_zero)) if on)
+    return Case(
+        label=f"{batch}x{heads}/{group}x{seq_q}x{seq_k}x{dim}x{value_dim}{flags}{mask_axes}",
+        spec=spec,
+        args=tuple(args),
+        results=(np.zeros(y.shape, np.float32),),
+        dims=dims,
+        expected=(expected,),
+        rtol=3e-5,
+        atol=3e-5,
+    )

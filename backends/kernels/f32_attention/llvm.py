@@ -1,0 +1,229 @@
+"""LLVM emitter of fused f32 attention (online softmax, FlashAttention, arXiv 2205.14135).
+
+Scores are computed transposed, S^T[key][query] = K Q^T: rows of K are broadcast as they lie in
+memory and only Q, 32 rows, is transposed. S^T is then the A operand of P V stored by columns,
+which is the micro-kernel's best case, and V is its B operand as it lies in memory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from llvmlite import ir
+
+from tilewright.backends.kernels.f32_attention.rows import copy_rows, transpose_rows
+from tilewright.backends.kernels.f32_attention.softmax import Mask, emit_softmax
+from tilewright.backends.kernels.f32_attention.spec import KEYS, QUERIES, AttentionSpec, Scratch
+from tilewright.backends.llvm import gemm
+from tilewright.backends.llvm.builder import F32, KERNEL_TYPE, Code, Int, i64, zeros
+from tilewright.backends.llvm.microkernel import PANEL, widest
+from tilewright.backends.target import Target
+
+
+@dataclass(frozen=True)
+class Operand:
+    """One of Q, K, V, Y: base pointer and strides (batch, head, sequence)."""
+
+    base: ir.Value
+    strides: tuple[ir.Value, ...]
+
+    def head(self, code: Code, batch: Int, head: Int) -> ir.Value:
+        offset = code.add(code.mul(batch, self.strides[0]), code.mul(head, self.strides[1]))
+        return code.at(self.base, offset)
+
+
+def emit(module: ir.Module, spec: AttentionSpec, target: Target, name: str) -> ir.Function:
+    """Add the kernel ``name`` for ``spec`` to ``module``."""
+    fn = ir.Function(module, KERNEL_TYPE, name)
+    args, dims, begin, end, scratch = fn.args
+    code = Code(ir.IRBuilder(fn.append_basic_block("entry")), target)
+    heads, seq_q, seq_k, group, offset = (gemm.load_dim(code, dims, i) for i in range(1, 6))
+    has_mask = spec.mask is not None
+    places = (0, 1, 2, 4 if has_mask else 3)
+    q, k, v, y = (
+        Operand(
+            gemm.load_pointer(code, args, place),
+            tuple(gemm.load_dim(code, dims, 6 + 3 * i + j) for j in range(3)),
+        )
+        for i, place in enumerate(places)
+    )
+    mask_base = gemm.load_pointer(code, args, 3) if has_mask else None
+    mask_strides = [gemm.load_dim(code, dims, 18 + j) for j in range(4)] if has_mask else []
+    blocks = code.ceildiv(seq_q, QUERIES)
+
+    with code.loop(begin, end) as unit:
+        block = code.rem(unit.index, blocks)
+        of_all = code.div(unit.index, blocks)
+        head, batch = code.rem(of_all, heads), code.div(of_all, heads)
+        first = code.mul(block, QUERIES)
+        count = code.min(code.sub(seq_q, first), QUERIES)
+        kv_head = code.div(head, group)
+        mask = None
+        if mask_base is not None:
+            start = code.add(code.mul(batch, mask_strides[0]), code.mul(head, mask_strides[1]))
+            start = code.add(start, code.mul(first, mask_strides[2]))
+            mask = Mask(mask_base, start, mask_strides[2], mask_strides[3], spec.mask == "f32")
+        job = Job(
+            spec=spec,
+            scratch=scratch,
+            q=code.at(q.head(code, batch, head), code.mul(first, q.strides[2])),
+            k=k.head(code, batch, kv_head),
+            v=v.head(code, batch, kv_head),
+            y=code.at(y.head(code, batch, head), code.mul(first, y.strides[2])),
+            strides=(q.strides[2], k.strides[2], v.strides[2], y.strides[2]),
+            count=count,
+            keys=seq_k,
+            # The last key that query 0 of this block sees.
+            horizon=code.add(first, offset) if spec.causal else None,
+            mask=mask,
+        )
+        # Decoding has few queries: half of the lanes are not worth computing then.
+        with code.either(code.cmp("<=", count, QUERIES // 2)) as (narrow, wide):
+            with narrow:
+                _emit_block(code, job, QUERIES // 2)
+            with wide:
+                _emit_block(code, job, QUERIES)
+    gemm.ok(code)
+    return fn
+
+
+@dataclass(frozen=True)
+class Job:
+    """One block of queries of one head."""
+
+    spec: AttentionSpec
+    scratch: ir.Value
+    q: ir.Value
+    k: ir.Value
+    v: ir.Value
+    y: ir.Value
+    strides: tuple[ir.Value, ...]
+    count: Int
+    keys: ir.Value
+    horizon: Int | None
+    mask: Mask | None
+
+
+def _emit_block(code: Code, job: Job, width: int) -> None:
+    """At most ``width`` queries (16 or 32)."""
+    spec, layout = job.spec, Scratch.of(job.spec)
+    lanes = code.target.lanes_f32
+    vectors = width // lanes
+    queries, scores, sums, factors, packed = (
+        code.at(job.scratch, at)
+        for at in (layout.queries, layout.scores, layout.sums, layout.factors, layout.values)
+    )
+    transpose_rows(code, job.q, job.strides[0], job.count, spec.head_dim, queries, width, spec.scale)
+    ldo = spec.value_stride
+    with code.loop(0, code.mul(job.count, ldo), lanes) as i:
+        code.vstore(zeros(code.vector(lanes)), code.at(sums, i.index))
+    keys: Int = job.keys
+    if job.horizon is not None:
+        # Keys beyond the last query's horizon are hidden from all.
+        keys = code.max(code.min(keys, code.add(job.horizon, job.count)), 0)
+    start = [code.splat(float("-inf"), lanes)] * vectors + [code.splat(0.0, lanes)] * vectors
+    with code.loop(0, keys, KEYS, start) as tile:
+        count = code.min(code.sub(keys, tile.index), KEYS)
+        k = code.at(job.k, code.mul(tile.index, job.strides[1]))
+        _scores(code, k, job.strides[1], count, queries, spec.head_dim, scores, width)
+        highest, total = tile.carried[:vectors], tile.carried[vectors:]
+        highest, total = emit_softmax(
+            code,
+            scores,
+            count,
+            tile.index,
+            (highest, total),
+            factors,
+            job.mask,
+            job.horizon,
+            job.count,
+        )
+        with code.when(code.cmp(">", tile.index, 0)):
+            _scale_rows(code, sums, factors, job.count, ldo)
+        v = code.at(job.v, code.mul(tile.index, job.strides[2]))
+        ldv: Int = job.strides[2]
+        if spec.value_dim % PANEL:
+            copy_rows(code, v, ldv, count, spec.value_dim, packed, ldo)
+            v, ldv = packed, ldo
+        _values(code, scores, count, v, ldv, sums, job.count, ldo, width)
+        tile.next = [*highest, *total]
+    for i, total in enumerate(tile.carried[vectors:]):
+        one = code.splat(1.0, lanes)
+        # No keys at all: an empty sum is 0, not 0 / 0.
+        empty = code.splat(code.cmp("==", job.keys, 0), lanes)
+        inverse = code.b.fdiv(one, code.b.select(empty, one, total))
+        if spec.masked_zero:
+            zero = code.splat(0.0, lanes)
+            inverse = code.b.select(code.b.fcmp_ordered("==", total, zero), zero, inverse)
+        code.vstore(inverse, code.at(factors, i * lanes))
+    _finish(code, job, sums, factors, ldo)
+
+
+def _scores(
+    code: Code,
+    k: ir.Value,
+    ldk: ir.Value,
+    count: Int,
+    queries: ir.Value,
+    depth: int,
+    scores: ir.Value,
+    width: int,
+) -> None:
+    """S^T[count][width] = K[count][depth] Q^T[depth][width]."""
+    flavor = gemm.Flavor(narrow=width < PANEL)
+    step = gemm.columns(code, flavor)
+    split = gemm.Split.of(code, count, widest(code.target).rows)
+    with code.loop(0, split.count) as block, code.loop(0, width, step) as column:
+        first, rows = split.block(code, block.index)
+        a = code.at(k, code.mul(first, ldk))
+        c = code.at(scores, code.add(code.mul(first, width), column.index))
+        b = code.at(queries, column.index)
+        gemm.multiply(code, rows, a, ldk, b, width, 0, depth, c, width, flavor=flavor)
+
+
+def _values(
+    code: Code,
+    scores: ir.Value,
+    count: Int,
+    v: ir.Value,
+    ldv: Int,
+    sums: ir.Value,
+    rows: Int,
+    ldo: int,
+    width: int,
+) -> None:
+    """sums[rows][ldo] += S[rows][count] V[count][ldo], S stored by columns."""
+    flavor = gemm.Flavor(a_columns=True, accumulate=True)
+    step = gemm.columns(code, flavor)
+    split = gemm.Split.of(code, rows, widest(code.target).rows)
+    with code.loop(0, split.count) as block, code.loop(0, ldo, step) as column:
+        first, size = split.block(code, block.index)
+        a = code.at(scores, first)
+        b = code.at(v, column.index)
+        c = code.at(sums, code.add(code.mul(first, ldo), column.index))
+        gemm.multiply(code, size, a, width, b, ldv, 0, count, c, ldo, flavor=flavor)
+
+
+def _scale_rows(code: Code, sums: ir.Value, factors: ir.Value, rows: Int, ldo: int) -> None:
+    lanes = code.target.lanes_f32
+    with code.loop(0, rows) as row:
+        factor = code.splat(code.load(code.at(factors, row.index), F32), lanes)
+        with code.loop(0, ldo, lanes) as column:
+            at = code.at(sums, code.add(code.mul(row.index, ldo), column.index))
+            code.vstore(code.b.fmul(code.vload(at, lanes), factor), at)
+
+
+def _finish(code: Code, job: Job, sums: ir.Value, factors: ir.Value, ldo: int) -> None:
+    """Y = sums * factors, row by row."""
+    lanes, dim = code.target.lanes_f32, job.spec.value_dim
+    with code.loop(0, job.count) as row:
+        factor = code.splat(code.load(code.at(factors, row.index), F32), lanes)
+        source = code.at(sums, code.mul(row.index, ldo))
+        out = code.at(job.y, code.mul(row.index, job.strides[3]))
+        full = dim // lanes * lanes
+        with code.loop(0, full, lanes) as column:
+            value = code.vload(code.at(source, column.index), lanes)
+            code.vstore(code.b.fmul(value, factor), code.at(out, column.index))
+        if dim > full:
+            value = code.b.fmul(code.vload(code.at(source, full), lanes), factor)
+            code.vstore(value, code.at(out, i64(full)), code.first_lanes(dim - full, lanes))
