@@ -1,0 +1,215 @@
+"""Quantization: between real numbers and narrow types with scales and zero points."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tilewright.compiler.frontend.context import Import
+from tilewright.compiler.frontend.node import Node
+from tilewright.compiler.frontend.ops.convolution import (
+    arranged,
+    channels_first,
+    channels_last,
+    convolve,
+    read_window,
+    shift_integers,
+)
+from tilewright.compiler.frontend.registry import onnx_op
+from tilewright.compiler.frontend.tensors import element_type
+from tilewright.compiler.frontend.terms import Term
+from tilewright.compiler.ir.core import Value
+from tilewright.compiler.ir.dims import Dim, ceildiv
+from tilewright.compiler.ir.types import DType
+
+
+def _limits(dtype: DType) -> tuple[int, int]:
+    """The least and greatest value of an integer type."""
+    if dtype.kind == "uint":
+        return 0, 2**dtype.bits - 1
+    return -(2 ** (dtype.bits - 1)), 2 ** (dtype.bits - 1) - 1
+
+
+class _Granularity:
+    """How scales go with x: one for all, one per position of an axis, or one per block of an axis.
+
+    `split(x)` brings x to the shape that `fit(scale)` broadcasts to, `join` takes it back.
+    """
+
+    def __init__(self, ctx: Import, node: Node, x: Value, scale: Value) -> None:
+        self.ctx, self.dims = ctx, x.shape
+        self.axis = 0
+        self.block: Dim = 0
+        self.kind = "tensor"
+        if scale.rank == 0 or (scale.rank == 1 and scale.shape[0] == 1):
+            return
+        self.axis = node.axis(node.attr("axis", 1), x.rank)
+        if scale.rank == 1:
+            self.kind = "axis"
+            return
+        if scale.rank != x.rank:
+            ctx.fail(node, f"scale {scale.type} does not fit x {x.type}")
+        self.kind = "block"
+        size, blocks = x.shape[self.axis], scale.shape[self.axis]
+        self.blocks = blocks
+        self.block = node.attr("block_size", 0) or ceildiv(size, blocks)
+
+    def split(self, x: Term) -> Term:
+        if self.kind != "block":
+            return x
+        total = self.blocks * self.block
+        high = [0] * x.rank
+        padded = x
+        if total != self.dims[self.axis]:
+            room: list[Dim] = [*high]
+            room[self.axis] = total - self.dims[self.axis]
+            padded = x.pad(high, room)
+        return padded.reshape(*self._blocked(self.dims, self.blocks, self.block))
+
+    def _blocked(self, dims: Sequence[Dim], blocks: Dim, block: Dim) -> tuple[Dim, ...]:
+        return (*dims[: self.axis], blocks, block, *dims[self.axis + 1 :])
+
+    def fit(self, scale: Term) -> Term:
+        if self.kind == "tensor":
+            return scale.reshape()
+        if self.kind == "axis":
+            ones = len(self.dims) - self.axis - 1
+            return scale.reshape(scale.dims[0], *(1,) * ones)
+        return scale.reshape(*self._blocked(scale.dims, self.blocks, 1))
+
+    def join(self, x: Term) -> Term:
+        if self.kind != "block":
+            return x
+        axis = self.axis
+        whole = x.reshape(*self.dims[:axis], self.blocks * self.block, *self.dims[axis + 1 :])
+        return whole.slice(axis, 0, self.dims[axis])
+
+
+def _nonzero(ctx: Import, zero: Value | None) -> Value | None:
+    """`zero` unless it is absent or known to be zero everywhere."""
+    if zero is None:
+        return None
+    array = ctx.array(zero)
+    if array is not None and not array.astype(np.float32).any():
+        return None
+    return zero
+
+
+@onnx_op("QuantizeLinear")
+def quantize_linear(ctx: Import, node: Node) -> Value:
+    """`saturate(round(x / scale) + zero)`; the result type is that of zero, or `output_dtype`."""
+    x, scale, zero = node.input(0), node.input(1), node.maybe(2)
+    number = node.attr("output_dtype", 0)
+    if zero is not None:
+        dtype = zero.dtype
+    else:
+        dtype = element_type(number, node.where) if number else DType.U8
+    precision = node.attr("precision", 0)
+    inner = element_type(precision, node.where) if precision else scale.dtype
+    if not inner.is_float or inner.bits < 16:
+        inner = DType.F32
+    grain = _Granularity(ctx, node, x, scale)
+    wide = grain.split(Term(ctx, x).cast(inner)) / grain.fit(Term(ctx, scale).cast(inner))
+    shift = _nonzero(ctx, zero)
+    offset = None if shift is None else grain.fit(Term(ctx, shift))
+    out = saturated(wide, offset, dtype, bool(node.attr("saturate", 1)))
+    return grain.join(out).value
+
+
+def saturated(wide: Term, zero: Term | None, dtype: DType, saturate: bool = True) -> Term:
+    """`round(wide) + zero` (f16 .. f64 in) within the range of the narrow type `dtype`."""
+    if dtype.is_float:
+        if zero is not None:
+            wide = wide + zero.cast(wide.dtype)
+        return wide.cast(dtype, saturate)
+    inner = DType.F64 if wide.dtype == DType.F64 or dtype.bits > 16 else DType.F32
+    rounded = wide.round().cast(inner)
+    if zero is not None:
+        rounded = rounded + zero.cast(inner)
+    low, high = _limits(dtype)
+    return rounded.clip(low, high).cast(dtype)
+
+
+@onnx_op("DequantizeLinear")
+def dequantize_linear(ctx: Import, node: Node) -> Value:
+    """`(x - zero) * scale` in the type of scale, or `output_dtype`."""
+    x, scale = node.input(0), node.input(1)
+    number = node.attr("output_dtype", 0)
+    out = element_type(number, node.where) if number else scale.dtype
+    grain = _Granularity(ctx, node, x, scale)
+    zero = _nonzero(ctx, node.maybe(2))
+    term = grain.split(Term(ctx, x))
+    if zero is not None:
+        inner = DType.F32 if x.dtype.is_float else DType.I32
+        term = term.cast(inner) - grain.fit(Term(ctx, zero)).cast(inner)
+    wide = DType.F32 if out.bits < 16 else out
+    result = term.cast(wide) * grain.fit(Term(ctx, scale)).cast(wide)
+    return grain.join(result.cast(out)).value
+
+
+@onnx_op("DynamicQuantizeLinear")
+def dynamic_quantize_linear(ctx: Import, node: Node) -> tuple[Value, ...]:
+    """x quantized to u8 with the scale and zero point of its own range (0 included)."""
+    x = Term(ctx, node.input(0))
+    axes = range(x.rank)
+    low = x.reduce("min", axes, keepdims=False).minimum(0.0)
+    high = x.reduce("max", axes, keepdims=False).maximum(0.0)
+    scale = (high - low) / 255.0
+    zero = saturated(-low / scale, None, DType.U8)
+    out = saturated(x / scale, zero, DType.U8)
+    return out.value, scale.value, zero.value
+
+
+def _trailing(term: Term, rank: int, axis: int) -> Term:
+    """A per-row or per-column parameter in the shape that goes with a matrix of `rank`."""
+    if term.rank == 0 or (term.rank == 1 and term.dims[0] == 1):
+        return term.reshape()
+    if term.rank == 1:
+        return term.reshape(*((term.dims[0], 1) if axis == rank - 2 else (term.dims[0],)))
+    return term
+
+
+def _product(ctx: Import, a: Term, b: Term) -> Term:
+    """The matrix product over the last two axes, the others broadcast."""
+    batch = ctx.broadcast_shape(a.dims[:-2], b.dims[:-2])
+    inner = ctx.unify(a.dims[-1], b.dims[-2], "the inner dimensions of a and b")
+    left = a.broadcast(*batch, a.dims[-2], inner)
+    right = b.broadcast(*batch, inner, b.dims[-1])
+    letters = "abcdefgh"[: len(batch)]
+    return left.contract(f"{letters}mk,{letters}kn->{letters}mn", right)
+
+
+@onnx_op("QLinearMatMul")
+def qlinear_matmul(ctx: Import, node: Node) -> Value:
+    """`saturate(round((a - a_zero)(b - b_zero) * a_scale * b_scale / y_scale) + y_zero)`."""
+    a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero = (
+        Term(ctx, v) for v in node.all_inputs()
+    )
+    exact = a.dtype.is_int
+    inner = DType.I32 if exact else DType.F32
+    left = a.cast(inner) - _trailing(a_zero, a.rank, a.rank - 2).cast(inner)
+    right = b.cast(inner) - _trailing(b_zero, b.rank, b.rank - 1).cast(inner)
+    total = _product(ctx, left, right).cast(DType.F32)
+    rows = _trailing(a_scale, a.rank, a.rank - 2).cast(DType.F32)
+    columns = _trailing(b_scale, b.rank, b.rank - 1).cast(DType.F32)
+    wide = total * (rows * columns / y_scale.reshape().cast(DType.F32))
+    return saturated(wide, y_zero.reshape(), y_zero.dtype).value
+
+
+@onnx_op("QLinearConv")
+def qlinear_conv(ctx: Import, node: Node) -> Value:
+    """The convolution of quantized x and w with an i32 bias, quantized again."""
+    x, w = node.input(0), node.input(3)
+    window = read_window(ctx, node, x.shape[2:], w.shape[2:])
+    image = channels_last(shift_integers(ctx, x, node.input(2), None))
+    shifted = shift_integers(ctx, w, node.input(5), 0)
+    weights = arranged(ctx, shifted.value, (*range(2, w.rank), 1, 0))
+    total = convolve(image, weights, window, node.attr("group", 1))
+    bias = node.maybe(8)
+    if bias is not None:
+        total = total + bias
+    x_scale, w_scale, y_scale = (Term(ctx, node.input(i)).cast(DType.F32) for i in (1, 4, 6))
+    per_channel = w_scale if w_scale.rank == 1 and w_scale.dims[0] != 1 else w_scale.reshape()
+    factor = x_scale.reshape() * per_channel / y_scale.reshape()
+    zero = Term(ctx, node.input(7)).reshape()
+    out = saturated(total.cast(DType.F32) * factor, zero, zero.dtype)
+    return channels_first(out).value
