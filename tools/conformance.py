@@ -1,0 +1,261 @@
+"""The ONNX backend tests (onnx.backend.test): every case, each in a worker with a time limit.
+
+    python -m tilewright.tools.conformance --stage reference
+    python -m tilewright.tools.conformance --stage compiled --only attention
+
+The stage `reference` imports a model and interprets it with numpy, `compiled` runs the artifact.
+The outcome of every case is kept in tests/conformance/table.json; a run rewrites its stage there.
+Exit status: 0 when every case passes or is refused with a message, 1 otherwise.
+"""
+
+import argparse
+import json
+import multiprocessing
+import re
+import sys
+import tempfile
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tilewright.compiler.errors import UserError
+
+KINDS = ("node", "simple", "pytorch-converted", "pytorch-operator")
+STAGES = ("reference", "compiled")
+TABLE = Path(__file__).resolve().parent.parent / "tests" / "conformance" / "table.json"
+LIMIT_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class Case:
+    """One backend test: a model and data sets of (inputs, expected outputs), by position."""
+
+    name: str
+    model: Any
+    data_sets: Callable[[], Iterator[tuple[list[Any], list[Any]]]]
+    rtol: float
+    atol: float
+
+
+class Mismatch(Exception):
+    """The results are not the expected ones; the message says how."""
+
+
+def load_cases(kinds: Sequence[str] = KINDS) -> dict[str, Case]:
+    """Every case by `name` (of kind node) or `kind/name`."""
+    from onnx.backend.test.loader import load_model_tests
+
+    out: dict[str, Case] = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for kind in kinds:
+            for test in load_model_tests(kind=kind):
+                name = test.name if kind == "node" else f"{kind}/{test.name}"
+                out[name] = _case(name, test)
+    return out
+
+
+def _case(name: str, test: Any) -> Case:
+    if test.model is not None:
+        return Case(name, test.model, lambda: iter(test.data_sets), test.rtol, test.atol)
+    import onnx
+
+    folder = Path(test.model_dir)
+    model = onnx.load(folder / "model.onnx")
+    return Case(name, model, lambda: _stored(folder, model), test.rtol, test.atol)
+
+
+def _stored(folder: Path, model: Any) -> Iterator[tuple[list[Any], list[Any]]]:
+    """The data sets below a model's folder, sequences and optionals left as they are."""
+    from onnx import TensorProto, numpy_helper
+
+    for data in sorted(folder.glob("test_data_set_*")):
+        sides: list[list[Any]] = []
+        for stem in ("input", "output"):
+            count = len(list(data.glob(f"{stem}_*.pb")))
+            values: list[Any] = []
+            for i in range(count):
+                proto = TensorProto()
+                proto.ParseFromString((data / f"{stem}_{i}.pb").read_bytes())
+                values.append(numpy_helper.to_array(proto))
+            sides.append(values)
+        yield sides[0], sides[1]
+
+
+def run_case(case: Case, stage: str) -> str:
+    """`pass`, or `unsupported: ...` when the model is refused.
+
+    Raises Mismatch for wrong results, and whatever else goes wrong.
+    """
+    try:
+        runner = (_interpreted if stage == "reference" else _compiled)(case)
+    except UserError as error:
+        return f"unsupported: {error.what}"
+    for inputs, expected in case.data_sets():
+        compare(runner(inputs), expected, case.rtol, case.atol)
+    return "pass"
+
+
+def _interpreted(case: Case) -> Callable[[list[Any]], list[Any]]:
+    from tilewright.backends import reference
+    from tilewright.compiler.frontend.load import load_onnx
+
+    graph = load_onnx(case.model)
+    return lambda inputs: reference.run(graph, [np.asarray(x) for x in inputs])
+
+
+def _compiled(case: Case) -> Callable[[list[Any]], list[Any]]:
+    import tilewright
+
+    folder = tempfile.TemporaryDirectory(prefix="conformance-")
+    path = Path(folder.name) / "model.tw"
+    tilewright.compile(case.model, path)
+    session = tilewright.load(path)
+    names = [i.name for i in session.get_inputs()]
+
+    def run(inputs: list[Any]) -> list[Any]:
+        with folder:
+            feeds = dict(zip(names, map(np.asarray, inputs), strict=True))
+            return list(session.run(None, feeds))
+
+    return run
+
+
+def compare(found: Sequence[Any], expected: Sequence[Any], rtol: float, atol: float) -> None:
+    """Raise Mismatch unless count, shapes, types and values agree as ONNX's own runner asks."""
+    if len(found) != len(expected):
+        raise Mismatch(f"{len(found)} outputs, expected {len(expected)}")
+    for index, (have, want) in enumerate(zip(found, expected, strict=True)):
+        array, target = np.asarray(have), np.asarray(want)
+        if array.shape != target.shape:
+            raise Mismatch(f"output {index}: shape {array.shape}, expected {target.shape}")
+        if array.dtype != target.dtype:
+            raise Mismatch(f"output {index}: type {array.dtype}, expected {target.dtype}")
+        narrow = target.dtype.kind == "V" or target.dtype.itemsize < 2
+        if narrow or not np.issubdtype(target.dtype, np.number):
+            array, target = (a.astype(np.float64) for a in (array, target))
+        try:
+            np.testing.assert_allclose(array, target, rtol=rtol, atol=atol)
+        except AssertionError as error:
+            lines = [line for line in str(error).splitlines() if line.strip()]
+            raise Mismatch(f"output {index}: {'; '.join(lines[1:4])}") from None
+
+
+def outcome_of(case: Case, stage: str) -> str:
+    """The line of the table for one case, whatever happens short of a fault of the process."""
+    try:
+        return run_case(case, stage)
+    except Mismatch as error:
+        return f"wrong: {error}"
+    except Exception as error:  # noqa: BLE001 - reported in the table, and the run fails
+        text = str(error).splitlines()
+        return f"crash: {type(error).__name__}: {text[0] if text else ''}"
+
+
+def _serve(cases: dict[str, Case], stage: str, pipe: Connection) -> None:
+    while (name := pipe.recv()) is not None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            pipe.send(outcome_of(cases[name], stage))
+
+
+class Worker:
+    """A process that runs cases one at a time; it is replaced when it dies or hangs."""
+
+    def __init__(self, cases: dict[str, Case], stage: str, limit: float) -> None:
+        self.cases, self.stage, self.limit = cases, stage, limit
+        self._start()
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("fork")
+        self.pipe, child = context.Pipe()
+        arguments = (self.cases, self.stage, child)
+        self.process = context.Process(target=_serve, args=arguments, daemon=True)
+        self.process.start()
+        child.close()
+
+    def run(self, name: str) -> str:
+        """The outcome of a case; `hang` after the limit, `crash` when the process dies."""
+        self.pipe.send(name)
+        try:
+            if self.pipe.poll(self.limit):
+                return str(self.pipe.recv())
+            outcome = f"hang: more than {self.limit:g} s"
+        except EOFError:
+            self.process.join()
+            outcome = f"crash: the process ended with status {self.process.exitcode}"
+        self.stop()
+        self._start()
+        return outcome
+
+    def stop(self) -> None:
+        """End the process."""
+        self.process.kill()
+        self.process.join()
+        self.pipe.close()
+
+
+def run_all(
+    cases: dict[str, Case], stage: str, limit: float = LIMIT_SECONDS
+) -> Iterator[tuple[str, str]]:
+    """(case, outcome) for every case, in order."""
+    worker = Worker(cases, stage, limit)
+    try:
+        for name in cases:
+            yield name, worker.run(name)
+    finally:
+        worker.stop()
+
+
+def read_table() -> dict[str, dict[str, str]]:
+    """stage -> case -> outcome, as kept in the repository."""
+    table = json.loads(TABLE.read_text()) if TABLE.exists() else {}
+    return {stage: dict(table.get(stage, {})) for stage in STAGES}
+
+
+def write_table(table: dict[str, dict[str, str]]) -> None:
+    """Rewrite the kept table, sorted."""
+    ordered = {stage: dict(sorted(cases.items())) for stage, cases in table.items()}
+    TABLE.write_text(json.dumps(ordered, indent=1, ensure_ascii=False) + "\n")
+
+
+def accepted(outcome: str) -> bool:
+    """Whether an outcome is a pass or a refusal with a message."""
+    return outcome == "pass" or outcome.startswith("unsupported: ")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the cases, print what is not accepted and the counts, and update the table."""
+    parser = argparse.ArgumentParser(prog="conformance", description=__doc__)
+    parser.add_argument("--stage", choices=STAGES, default="compiled")
+    parser.add_argument("--only", default="", help="a regular expression of case names")
+    parser.add_argument("--limit", type=float, default=LIMIT_SECONDS, help="seconds for a case")
+    parser.add_argument("--kind", choices=KINDS, action="append", help="default: all kinds")
+    parser.add_argument("--unsupported", action="store_true", help="print refusals too")
+    parser.add_argument("--dry", action="store_true", help="leave the table as it is")
+    options = parser.parse_args(arguments)
+    cases = load_cases(options.kind or KINDS)
+    chosen = {n: c for n, c in cases.items() if re.search(options.only, n)}
+    table = read_table()
+    counts: Counter[str] = Counter()
+    failed = False
+    for name, outcome in run_all(chosen, options.stage, options.limit):
+        table[options.stage][name] = outcome
+        counts[outcome.split(":")[0]] += 1
+        failed |= not accepted(outcome)
+        if not accepted(outcome) or (options.unsupported and outcome != "pass"):
+            print(f"{name}: {outcome}", flush=True)
+    if not options.dry:
+        write_table(table)
+    print(", ".join(f"{count} {kind}" for kind, count in sorted(counts.items())))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
