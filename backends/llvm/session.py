@@ -132,7 +132,8 @@ def end_launch(b: ir.IRBuilder, session: ir.Value, launch: int, begun: ir.Value)
 
 
 def emit_session(module: ir.Module, model: ModelDescription, pool: PoolFunctions) -> None:
-    """Emit the functions named in `EXPORTS`.
+    """Emit the functions named in `EXPORTS`; the model's own functions come first, if they are in
+    the same module.
 
     Raises ValueError for a feature without a known CPUID bit and for an error code below
     MODEL_ERROR_BASE.

@@ -17,13 +17,17 @@ def new_module(triple=TRIPLE):
 
 
 def emit_object(module):
+    return emit_text(str(module), module.triple)
+
+
+def emit_text(text, triple=TRIPLE):
     binding.initialize_all_targets()
     binding.initialize_all_asmprinters()
     binding.initialize_native_asmparser()
-    machine = binding.Target.from_triple(module.triple).create_target_machine(
+    machine = binding.Target.from_triple(triple).create_target_machine(
         reloc="pic", codemodel="small", opt=2
     )
-    parsed = binding.parse_assembly(str(module))
+    parsed = binding.parse_assembly(text)
     parsed.verify()
     options = binding.create_pipeline_tuning_options(speed_level=2)
     builder = binding.create_pass_builder(machine, options)

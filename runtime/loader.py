@@ -1,0 +1,154 @@
+"""Opens an artifact: maps the file once per process, verifies it, loads code from memory.
+
+The mapping is read-only and shared: sessions of one process use one mapping, processes share the
+pages. Do not overwrite an artifact in place while it is open (a compile never does: it renames).
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import threading
+import weakref
+
+import numpy as np
+
+from tilewright.runtime.container import Entry, read_entries, verify_checksums
+from tilewright.runtime.errors import ArtifactError
+from tilewright.runtime.manifest import (
+    MANIFEST_FILE,
+    FormatError,
+    Manifest,
+    ManifestError,
+    Variant,
+    from_json,
+)
+from tilewright.runtime.native import Library
+
+_Key = tuple[int, int, int, int]
+_open_files: weakref.WeakValueDictionary[_Key, ArtifactFile] = weakref.WeakValueDictionary()
+_lock = threading.Lock()
+
+
+class ArtifactFile:
+    """A mapped and verified artifact. `where` is its path, for messages."""
+
+    def __init__(self, where: str, mapping: mmap.mmap, verify: bool) -> None:
+        self.where = where
+        self.data = memoryview(mapping)
+        self.address: int = np.frombuffer(mapping, np.uint8).__array_interface__["data"][0]
+        self.entries = read_entries(where, self.data)
+        self.verified = False
+        self._libraries: weakref.WeakValueDictionary[str, Library] = weakref.WeakValueDictionary()
+        if verify:
+            self.verify()
+        self.manifest = self._read_manifest()
+
+    def verify(self) -> None:
+        """Compare all bytes with their checksums, once; ArtifactError names what differs."""
+        if not self.verified:
+            verify_checksums(self.where, self.data, self.entries)
+            self.verified = True
+
+    def entry(self, name: str) -> Entry:
+        """The entry called `name`; ArtifactError when there is none."""
+        found = self.entries.get(name)
+        if found is None:
+            raise ArtifactError(
+                self.where,
+                "the artifact is damaged",
+                f"entry {name!r} is missing",
+                "copy or compile the artifact again",
+            )
+        return found
+
+    def read(self, name: str) -> memoryview:
+        """The bytes of an entry, without a copy."""
+        entry = self.entry(name)
+        return self.data[entry.offset : entry.offset + entry.size]
+
+    def weights_address(self) -> int:
+        """Address of the weight data in this process."""
+        entry = self.entry(self.manifest.weights_file)
+        base = self.manifest.weights_base
+        if base > entry.size:
+            raise ArtifactError(
+                self.where,
+                "the manifest does not fit the weights",
+                f"weights.base is {base}, the entry has {entry.size} bytes",
+                "compile the artifact again",
+            )
+        return self.address + entry.offset + base
+
+    def library(self, variant: Variant) -> Library:
+        """The loaded code of a variant, shared by the sessions that use it."""
+        with _lock:
+            library = self._libraries.get(variant.file)
+            if library is None:
+                library = Library(self.where, self.read(variant.file))
+                self._libraries[variant.file] = library
+            return library
+
+    def _read_manifest(self) -> Manifest:
+        try:
+            return from_json(bytes(self.read(MANIFEST_FILE)))
+        except FormatError as other:
+            raise ArtifactError(
+                self.where,
+                "the artifact has another format",
+                f"found {other}",
+                "compile the model again with this version, or run it with the one that wrote it",
+            ) from None
+        except ManifestError as wrong:
+            raise ArtifactError(
+                self.where,
+                "the artifact's manifest is not valid",
+                str(wrong),
+                "compile the artifact again",
+            ) from None
+
+
+def open_artifact(path: str | os.PathLike[str], verify: bool = True) -> ArtifactFile:
+    """Map and check the artifact at `path`; an unchanged file that is already open is reused.
+
+    `verify=False` skips the checksums (a second time over a large file), never the structure.
+    Raises ArtifactError.
+    """
+    where = os.fspath(path)
+    try:
+        descriptor = os.open(where, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as refusal:
+        raise _unreadable(where, refusal) from None
+    try:
+        status = os.fstat(descriptor)
+        key = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
+        with _lock:
+            found = _open_files.get(key)
+        if found is None:
+            if status.st_size == 0:
+                raise ArtifactError(
+                    where,
+                    "not a tilewright artifact",
+                    "the file is empty",
+                    "give the path of a .tw file that `tilewright compile` wrote",
+                )
+            mapping = mmap.mmap(descriptor, 0, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ)
+            opened = ArtifactFile(where, mapping, verify)
+            with _lock:
+                found = _open_files.setdefault(key, opened)
+        elif verify:
+            found.verify()
+        return found
+    except OSError as refusal:
+        raise _unreadable(where, refusal) from None
+    finally:
+        os.close(descriptor)
+
+
+def _unreadable(where: str, refusal: OSError) -> ArtifactError:
+    return ArtifactError(
+        where,
+        "the artifact cannot be read",
+        f"the system says: {refusal.strerror}",
+        "check the path and its permissions",
+    )
