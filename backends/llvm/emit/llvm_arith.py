@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from llvmlite import ir
 
@@ -165,18 +164,13 @@ class LlvmArith:
         return self.b.icmp_unsigned("!=", word, ir.Constant(word.type, 0))
 
     def if_any(self, mask: Value, then: Callable[[], Value], other: Value) -> Value:
-        return self.branch(self.any(mask), then, lambda: other)
-
-    def branch(self, cond: Value, then: Callable[[], Any], other: Callable[[], Any]) -> Any:
-        """``then()`` or ``other()`` by a scalar condition; each gives one value."""
-        with self.b.if_else(cond) as (yes, no):
+        with self.b.if_else(self.any(mask)) as (yes, no):
             with yes:
                 first = then()
                 first_block = self.b.block
             with no:
-                second = other()
                 second_block = self.b.block
-        phi = self.b.phi(first.type)
+        phi = self.b.phi(other.type)
         phi.add_incoming(first, first_block)
-        phi.add_incoming(second, second_block)
+        phi.add_incoming(other, second_block)
         return phi
