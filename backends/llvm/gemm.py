@@ -108,7 +108,8 @@ class Split:
 class Product:
     """A block product C = epilogue(A B) at code generation time.
 
-    ``a``: first row, row stride ``lda``. ``b``: packed panels [panel][K][32]. ``c``: element (0, 0), row stride ``ldc``. ``n``: columns of C (int when constant).
+    ``a``: first row, row stride ``lda``. ``b``: packed panels [panel][K][32]; or, with ``ldb`` and ``panel_stride`` 32, columns as they lie in a
+    row-major matrix. ``c``: element (0, 0), row stride ``ldc``. ``n``: columns of C (int when constant).
     ``row``: global index of A's first row, for the epilogue's operands; ``column`` likewise.
     ``tile``: TILE_BYTES of scratch.
     """
@@ -123,6 +124,8 @@ class Product:
     tile: ir.Value
     epilogue: Epilogue
     operands: Sequence[Operand]
+    ldb: Int = PANEL
+    panel_stride: Int | None = None
     row: Int = 0
     column: Int = 0
 
@@ -194,13 +197,13 @@ def _tile(
     """One register block: multiply, then epilogue and store (``tail``: valid columns of panel)."""
     width = block.columns if block else columns(code)
     a = code.at(p.a, code.mul(start, p.lda))
-    stride = code.mul(p.k, PANEL)
+    stride = code.mul(p.k, PANEL) if p.panel_stride is None else p.panel_stride
     b = code.at(code.at(p.b, code.mul(panel, stride)), part)
     n = code.add(code.mul(panel, PANEL), part)
     c = code.at(code.at(p.c, code.mul(start, p.ldc)), n)
     direct = p.epilogue.identity and tail is None
     out, ldo = (c, p.ldc) if direct else (p.tile, width)
-    args = (a, p.lda, b, PANEL, stride, p.k, out, ldo)
+    args = (a, p.lda, b, p.ldb, stride, p.k, out, ldo)
     if block:
         code.b.call(micro_kernel(code, block), [i64(x) for x in args])
     else:

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 from llvmlite import ir
 
-from tilewright.backends.kernels.f32_attention.rows import copy_rows, transpose_rows
 from tilewright.backends.kernels.f32_attention.softmax import Mask, emit_softmax
 from tilewright.backends.kernels.f32_attention.spec import KEYS, QUERIES, AttentionSpec, Scratch
 from tilewright.backends.llvm import gemm
 from tilewright.backends.llvm.builder import F32, KERNEL_TYPE, Code, Int, i64, zeros
 from tilewright.backends.llvm.microkernel import PANEL, widest
+from tilewright.backends.llvm.rows import copy_rows, transpose_rows
 from tilewright.backends.target import Target
 
 

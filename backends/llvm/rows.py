@@ -1,4 +1,4 @@
-"""Moves rows of an attention operand into scratch."""
+"""Packs rows of an activation into scratch at run time: transposed, or padded to whole panels."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ def transpose_rows(
     source: ir.Value,
     stride: Int,
     count: Int,
-    depth: int,
+    depth: Int,
     out: ir.Value,
     width: int,
-    scale: float,
+    scale: float = 1.0,
 ) -> None:
     """out[depth][width] = scale * source[count][depth] transposed.
 
@@ -37,26 +37,25 @@ def transpose_rows(
             taken = [code.vload(code.at(row, at), lanes, mask) for row in rows]
             for i, column in enumerate(code.transpose(taken)):
                 target = code.add(code.mul(code.add(at, i), width), group.index)
-                code.vstore(code.b.fmul(column, factor), code.at(out, target))
+                scaled = column if scale == 1.0 else code.b.fmul(column, factor)
+                code.vstore(scaled, code.at(out, target))
 
-        full = depth // lanes * lanes
+        full = code.mul(code.div(depth, lanes), lanes)
         with code.loop(0, full, lanes) as d:
             block(d.index, None)
-        if depth > full:
-            block(full, code.first_lanes(depth - full, lanes))
+        with code.when(code.cmp(">", depth, full)):
+            block(full, code.first_lanes(code.sub(depth, full), lanes))
 
 
 def copy_rows(
-    code: Code, source: ir.Value, stride: Int, count: Int, width: int, out: ir.Value, ldo: int
+    code: Code, source: ir.Value, stride: Int, count: Int, width: Int, out: ir.Value, ldo: int
 ) -> None:
-    """out[count][ldo] = source[count][width], zeros beyond ``width``."""
+    """out[count][ldo] = source[count][width], zeros beyond ``width`` (at most ``ldo``)."""
     lanes = code.target.lanes_f32
     with code.loop(0, count) as row:
         base = code.at(source, code.mul(row.index, stride))
         target = code.at(out, code.mul(row.index, ldo))
         for at in range(0, ldo, lanes):
-            if at + lanes <= width:
-                value = code.vload(code.at(base, at), lanes)
-            else:
-                value = code.vload(code.at(base, at), lanes, code.first_lanes(width - at, lanes))
-            code.vstore(value, code.at(target, at))
+            whole = isinstance(width, int) and at + lanes <= width
+            mask = None if whole else code.first_lanes(code.sub(width, at), lanes)
+            code.vstore(code.vload(code.at(base, at), lanes, mask), code.at(target, at))
