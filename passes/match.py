@@ -54,27 +54,30 @@ def sides(op: Any) -> Iterator[tuple[Value, Value]]:
     yield op.b, op.a
 
 
-def factors(builder: Builder, value: Value) -> tuple[float, list[Value]]:
+def factors(
+    builder: Builder, value: Value, whole: Value | None = None
+) -> tuple[float, list[Value]]:
     """`value` as `coefficient * product of values`, through mul, div by a number, neg, x**2, x**3.
 
-    Only factors that keep the shape are taken apart, so the product of the values has `value`'s
-    shape or broadcasts to it.
+    `whole` is not taken apart even when it is a product itself.
     """
     op = value.op
+    if value is whole:
+        return 1.0, [value]
     if isinstance(op, Mul):
-        ca, va = factors(builder, op.a)
-        cb, vb = factors(builder, op.b)
+        ca, va = factors(builder, op.a, whole)
+        cb, vb = factors(builder, op.b, whole)
         return ca * cb, va + vb
     if isinstance(op, Div):
         divisor = number(builder, op.b)
         if divisor:
-            c, v = factors(builder, op.a)
+            c, v = factors(builder, op.a, whole)
             return c / divisor, v
     if isinstance(op, Neg):
-        c, v = factors(builder, op.x)
+        c, v = factors(builder, op.x, whole)
         return -c, v
     if isinstance(op, Pow) and number(builder, op.b) in (2.0, 3.0):
-        c, v = factors(builder, op.a)
+        c, v = factors(builder, op.a, whole)
         times = int(number(builder, op.b) or 0)
         return c**times, v * times
     literal = number(builder, value)
@@ -114,8 +117,10 @@ def inverse_sqrt(builder: Builder, value: Value) -> Value | None:
 
 def is_square(builder: Builder, value: Value, of: Value) -> bool:
     """True when `value` is `of * of`."""
-    coefficient, parts = factors(builder, value)
-    return coefficient == 1.0 and len(parts) == 2 and parts[0] is of and parts[1] is of
+    op = value.op
+    if isinstance(op, Pow):
+        return op.a is of and number(builder, op.b) == 2.0
+    return isinstance(op, Mul) and op.a is of and op.b is of
 
 
 def suffix_mean(value: Value) -> tuple[Value, int] | None:
