@@ -190,7 +190,7 @@ class BodyEmitter:
         self.session, array, self.arena, self.weights, self.inputs, self.outputs, *rest = fn.args
         self.pool_ptr, _ = rest
         found = list(all_launches(self.program.steps))
-        operands = max((len(x.operands) + 1 for x in found), default=1)
+        operands = max((len(x.operands) + len(x.counts) for x in found), default=0) + 1
         parameters = max((len(x.dims) for x in found), default=0) + 1
         self.args = code.b.alloca(PTR, size=operands)
         self.params = code.b.alloca(I64, size=parameters)
@@ -233,8 +233,8 @@ class BodyEmitter:
         count = len(launch.operands)
         for i, place in enumerate(launch.operands):
             code.store(self._address(code, dims, place), code.at(self.args, i, PTR))
-        if launch.count is not None:
-            code.store(dims.slot(launch.count), code.at(self.args, count, PTR))
+        for i, name in enumerate(launch.counts):
+            code.store(dims.slot(name), code.at(self.args, count + i, PTR))
         for i, dim in enumerate(launch.dims):
             code.store(dims.value(dim), code.at(self.params, i, I64))
         kernel = code.declare(self.kernels[launch.spec], KERNEL_TYPE)
@@ -247,7 +247,7 @@ class BodyEmitter:
                 self.args,
                 self.params,
                 dims.value(launch.units),
-                ir.Constant(I64, launch.grain),
+                dims.value(launch.grain),
                 self.scratch,
                 dims.value_of(self.stride),
             ],

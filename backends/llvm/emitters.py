@@ -9,6 +9,10 @@ from dataclasses import dataclass
 from llvmlite import ir
 
 from tilewright.backends.kernels.registry import family
+from tilewright.backends.llvm import irregular
+from tilewright.backends.llvm.irregular.kernel import IrregularKernel
+from tilewright.backends.llvm.region.kernel import emit_region
+from tilewright.backends.llvm.region.spec import RegionSpec
 from tilewright.backends.target import Target
 
 _FAMILIES = "tilewright.backends.kernels."
@@ -34,7 +38,9 @@ def label(spec: Hashable) -> str:
         return module.removeprefix(_FAMILIES).split(".")[0]
     if isinstance(spec, EntryPoints):
         return "entry_points"
-    return str(getattr(spec, "label", type(spec).__name__.lower()))
+    if isinstance(spec, IrregularKernel):
+        return spec.family
+    return "region"
 
 
 def emit_text(spec: Hashable, target: Target, name: str) -> tuple[str, str]:
@@ -47,4 +53,10 @@ def emit_text(spec: Hashable, target: Target, name: str) -> tuple[str, str]:
     if where.startswith(_FAMILIES):
         family(label(spec)).emit(module, spec, target, name)
         return str(module), "llvm"
+    if isinstance(spec, IrregularKernel):
+        irregular.emit(module, spec, name, target)
+        return str(module), "llvm"
+    if isinstance(spec, RegionSpec):
+        made = emit_region(module, spec, target, name)
+        return (made.text or str(module)), made.tier
     raise ValueError(f"no emitter for {type(spec).__name__}")

@@ -28,8 +28,8 @@ class Launch:
     """One call of a kernel over `units` work units.
 
     `spec` determines the kernel's code; `operands` and `dims` are its arguments. A nonzero status
-    stops the run with the text `error`. `count`, if set, is the data symbol that the kernel writes
-    (an extra i64 output argument). `inplace` pairs (result operand, input operand) positions that
+    stops the run with the text `error`. `counts` are data symbols that the kernel
+    writes (extra i64 output arguments). `inplace` pairs (result operand, input operand) positions that
     may share memory. `flops` and `bytes` describe its work for the profiler.
     """
 
@@ -37,7 +37,7 @@ class Launch:
     operands: tuple[Place, ...]
     dims: tuple[Dim, ...]
     units: Dim
-    grain: int
+    grain: Dim
     scratch: Dim
     label: str
     source: str
@@ -45,7 +45,7 @@ class Launch:
     flops: Dim = 0
     bytes: Dim = 0
     error: str = "a kernel failed"
-    count: str | None = None
+    counts: tuple[str, ...] = ()
     inplace: tuple[tuple[int, int], ...] = ()
 
 

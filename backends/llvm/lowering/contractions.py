@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from tilewright.backends.kernels.f32_bmm import FAMILY as BATCHED
+from tilewright.backends.kernels.f32_bmm import BmmSpec
 from tilewright.backends.kernels.f32_matmul import FAMILY, MatmulSpec
 from tilewright.backends.llvm.lowering import fallback
 from tilewright.backends.llvm.lowering.epilogues import as_rows, fuse
@@ -63,7 +65,8 @@ def _constant_weights(
 
     def load() -> np.ndarray:
         source = low.array(array)
-        assert source is not None and FAMILY.pack is not None
+        assert source is not None
+        assert FAMILY.pack is not None
         return FAMILY.pack(np.ascontiguousarray(source.transpose(axes).reshape(k, n)))
 
     name = w.op.name  # type: ignore[union-attr]
@@ -95,11 +98,71 @@ def _target(low: Lowering, value: Value, natural: list[str], perm: tuple[int, ..
     made = low.buffer(value.dtype, shape, value.name or "t")
     back = tuple(perm.index(i) for i in range(len(perm)))
     low.alias(value, made.transpose(back))
-    assert made.strides == dense_strides(shape) and len(natural) == len(perm)
+    assert made.strides == dense_strides(shape)
+    assert len(natural) == len(perm)
     return made
 
 
 def _batched(
     low: Lowering, op: Contract, ia: str, ib: str, out: str, sizes: dict[str, Dim]
 ) -> bool:
-    return False
+    batch = [c for c in out if c in ia and c in ib]
+    rows = [c for c in out if c in ia and c not in ib]
+    columns = [c for c in out if c in ib and c not in ia]
+    summed = [c for c in ia if c in ib and c not in out]
+    natural = batch + rows + columns
+    perm = tuple(out.index(c) for c in natural)
+    fused = fuse(low, op.body, op.extras, perm, len(rows), len(batch))
+    if fused is None:
+        return False
+    a = _matrix(low, low.view(op.a).transpose(_order(ia, batch + rows + summed)), batch, rows)
+    b, transposed = _right(low, low.view(op.b), ib, batch, summed, columns)
+    target = _target(low, op.out, natural, perm)
+    c = _matrix(low, target, batch, rows)
+    spec = BmmSpec(len(batch), transposed, fused.epilogue)
+    m, k, n = (product(tuple(sizes[x] for x in part)) for part in (rows, summed, columns))
+    head = tuple(sizes[x] for x in batch)
+    dims = (*head, m, k, n, *a[1], *b[1], *c[1], *fused.strides)
+    low.launch(
+        op,
+        spec,
+        (a[0].at, b[0].at, *fused.places),
+        (c[0].at,),
+        dims,
+        formula(BATCHED.units(spec), dims),
+        scratch=formula(BATCHED.scratch_bytes(spec), dims),
+        label="f32_bmm",
+        flops=product(head) * m * k * n * 2,
+        traffic=a[0].bytes + b[0].bytes + target.bytes + fused.traffic,
+        inplace=tuple((0, 2 + i) for i, same in enumerate(fused.aligned) if same),
+    )
+    return True
+
+
+def _order(letters: str, wanted: list[str]) -> tuple[int, ...]:
+    return tuple(letters.index(c) for c in wanted)
+
+
+def _matrix(
+    low: Lowering, view: View, batch: list[str], rows: list[str]
+) -> tuple[View, tuple[Dim, ...]]:
+    """`view` [batch.., rows.., columns..] with contiguous columns, and its batch and row strides."""
+    seen = as_rows(view.inner(len(batch)), len(rows))
+    if seen is None:
+        view = low.make_dense(view)
+        seen = as_rows(view.inner(len(batch)), len(rows))
+        assert seen is not None
+    return view, (*view.strides[: len(batch)], seen[1])
+
+
+def _right(
+    low: Lowering, view: View, letters: str, batch: list[str], summed: list[str], columns: list[str]
+) -> tuple[tuple[View, tuple[Dim, ...]], bool]:
+    """B as it lies in memory: [k, n], or [n, k] if that is the order without a copy."""
+    plain = view.transpose(_order(letters, batch + summed + columns))
+    turned = view.transpose(_order(letters, batch + columns + summed))
+    count = len(batch)
+    if as_rows(plain.inner(count), len(summed)) is None:
+        if as_rows(turned.inner(count), len(columns)) is not None:
+            return _matrix(low, turned, batch, columns), True
+    return _matrix(low, plain, batch, summed), False

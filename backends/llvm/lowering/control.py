@@ -7,10 +7,10 @@ from contextlib import contextmanager
 
 from tilewright.backends.llvm.lowering.rules import lowers
 from tilewright.backends.llvm.lowering.state import Lowering
-from tilewright.backends.llvm.lowering.view import View, dense_strides
-from tilewright.backends.llvm.program import Branch, Copy, Place, Repeat, Step
+from tilewright.backends.llvm.lowering.view import View
+from tilewright.backends.llvm.program import Branch, Copy, Repeat, Step
 from tilewright.compiler.ir.core import Region, Value
-from tilewright.compiler.ir.dims import Dim, Sym, symbols, sym
+from tilewright.compiler.ir.dims import Dim, sym, symbols
 from tilewright.compiler.ir.ops import control, shape
 from tilewright.compiler.ir.ops.leaf import Constant
 

@@ -95,12 +95,17 @@ def merge(shape: tuple[Dim, ...], strides: tuple[Dim, ...]) -> tuple[Dim, Dim] |
 
 
 def fuse(
-    low: Lowering, body: Region | None, extras: tuple[Value, ...], perm: tuple[int, ...], outer: int
+    low: Lowering,
+    body: Region | None,
+    extras: tuple[Value, ...],
+    perm: tuple[int, ...],
+    outer: int,
+    batch: int = 0,
 ) -> FusedEpilogue | None:
     """The epilogue program of `body`, or None when the kernels cannot run it.
 
-    The kernel's result is [rows, columns]: the axes `perm` of the operation's result, the first
-    `outer` of them being rows.
+    The kernel's result is [batch.., rows, columns]: the axes `perm` of the operation's result, of
+    which the first `batch` keep strides of their own and the next `outer` are merged into rows.
     """
     if body is None:
         return NOTHING
@@ -117,15 +122,17 @@ def fuse(
             return None
         view = low.view(value).broadcast(shape).transpose(perm)
         dtype = "f32" if value.dtype == DType.F32 else "i8"
+        lead, view = view, view.inner(batch)
         found = _classify(view, outer)
         if found is None:
             return None
         index, stride = found
         kinds.append(Extra(index, dtype))
         places.append(view.at)
+        strides += lead.strides[:batch]
         if index in ("col", "full"):
             strides.append(stride)
-        aligned.append(index == "full" and dtype == "f32" and view.whole)
+        aligned.append(index == "full" and dtype == "f32" and lead.whole)
         traffic = traffic + low.view(value).bytes
         refs[param] = len(refs)
     steps: list[Step] = []

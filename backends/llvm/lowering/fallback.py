@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 
+from tilewright.backends.llvm import irregular
 from tilewright.backends.llvm.lowering.rules import rules
 from tilewright.backends.llvm.lowering.state import Lowering
 from tilewright.compiler.ir.core import Op, Value
+from tilewright.compiler.ir.dims import symbols
 from tilewright.compiler.ir.ops.contraction import Contract, Conv
 from tilewright.compiler.ir.ops.control import Fused
 
 
 def lower_plain(low: Lowering, op: Op) -> None:
     """One loop-nest kernel for `op`, its operands made dense."""
-    from tilewright.backends.llvm.irregular import lower_op
-
-    made = lower_op(op)
+    made = irregular.lower(op)
     operands = [low.dense(v) for v in made.operands]
     results = [low.result(v) for v in op.results]
     low.launch(
@@ -28,7 +28,8 @@ def lower_plain(low: Lowering, op: Op) -> None:
         label=op.opname,
         scratch=made.scratch_bytes,
         error=made.error or f"{op.opname} failed",
-        count=made.count,
+        counts=[name for dim in made.counts for name in symbols(dim)],
+        inplace=made.inplace,
         traffic=sum((v.bytes for v in [*operands, *results]), 0),
     )
 

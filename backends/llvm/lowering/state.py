@@ -29,7 +29,7 @@ def formula(text: str, dims: Sequence[Dim]) -> Dim:
     """A kernel's `units` or `scratch_bytes` formula over p0, p1, ... at dimension expressions."""
     names: dict[str, object] = {f"p{i}": dim for i, dim in enumerate(dims)}
     names |= {"ceildiv": ceildiv, "min": dmin, "max": dmax, "__builtins__": {}}
-    value: Dim = eval(text, names)  # noqa: S307 - formulas are ours, never a model's
+    value: Dim = eval(text, names)
     return value
 
 
@@ -140,10 +140,10 @@ class Lowering:
         *,
         label: str,
         scratch: Dim = 0,
-        grain: int = 1,
+        grain: Dim = 1,
         flops: Dim = 0,
         error: str = "a kernel failed",
-        count: str | None = None,
+        counts: Sequence[str] = (),
         inplace: Sequence[tuple[int, int]] = (),
         traffic: Dim = 0,
     ) -> None:
@@ -163,7 +163,7 @@ class Lowering:
                 flops=flops,
                 bytes=traffic,
                 error=error,
-                count=count,
+                counts=tuple(counts),
                 inplace=tuple((first + r, i) for r, i in inplace),
             )
         )

@@ -58,6 +58,10 @@ class View:
         """Bytes of the elements."""
         return product(self.shape) * element_bytes(self.dtype)
 
+    def inner(self, count: int) -> View:
+        """The view at index 0 of the first `count` axes."""
+        return replace(self, shape=self.shape[count:], strides=self.strides[count:])
+
     def transpose(self, perm: tuple[int, ...]) -> View:
         shape, strides = (tuple(x[p] for p in perm) for x in (self.shape, self.strides))
         return replace(self, shape=shape, strides=strides)

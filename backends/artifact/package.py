@@ -1,0 +1,179 @@
+"""The parts of an artifact, from lowered variants to the file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from tilewright.backends.artifact.safetensors import TensorSpec, WeightLayout, plan_weights
+from tilewright.backends.artifact.writer import write_artifact
+from tilewright.backends.llvm.backend import Lowered
+from tilewright.backends.llvm.body import collect_errors
+from tilewright.backends.llvm.emitters import kernel_name
+from tilewright.backends.llvm.lowering.state import PackedWeight
+from tilewright.backends.target import Target
+from tilewright.compiler.ir.core import Graph, Value
+from tilewright.compiler.ir.dims import Dim
+from tilewright.runtime.manifest import Launch, Manifest, TensorInfo
+from tilewright.runtime.manifest import Variant as ManifestVariant
+
+PRODUCER = "tilewright 0.1.0"
+
+
+class MemoryPlan(Protocol):
+    """What the report says of a memory plan."""
+
+    @property
+    def arena(self) -> Dim: ...
+    @property
+    def bound(self) -> int: ...
+    @property
+    def nominal(self) -> int: ...
+    @property
+    def env(self) -> Mapping[str, int]: ...
+    @property
+    def method(self) -> str: ...
+
+
+class PassStep(Protocol):
+    """What the report says of a pass."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def changed(self) -> bool: ...
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Code for one target: the lowered program, its shared object, memory plan and tiers."""
+
+    lowered: Lowered
+    image: bytes
+    plan: MemoryPlan
+    tiers: Mapping[str, str]
+
+
+def write_package(
+    path: Path, name: str, variants: Sequence[Variant], steps: Sequence[PassStep]
+) -> int:
+    """Write the artifact at `path` and return its size in bytes.
+
+    All variants must pack the same weights in the same order. Raises `ArtifactWriteError`.
+    """
+    first = variants[0].lowered
+    keys = list(first.state.weights)
+    for variant in variants[1:]:
+        assert list(variant.lowered.state.weights) == keys, "variants pack different weights"
+    layout = layout_of(first.weights)
+    offsets = tuple(layout.offsets[spec.name] for spec in layout.specs)
+    assert offsets == first.layout.weights, "compiled offsets differ from the file's"
+    code = {f"model.{v.lowered.target.name}.so": v.image for v in variants}
+    manifest = Manifest(
+        producer=PRODUCER,
+        name=name,
+        inputs=tuple(_tensor(v.name, v) for v in first.graph.inputs),
+        outputs=tuple(
+            _tensor(n, v)
+            for n, v in zip(first.graph.output_names, first.graph.outputs, strict=True)
+        ),
+        variants=tuple(_variant(v.lowered.target) for v in variants),
+        dims=_bounds(first.graph),
+        weights_base=layout.base,
+        launches=tuple(_launches(first)),
+        errors=collect_errors(first.graph, first.state.program).table,
+        metadata=dict(first.graph.metadata),
+    )
+    plan = json.dumps(plan_report(variants, steps), indent=1, ensure_ascii=False).encode() + b"\n"
+    write_artifact(path, manifest, code, layout, _weights(first.weights, layout), plan)
+    return path.stat().st_size
+
+
+def layout_of(weights: Sequence[PackedWeight]) -> WeightLayout:
+    """Where the packed weights lie; names that repeat get a number."""
+    specs: list[TensorSpec] = []
+    seen: dict[str, int] = {}
+    for weight in weights:
+        stem = weight.name.lstrip("_") or "weight"
+        count = seen.get(stem, 0)
+        seen[stem] = count + 1
+        name = stem if not count else f"{stem}#{count}"
+        specs.append(TensorSpec(name, "u8", (weight.bytes,)))
+    return plan_weights(specs)
+
+
+def _weights(
+    weights: Sequence[PackedWeight], layout: WeightLayout
+) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
+    for weight, spec in zip(weights, layout.specs, strict=True):
+        data = np.ascontiguousarray(weight.load()).reshape(-1).view(np.uint8)
+        assert data.size == weight.bytes, f"{weight.name}: {data.size} bytes, not {weight.bytes}"
+        yield spec.name, data
+
+
+def _tensor(name: str, value: Value) -> TensorInfo:
+    shape = tuple(d if isinstance(d, int) else str(d) for d in value.shape)
+    return TensorInfo(name, str(value.dtype), shape)
+
+
+def _variant(target: Target) -> ManifestVariant:
+    features = tuple(f for f in target.all_features if not f.startswith("-"))
+    return ManifestVariant(target.name, f"model.{target.name}.so", features, len(target.chain))
+
+
+def _bounds(graph: Graph) -> dict[str, tuple[int, int | None]]:
+    return {name: (s.low, s.high) for name, s in graph.symbols.items()}
+
+
+def _launches(lowered: Lowered) -> Iterator[Launch]:
+    for launch in lowered.launches:
+        name = kernel_name(launch.spec, lowered.target)
+        yield Launch(name, launch.source, str(launch.flops), str(launch.bytes))
+
+
+def plan_report(variants: Sequence[Variant], steps: Sequence[PassStep]) -> dict[str, Any]:
+    """plan.json: the passes, every launch and the memory map of every variant."""
+    report: dict[str, Any] = {
+        "passes": [{"name": s.name, "changed": s.changed} for s in steps],
+        "variants": {},
+    }
+    for variant in variants:
+        lowered, plan = variant.lowered, variant.plan
+        report["variants"][lowered.target.name] = {
+            "launches": [
+                {
+                    "kernel": kernel_name(launch.spec, lowered.target),
+                    "operation": launch.label,
+                    "source": launch.source,
+                    "tier": variant.tiers[kernel_name(launch.spec, lowered.target)],
+                    "units": str(launch.units),
+                    "flops": str(launch.flops),
+                    "bytes": str(launch.bytes),
+                }
+                for launch in lowered.launches
+            ],
+            "notes": [{"source": s, "note": n} for s, n in lowered.state.notes],
+            "memory": {
+                "method": plan.method,
+                "arena": str(plan.arena),
+                "max_live": plan.bound,
+                "arena_at": dict(plan.env),
+                "arena_bytes": plan.nominal,
+                "buffers": [
+                    {
+                        "name": row.name,
+                        "first": row.first,
+                        "end": row.end,
+                        "bytes": str(row.bytes),
+                        "offset": str(row.offset),
+                    }
+                    for row in lowered.memory
+                ],
+            },
+        }
+    return report

@@ -1,0 +1,140 @@
+"""Attention: the fused kernel for f32, else its two contractions and the softmax between them."""
+
+from __future__ import annotations
+
+from tilewright.backends.kernels.f32_attention import FAMILY, AttentionSpec
+from tilewright.backends.llvm.lowering.rules import lowers, rules
+from tilewright.backends.llvm.lowering.state import Lowering, formula
+from tilewright.backends.llvm.lowering.view import View
+from tilewright.backends.llvm.program import Place
+from tilewright.compiler.ir.core import Op, Value
+from tilewright.compiler.ir.dims import Dim, floordiv
+from tilewright.compiler.ir.ops import binary, leaf, shape, unary
+from tilewright.compiler.ir.ops.contraction import Contract
+from tilewright.compiler.ir.ops.nn import Attention, Softmax
+from tilewright.compiler.ir.types import DType, TensorType
+
+INF = float("inf")
+
+
+@lowers(Attention)
+def attention(low: Lowering, op: Attention) -> None:
+    """q, k, v through strides, so that no layout needs a copy."""
+    size = op.sizes()
+    known = isinstance(size["d"], int) and isinstance(size["e"], int)
+    if op.q.dtype != DType.F32 or not known or size["d"] == 0 or size["e"] == 0:
+        _decompose(low, op, size)
+        return
+    mask = op.mask
+    spec = AttentionSpec(
+        head_dim=int(size["d"]),
+        value_dim=int(size["e"]),
+        scale=op.scale,
+        mask=None if mask is None else ("f32" if mask.dtype == DType.F32 else "i8"),
+        causal=op.causal,
+        masked_zero=op.masked_zero,
+    )
+    operands: list[Place] = []
+    strides: list[Dim] = []
+    traffic: Dim = 0
+    for value, letters, order in (
+        (op.q, op.q_axes, "bhqd"),
+        (op.k, op.k_axes, "bgkd"),
+        (op.v, op.v_axes, "bgke"),
+    ):
+        view = _rows(low, low.view(value).transpose(tuple(letters.index(c) for c in order)))
+        operands.append(view.at)
+        strides += view.strides[:3]
+        traffic = traffic + view.bytes
+    if mask is not None:
+        full = (size["b"], size["h"], size["q"], size["k"])
+        view = low.view(mask).broadcast(full)
+        operands.append(view.at)
+    target = low.result(op.out)
+    seen = target.transpose(tuple(op.out_axes.index(c) for c in "bhqe"))
+    strides += seen.strides[:3]
+    if mask is not None:
+        strides += view.strides
+    group = floordiv(size["h"], size["g"])
+    past = size["k"] - size["q"] if op.causal_end else 0
+    dims = (size["b"], size["h"], size["q"], size["k"], group, past, *strides)
+    work = size["b"] * size["h"] * size["q"] * size["k"]
+    low.launch(
+        op,
+        spec,
+        operands,
+        (target.at,),
+        dims,
+        formula(FAMILY.units(spec), dims),
+        scratch=formula(FAMILY.scratch_bytes(spec), dims),
+        label="f32_attention",
+        flops=work * (2 * (spec.head_dim + spec.value_dim) + 8),
+        traffic=traffic + target.bytes,
+    )
+
+
+def _rows(low: Lowering, view: View) -> View:
+    """`view` with its innermost axis contiguous."""
+    return view if view.strides[-1] == 1 or view.shape[-1] == 1 else low.make_dense(view)
+
+
+class _Chain:
+    """Operations that lowering puts in, lowered one after another."""
+
+    def __init__(self, low: Lowering, source: str) -> None:
+        self.low, self.source = low, source
+        self.ops: list[Op] = []
+
+    def __call__(self, cls: type[Op], **fields: object) -> Value:
+        op = cls(source=self.source, **fields)
+        self.ops.append(op)
+        return op.out
+
+    def number(self, value: float, dtype: DType) -> Value:
+        return self(leaf.Fill, value=value, type=TensorType(dtype, ()))
+
+    def run(self, result: Value, value: Value) -> None:
+        """Lower everything; `result` takes the place of `value`."""
+        self.low.stand_in(result, value)
+        for op in self.ops:
+            rules()[type(op)](self.low, op)
+        if value not in self.low.views:
+            self.low.alias(value, self.low.view(result))
+
+
+def _decompose(low: Lowering, op: Attention, size: dict[str, Dim]) -> None:
+    emit = _Chain(low, op.source)
+    group = floordiv(size["h"], size["g"])
+    dtype = op.q.dtype
+    q = emit(shape.Transpose, x=op.q, perm=tuple(op.q_axes.index(c) for c in "bhqd"))
+    split = (size["b"], size["g"], group, size["q"], size["d"])
+    q = emit(shape.Reshape, x=q, shape=split)
+    k = emit(shape.Transpose, x=op.k, perm=tuple(op.k_axes.index(c) for c in "bgkd"))
+    v = emit(shape.Transpose, x=op.v, perm=tuple(op.v_axes.index(c) for c in "bgke"))
+    scores = emit(Contract, a=q, b=k, spec="bgrqd,bgkd->bgrqk")
+    scores = emit(binary.Mul, a=scores, b=emit.number(op.scale, dtype))
+    full = (size["b"], size["h"], size["q"], size["k"])
+    scores = emit(shape.Reshape, x=scores, shape=full)
+    least = emit.number(-INF, dtype)
+    if op.mask is not None and op.mask.dtype == DType.BOOL:
+        scores = emit(binary.Where, condition=op.mask, a=scores, b=least)
+    elif op.mask is not None:
+        scores = emit(binary.Add, a=scores, b=op.mask)
+    if op.causal:
+        row = emit(leaf.Iota, length=size["q"], dtype=DType.I64)
+        past = size["k"] - size["q"] if op.causal_end else 0
+        row = emit(binary.Add, a=row, b=emit(leaf.DimValue, size=past))
+        row = emit(shape.Reshape, x=row, shape=(size["q"], 1))
+        column = emit(leaf.Iota, length=size["k"], dtype=DType.I64)
+        seen = emit(binary.Le, a=column, b=row)
+        scores = emit(binary.Where, condition=seen, a=scores, b=least)
+    weights = emit(Softmax, x=scores, axis=3)
+    if op.masked_zero:
+        zero = emit.number(0.0, dtype)
+        lost = emit(unary.IsNan, x=weights)
+        weights = emit(binary.Where, condition=lost, a=zero, b=weights)
+    weights = emit(shape.Reshape, x=weights, shape=(*split[:4], size["k"]))
+    out = emit(Contract, a=weights, b=v, spec="bgrqk,bgke->bgrqe")
+    out = emit(shape.Reshape, x=out, shape=(*full[:3], size["e"]))
+    perm = tuple("bhqe".index(c) for c in op.out_axes)
+    emit.run(emit(shape.Transpose, x=out, perm=perm), op.out)

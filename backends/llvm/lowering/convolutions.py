@@ -1,0 +1,93 @@
+"""Convolutions: the channels-last kernel for constant f32 weights, the loop nest for the rest."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tilewright.backends.kernels.f32_conv import FAMILY, ConvSpec
+from tilewright.backends.llvm.lowering import fallback
+from tilewright.backends.llvm.lowering.epilogues import fuse
+from tilewright.backends.llvm.lowering.rules import lowers
+from tilewright.backends.llvm.lowering.state import Lowering, formula
+from tilewright.compiler.ir.core import Value
+from tilewright.compiler.ir.dims import product
+from tilewright.compiler.ir.ops.contraction import Conv
+from tilewright.compiler.ir.ops.leaf import Constant
+from tilewright.compiler.ir.types import DType
+
+
+@lowers(Conv)
+def conv(low: Lowering, op: Conv) -> None:
+    """x is [N, spatial.., C], w [taps.., C / groups, O]."""
+    if not _supported(low, op):
+        fallback.lower_with_body(low, op)
+        return
+    rank = op.x.rank - 2
+    perm = tuple(range(op.out.rank))
+    fused = fuse(low, op.body, op.extras, perm, op.out.rank - 1)
+    if fused is None:
+        bare = Conv(**{**_fields(op), "extras": (), "body": None})
+        conv(low, bare)
+        fallback.lower_body(low, op, bare.out)
+        return
+    *taps, _, out_channels = (int(d) for d in op.w.shape)  # type: ignore[arg-type]
+    spec = ConvSpec(
+        channels=int(op.x.shape[-1]),
+        out_channels=out_channels,
+        kernel=tuple(taps),
+        strides=op.strides,
+        pads=op.pads_low,
+        dilations=op.dilations,
+        groups=op.groups,
+        epilogue=fused.epilogue,
+    )
+    place = _packed(low, op.w, spec)
+    x, y = low.dense(op.x), low.result(op.out)
+    sizes = (op.x.shape[0], *op.x.shape[1:-1], *op.out.shape[1:-1])
+    dims = (*sizes, out_channels, *fused.strides)
+    pixels = product(op.out.shape[:-1])
+    first = 2
+    low.launch(
+        op,
+        spec,
+        (x.at, place[0], *fused.places),
+        (y.at,),
+        dims,
+        formula(FAMILY.units(spec), dims),
+        scratch=formula(FAMILY.scratch_bytes(spec), dims),
+        label="f32_conv",
+        flops=pixels * (2 * spec.k * out_channels),
+        traffic=x.bytes + y.bytes + place[1] + fused.traffic,
+        inplace=tuple((0, first + i) for i, same in enumerate(fused.aligned) if same),
+    )
+    assert len(sizes) == 1 + 2 * rank
+
+
+def _supported(low: Lowering, op: Conv) -> bool:
+    known = all(isinstance(d, int) and d > 0 for d in op.w.shape)
+    f32 = op.x.dtype == DType.F32 and op.out.dtype == DType.F32
+    body = op.body is None or op.body.params[0].dtype == DType.F32
+    return f32 and body and known and isinstance(op.w.op, Constant) and low.array(op.w) is not None
+
+
+def _fields(op: Conv) -> dict[str, object]:
+    names = (*op.operand_fields, *op.attr_fields, *op.region_fields, "source")
+    return {name: getattr(op, name) for name in names}
+
+
+def _packed(low: Lowering, w: Value, spec: ConvSpec) -> tuple[object, int]:
+    assert isinstance(w.op, Constant)
+    assert FAMILY.pack is not None
+    name = w.op.name
+    pack = FAMILY.pack
+    per_group = spec.panels * 32 * spec.k
+    size = 4 * (-(-spec.channels // 32) * 32 * spec.taps if spec.depthwise else per_group)
+    total = size if spec.depthwise else size * spec.groups
+
+    def load() -> np.ndarray:
+        weights = low.graph.weights.array(name)
+        last = weights.ndim - 1
+        return pack(weights.transpose(last, last - 1, *range(last - 1)), spec)
+
+    key = ("f32_conv", low.graph.weights[name].hash(), spec.groups)
+    return low.weight(key, name, total, load), total

@@ -1,0 +1,433 @@
+"""IR operations as region nodes: elementwise bodies, movements folded into loads, reductions.
+
+A value is evaluated *through an access*: for each of its axes the position as an affine function of
+the loop indices of the region's domain. Transposes, slices and broadcasts only change the access,
+so they cost nothing; a value reached through two accesses is computed for both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tilewright.backends.llvm.emit.convert import DTYPES
+from tilewright.backends.llvm.lowering.elementwise_names import NAMES
+from tilewright.backends.llvm.lowering.state import Lowering
+from tilewright.backends.llvm.lowering.view import View
+from tilewright.backends.llvm.program import Place
+from tilewright.backends.llvm.region import dims as region_dims
+from tilewright.backends.llvm.region.spec import (
+    Const,
+    DimValue,
+    Gather,
+    Iota,
+    Load,
+    Node,
+    Op,
+    Piece,
+    Reduce,
+)
+from tilewright.compiler.ir import core
+from tilewright.compiler.ir.core import Value
+from tilewright.compiler.ir.dims import Atom, Dim, Expr
+from tilewright.compiler.ir.ops import leaf, nn, reduce, shape, unary
+from tilewright.compiler.ir.types import DType
+
+
+class Unsuitable(Exception):
+    """The operation does not fit one region; the caller takes another way."""
+
+
+@dataclass(frozen=True)
+class Index:
+    """A position: `offset + sum over domain axes of steps[axis] * loop index`."""
+
+    steps: tuple[int, ...]
+    offset: Dim = 0
+
+    @property
+    def constant(self) -> bool:
+        return not any(self.steps)
+
+
+Access = tuple[Index, ...]
+
+
+def identity(rank: int) -> Access:
+    """The access of a value whose axes are the domain's."""
+    return tuple(Index(tuple(int(a == b) for b in range(rank))) for a in range(rank))
+
+
+class Parameters:
+    """Symbolic dimensions of a region: every atom (symbol or function) becomes one parameter."""
+
+    def __init__(self) -> None:
+        self.atoms: dict[Atom, int] = {}
+
+    def __call__(self, dim: Dim) -> region_dims.Dim:
+        if isinstance(dim, int):
+            return dim
+        total: region_dims.Dim = 0
+        for atoms, coefficient in dim.terms:
+            term: region_dims.Dim = 1
+            for atom in atoms:
+                index = self.atoms.setdefault(atom, len(self.atoms))
+                term = region_dims.mul(term, region_dims.param(index))
+            total = region_dims.add(total, region_dims.mul(coefficient, term))
+        return total
+
+    @property
+    def dims(self) -> tuple[Dim, ...]:
+        return tuple(Expr((((atom,), 1),)) for atom in self.atoms)
+
+
+class Nodes:
+    """Builds the body of one region over `domain`, reducing over the axes `reduced`."""
+
+    def __init__(
+        self,
+        low: Lowering,
+        bound: Mapping[Value, Value],
+        domain: Sequence[Dim],
+        reduced: tuple[int, ...],
+    ) -> None:
+        self.low, self.bound = low, dict(bound)
+        self.domain, self.reduced = tuple(domain), reduced
+        self.params = Parameters()
+        self.body: list[Node] = []
+        self.inputs: list[str] = []
+        self.places: list[Place] = []
+        self.sources: dict[tuple[Place, str], int] = {}
+        self.loads: dict[int, list[tuple[Load, View]]] = {}
+        self.known: dict[tuple[object, ...], int] = {}
+        self.error = "a kernel failed"
+        self.size = 0
+
+    # Nodes ---------------------------------------------------------------------------------
+
+    def add(self, node: Node) -> int:
+        """The position of `node`, equal nodes once."""
+        key = ("node", node)
+        if key not in self.known:
+            self.known[key] = len(self.body)
+            self.body.append(node)
+        return self.known[key]
+
+    def op(self, name: str, args: Sequence[int], dtype: str) -> int:
+        return self.add(Op(name, tuple(args), dtype))
+
+    def number(self, value: float | int, dtype: str) -> int:
+        return self.add(Const(value, dtype))
+
+    def load(self, view: View, access: Access, gathers: tuple[Gather, ...] = ()) -> int:
+        """A load of `view` at `access`."""
+        dtype = str(view.dtype)
+        if dtype not in DTYPES:
+            raise Unsuitable(f"regions have no {dtype}")
+        steps: list[Dim] = [0] * len(self.domain)
+        offset = view.offset
+        for index, stride, size in zip(access, view.strides, view.shape, strict=True):
+            offset = offset + index.offset * stride
+            for axis, step in enumerate(index.steps):
+                if step and size != 1:
+                    steps[axis] = steps[axis] + step * stride
+        key = (view.place, dtype)
+        if key not in self.sources:
+            self.sources[key] = len(self.inputs)
+            self.inputs.append(dtype)
+            self.places.append(view.place)
+        node = Load(
+            self.sources[key],
+            tuple(self.params(s) for s in steps),
+            self.params(offset),
+            gathers,
+        )
+        self.loads.setdefault(self.sources[key], []).append((node, view))
+        return self.add(node)
+
+    def position(self, index: Index) -> int:
+        """The i64 node that holds an index."""
+        total: int | None = None
+        for axis, step in enumerate(index.steps):
+            if step:
+                term = self.add(Iota(axis))
+                if step != 1:
+                    term = self.op("mul", (term, self.number(step, "i64")), "i64")
+                total = term if total is None else self.op("add", (total, term), "i64")
+        if total is None:
+            return self.add(DimValue(self.params(index.offset)))
+        if index.offset == 0:
+            return total
+        shift = self.add(DimValue(self.params(index.offset)))
+        return self.op("add", (total, shift), "i64")
+
+    # Values --------------------------------------------------------------------------------
+
+    def value(self, value: Value, access: Access) -> int:
+        """The node of `value` at `access`; raises `Unsuitable`."""
+        while value in self.bound:
+            value = self.bound[value]
+        key = (value, access)
+        if key in self.known:
+            return self.known[key]
+        self.size += 1
+        if self.size > 4000:
+            raise Unsuitable("too many accesses")
+        op = value.op
+        if op is None or value in self.low.views or isinstance(op, leaf.Constant):
+            found = self._leaf(value, access)
+        elif type(op) in NAMES:
+            args = [self.value(v, self.broadcast(v, value, access)) for v in op.operands]
+            found = self.elementwise(op, args, value)
+        else:
+            method = getattr(self, f"_{type(op).__name__.lower()}", None)
+            if method is None:
+                raise Unsuitable(f"{op.opname} does not fit a region")
+            found = method(op, access)
+        self.known[key] = found
+        return found
+
+    def broadcast(self, operand: Value, result: Value, access: Access) -> Access:
+        """The access of an operand of an elementwise operation."""
+        lead = result.rank - operand.rank
+        zero = Index((0,) * len(self.domain))
+        return tuple(
+            zero if size == 1 and result.shape[lead + i] != 1 else access[lead + i]
+            for i, size in enumerate(operand.shape)
+        )
+
+    def elementwise(self, op: core.Op, args: list[int], result: Value) -> int:
+        if isinstance(op, unary.IsInf | unary.Cast):
+            return self._special(op, args[0])
+        return self.op(NAMES[type(op)], args, str(result.dtype))
+
+    def _special(self, op: unary.IsInf | unary.Cast, x: int) -> int:
+        if isinstance(op, unary.Cast):
+            return self.op("cast", (x,), str(op.dtype))
+        assert isinstance(op, unary.IsInf)
+        if op.positive and op.negative:
+            return self.op("isinf", (x,), "bool")
+        if not op.positive and not op.negative:
+            return self.number(0, "bool")
+        return self.op("isposinf" if op.positive else "isneginf", (x,), "bool")
+
+    def _leaf(self, value: Value, access: Access) -> int:
+        array = self.low.array(value)
+        if array is not None and array.size == 1 and value.dtype in SCALARS:
+            item = np.asarray(array).astype(SCALARS[value.dtype]).reshape(-1)[0].item()
+            return self.number(int(item) if value.dtype == DType.BOOL else item, str(value.dtype))
+        return self.load(self.low.view(value), access)
+
+    def _fill(self, op: leaf.Fill, access: Access) -> int:
+        dtype = op.type.dtype
+        number = float(op.value) if dtype.is_float else int(op.value)
+        return self.number(number, str(dtype))
+
+    def _dimvalue(self, op: leaf.DimValue, access: Access) -> int:
+        return self.add(DimValue(self.params(op.size)))
+
+    def _iota(self, op: leaf.Iota, access: Access) -> int:
+        place = self.position(access[0])
+        return place if op.dtype == DType.I64 else self.op("cast", (place,), str(op.dtype))
+
+    def _transpose(self, op: shape.Transpose, access: Access) -> int:
+        inner: list[Index] = [access[0]] * op.x.rank
+        for axis, p in enumerate(op.perm):
+            inner[p] = access[axis]
+        return self.value(op.x, tuple(inner))
+
+    def _broadcast(self, op: shape.Broadcast, access: Access) -> int:
+        return self.value(op.x, self.broadcast(op.x, op.out, access))
+
+    def _slice(self, op: shape.Slice, access: Access) -> int:
+        inner = tuple(
+            Index(tuple(s * step for s in index.steps), start + index.offset * step)
+            for index, start, step in zip(access, op.starts, op.steps, strict=True)
+        )
+        return self.value(op.x, inner)
+
+    def _reshape(self, op: shape.Reshape, access: Access) -> int:
+        zero = Index((0,) * len(self.domain))
+        before = [d for d in op.x.shape if d != 1]
+        after = [(d, i) for d, i in zip(op.shape, access, strict=True) if d != 1]
+        if before == [d for d, _ in after]:
+            rest = iter([i for _, i in after])
+            return self.value(op.x, tuple(zero if d == 1 else next(rest) for d in op.x.shape))
+        source = op.x
+        while source in self.bound:
+            source = self.bound[source]
+        if source.op is None or source in self.low.views or isinstance(source.op, leaf.Constant):
+            view = self.low.view(source).reshape(op.shape)
+            if view is not None:
+                return self.load(view, access)
+        raise Unsuitable("a reshape inside the region mixes axes")
+
+    def _concat(self, op: shape.Concat, access: Access) -> int:
+        along = access[op.axis]
+        axis = [a for a, s in enumerate(along.steps) if s]
+        if len(axis) != 1 or along.steps[axis[0]] != 1:
+            raise Unsuitable("a concat along a mixed axis")
+        starts: list[Dim] = []
+        args: list[int] = []
+        at: Dim = 0
+        for part in op.parts:
+            if args:
+                starts.append(at - along.offset)
+            moved = Index(along.steps, along.offset - at)
+            args.append(self.value(part, (*access[: op.axis], moved, *access[op.axis + 1 :])))
+            at = at + part.shape[op.axis]
+        return self.add(Piece(axis[0], tuple(self.params(s) for s in starts), tuple(args)))
+
+    def _gather(self, op: shape.Gather, access: Access) -> int:
+        count = op.indices.rank
+        index = self.value(op.indices, access[op.axis : op.axis + count])
+        source = op.x
+        while source in self.bound:
+            source = self.bound[source]
+        if not (
+            source.op is None or source in self.low.views or isinstance(source.op, leaf.Constant)
+        ):
+            raise Unsuitable("a gather of a computed value")
+        view = self.low.view(source)
+        zero = Index((0,) * len(self.domain))
+        rest = (*access[: op.axis], zero, *access[op.axis + count :])
+        self.error = "an index of Gather is out of range"
+        extent, stride = self.params(view.shape[op.axis]), self.params(view.strides[op.axis])
+        return self.load(view, rest, (Gather(index, stride, extent, 1),))
+
+    # Reductions ----------------------------------------------------------------------------
+
+    def reduce(self, kind: str, node: int) -> int:
+        return self.add(Reduce(kind, node))
+
+    def full(self, axes: Sequence[int], rank: int, access: Access, keepdims: bool) -> Access:
+        """The access of a reduction's operand: the domain itself; raises when it is not."""
+        if rank != len(self.domain) or tuple(sorted(axes)) != self.reduced:
+            raise Unsuitable("a reduction over other axes than the region's")
+        same = identity(rank)
+        kept = [a for a in range(rank) if a not in self.reduced]
+        found = [access[a] for a in kept] if keepdims else list(access)
+        if found != [same[a] for a in kept] and not self._only(found, kept):
+            raise Unsuitable("a reduction seen through another access")
+        return same
+
+    def _only(self, found: list[Index], kept: list[int]) -> bool:
+        same = identity(len(self.domain))
+        return all(
+            index == same[axis] or (self.domain[axis] == 1 and index.offset == 0)
+            for index, axis in zip(found, kept, strict=True)
+        )
+
+    def count(self, dtype: str) -> int:
+        """The number of elements of a row, in `dtype`."""
+        total: Dim = 1
+        for axis in self.reduced:
+            total = total * self.domain[axis]
+        if isinstance(total, int):
+            return self.number(float(total), dtype)
+        return self.op("cast", (self.add(DimValue(self.params(total))),), dtype)
+
+    def _reduce(self, op: reduce.Reduce, access: Access) -> int:
+        if op.x.dtype in (DType.F16, DType.BF16):
+            raise Unsuitable("a reduction of a narrow type")
+        full = self.full(op.axes, op.x.rank, access, op.keepdims)
+        if tuple(op.x.shape) != self.domain:
+            raise Unsuitable("a reduction over another domain")
+        x = self.value(op.x, full)
+        if op.kind != "mean":
+            return self.reduce(op.kind, x)
+        dtype = str(op.x.dtype)
+        if not op.x.dtype.is_float:
+            raise Unsuitable("an integer mean")
+        return self.op("div", (self.reduce("sum", x), self.count(dtype)), dtype)
+
+    def _row(self, op: core.Op, axes: Sequence[int], access: Access) -> tuple[int, str]:
+        x = op.operands[0]
+        if x.dtype not in (DType.F32, DType.F64) or tuple(x.shape) != self.domain:
+            raise Unsuitable("a row operation over another domain or a narrow type")
+        if tuple(axes) != self.reduced or access != identity(x.rank):
+            raise Unsuitable("a row operation seen through another access")
+        return self.value(x, access), str(x.dtype)
+
+    def _softmax(self, op: nn.Softmax, access: Access) -> int:
+        x, t = self._row(op, (op.axis,), access)
+        shifted = self.op("sub", (x, self.reduce("max", x)), t)
+        power = self.op("exp", (shifted,), t)
+        total = self.reduce("sum", power)
+        if op.log:
+            return self.op("sub", (shifted, self.op("log", (total,), t)), t)
+        return self.op("mul", (power, self.op("recip", (total,), t)), t)
+
+    def _layernorm(self, op: nn.LayerNorm, access: Access) -> int:
+        x, t = self._row(op, tuple(range(op.axis, op.x.rank)), access)
+        n = self.count(t)
+        centred = self.op("sub", (x, self.op("div", (self.reduce("sum", x), n), t)), t)
+        square = self.reduce("sum", self.op("mul", (centred, centred), t))
+        variance = self.op("add", (self.op("div", (square, n), t), self.number(op.eps, t)), t)
+        out = self.op("mul", (centred, self.op("rsqrt", (variance,), t)), t)
+        return self._affine(op, (op.scale, "mul"), (op.bias, "add"), out, access, t)
+
+    def _rmsnorm(self, op: nn.RmsNorm, access: Access) -> int:
+        x, t = self._row(op, tuple(range(op.axis, op.x.rank)), access)
+        square = self.reduce("sum", self.op("mul", (x, x), t))
+        mean = self.op("div", (square, self.count(t)), t)
+        variance = self.op("add", (mean, self.number(op.eps, t)), t)
+        out = self.op("mul", (x, self.op("rsqrt", (variance,), t)), t)
+        return self._affine(op, (op.scale, "mul"), (None, ""), out, access, t)
+
+    def _affine(
+        self,
+        op: nn.LayerNorm | nn.RmsNorm,
+        first: tuple[Value | None, str],
+        second: tuple[Value | None, str],
+        out: int,
+        access: Access,
+        dtype: str,
+    ) -> int:
+        for value, name in (first, second):
+            if value is not None:
+                other = self.value(value, self.broadcast(value, op.out, access))
+                out = self.op(name, (out, other), dtype)
+        return out
+
+    def _rope(self, op: nn.Rope, access: Access) -> int:
+        half = op.x.shape[-1] // 2
+        last = access[-1]
+        axis = [a for a, s in enumerate(last.steps) if s]
+        if len(axis) != 1 or last.steps[axis[0]] != 1:
+            raise Unsuitable("a rotation seen through another access")
+        t = str(op.x.dtype)
+        low, high = last, Index(last.steps, last.offset - half)
+        args = []
+        for here, there, sign in (
+            (low, Index(last.steps, last.offset + half), "sub"),
+            (high, high, "add"),
+        ):
+            angle = (*access[:-1], here)
+            x = self.value(op.x, (*access[:-1], last))
+            partner = self.value(op.x, (*access[:-1], there))
+            cos, sin = (self.value(v, self._angles(v, op.x, angle, half)) for v in (op.cos, op.sin))
+            parts = (self.op("mul", (x, cos), t), self.op("mul", (partner, sin), t))
+            args.append(self.op(sign, parts, t))
+        starts = (self.params(half - last.offset),)
+        return self.add(Piece(axis[0], starts, tuple(args)))
+
+    def _angles(self, angle: Value, x: Value, access: Access, half: Dim) -> Access:
+        lead = x.rank - angle.rank
+        zero = Index((0,) * len(self.domain))
+        sizes = (*x.shape[:-1], half)
+        return tuple(
+            zero if size == 1 and sizes[lead + i] != 1 else access[lead + i]
+            for i, size in enumerate(angle.shape)
+        )
+
+
+SCALARS = {
+    DType.F64: np.float64, DType.F32: np.float32, DType.F16: np.float32, DType.BF16: np.float32,
+    DType.I64: np.int64, DType.I32: np.int64, DType.I16: np.int64, DType.I8: np.int64,
+    DType.U64: np.uint64, DType.U32: np.uint64, DType.U16: np.uint64, DType.U8: np.uint64,
+    DType.BOOL: np.int64,
+}  # fmt: skip
+"""Types whose scalars go into a region as numbers, and the numpy type that holds them exactly."""

@@ -1,0 +1,174 @@
+"""A whole compile, read top to bottom: the only module that joins front end, passes and backends.
+
+Stages, each of which `--stop-after` can end with: `import`, `passes`, `lower`, `codegen`, `package`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tilewright.backends import reference
+from tilewright.backends.artifact.package import Variant, write_package
+from tilewright.backends.llvm.backend import Lowered, build, prepare
+from tilewright.backends.target import Target, UnknownTargetError, detect, parse
+from tilewright.compiler.errors import UserError, nearest
+from tilewright.compiler.frontend.load import load_onnx
+from tilewright.compiler.ir.core import Graph
+from tilewright.compiler.options import Options
+from tilewright.passes.memory.plan import Plan, plan_memory
+from tilewright.passes.pipelines import PIPELINES, Step, run_pipeline
+
+STAGES = ("import", "passes", "lower", "codegen", "package")
+
+Progress = Callable[[str, str], None]
+"""Called with (stage, what is being done) as the compile goes on."""
+
+
+@dataclass
+class CompileResult:
+    """What a compile made. `path` is None unless the artifact was written.
+
+    `seconds` are the wall times of the stages; `steps` the passes that ran; `variants` the lowered
+    programs, one a target; `plans` their memory plans.
+    """
+
+    graph: Graph
+    path: Path | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+    steps: list[Step] = field(default_factory=list)
+    variants: list[Lowered] = field(default_factory=list)
+    plans: list[Plan] = field(default_factory=list)
+    tiers: list[dict[str, str]] = field(default_factory=list)
+    bytes: int = 0
+
+
+def compile_model(
+    source: Any,
+    output: str | Path | None,
+    options: Options | None = None,
+    *,
+    progress: Progress | None = None,
+    observer: Callable[[Step], None] | None = None,
+) -> CompileResult:
+    """Compile `source` (a path, bytes or ModelProto) and write the artifact to `output`.
+
+    Raises `UserError` for the user's model, options or target, `CodegenError` and `VerifyError` for
+    ours, `ArtifactWriteError` when the file cannot be written (nothing half-written stays).
+    """
+    options = options or Options()
+    if options.stop_after is not None and options.stop_after not in STAGES:
+        hint = nearest(options.stop_after, STAGES)
+        raise UserError(f"stage {options.stop_after!r}", "there is no such stage", hint=hint)
+    say = progress or (lambda stage, what: None)
+    targets = resolve_targets(options.targets)
+    done = _Stages(options.stop_after)
+
+    with done.stage("import"):
+        say("import", str(source) if isinstance(source, str | Path) else "model")
+        graph = load_onnx(source, dict(options.dims))
+    result = CompileResult(graph, seconds=done.seconds)
+    if done.stopped:
+        return result
+
+    with done.stage("passes"):
+
+        def watch(step: Step) -> None:
+            result.steps.append(step)
+            say("passes", step.name)
+            if observer is not None:
+                observer(step)
+
+        result.graph = graph = run_passes(graph, PIPELINES["default"], watch)
+    if done.stopped:
+        return result
+
+    with done.stage("lower"):
+        for target in targets:
+            say("lower", target.name)
+            lowered, plan = lower_for(graph, target)
+            result.variants.append(lowered)
+            result.plans.append(plan)
+    if done.stopped:
+        return result
+
+    images: list[bytes] = []
+    with done.stage("codegen"):
+        for lowered in result.variants:
+            image, tiers = build(
+                lowered, jobs=options.jobs, progress=lambda name: say("codegen", name)
+            )
+            images.append(image)
+            result.tiers.append(tiers)
+    if done.stopped or output is None:
+        return result
+
+    with done.stage("package"):
+        say("package", str(output))
+        variants = [
+            Variant(lowered, image, plan, tiers)
+            for lowered, image, plan, tiers in zip(
+                result.variants, images, result.plans, result.tiers, strict=True
+            )
+        ]
+        result.path = Path(output)
+        name = options.name or graph.name or result.path.stem
+        result.bytes = write_package(result.path, name, variants, result.steps)
+    return result
+
+
+def resolve_targets(names: Sequence[str]) -> list[Target]:
+    """The target rows of `names`; `native` is the best one that this machine can run."""
+    found: list[Target] = []
+    for name in names:
+        if name == "native":
+            found.append(detect())
+            continue
+        try:
+            found.extend(parse(name))
+        except UnknownTargetError as error:
+            raise UserError(f"--target {name}", str(error)) from None
+    return list(dict.fromkeys(found))
+
+
+def run_passes(
+    graph: Graph, names: Sequence[str], observer: Callable[[Step], None] | None = None
+) -> Graph:
+    """Run passes with the reference interpreter as the evaluator of constants."""
+
+    def evaluate(op: Any, arrays: Any) -> Any:
+        return reference.evaluate_op(op, arrays, {})
+
+    return run_pipeline(graph, names, observer, evaluate)
+
+
+def lower_for(graph: Graph, target: Target) -> tuple[Lowered, Plan]:
+    """Lower `graph` for `target` and plan its memory."""
+    plans: list[Plan] = []
+
+    def place(rows: Any) -> Plan:
+        plans.append(plan_memory(rows, graph.symbols))
+        return plans[-1]
+
+    lowered = prepare(graph, target, place)
+    return lowered, plans[0]
+
+
+class _Stages:
+    """Times the stages and remembers whether the last one asked for was done."""
+
+    def __init__(self, stop_after: str | None) -> None:
+        self.stop_after = stop_after
+        self.seconds: dict[str, float] = {}
+        self.stopped = False
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = time.perf_counter() - start
+        self.stopped = name == self.stop_after
