@@ -15,7 +15,7 @@ evaluated in f64 (log1p, expm1, tan, atan, asin, acos, sinh, ... of f32) below 1
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
 
 from llvmlite import ir
 
@@ -34,14 +34,7 @@ from tilewright.backends.llvm.vecmath_log import acosh, asinh, atanh, log, log1p
 from tilewright.backends.llvm.vecmath_pow import pow_
 from tilewright.backends.llvm.vecmath_trig import acos, asin, atan, cos, sin, tan
 
-
-class Unary(Protocol):
-    """An elementwise function over an `Arith`."""
-
-    def __call__(self, m: Arith, x: Value) -> Value: ...
-
-
-UNARY: dict[str, Unary] = {
+UNARY: dict[str, Callable[[Arith, Value], Value]] = {
     "acos": acos,
     "acosh": acosh,
     "asin": asin,

@@ -165,7 +165,7 @@ def _integer_op(e: Emit, name: str, x: Sequence[Value], dtype: str) -> Value | N
     if name in ("add", "sub", "mul"):
         return getattr(e, f"i{name}")(*x)
     if name == "div":
-        return _divide(e, *x, signed)
+        return _divide(e, a, x[1], signed)
     if name in ("and", "or"):
         return getattr(e, f"{name}_")(*x)
     if name == "xor":
@@ -173,7 +173,7 @@ def _integer_op(e: Emit, name: str, x: Sequence[Value], dtype: str) -> Value | N
     if name == "not":
         return e.xor(a, _like(e, 1 if dtype == "bool" else -1, a))
     if name in ("shl", "shr"):
-        return _shift(e, *x, left=name == "shl")
+        return _shift(e, a, x[1], left=name == "shl")
     zero = _like(e, 0, a)
     if name == "neg":
         return e.isub(zero, a)
@@ -204,14 +204,15 @@ def apply(e: Emit, name: str, x: Sequence[Value], dtypes: Sequence[str], result:
     if name in _COMPARE:
         if is_float(dtype):
             return e.fcmp(_COMPARE[name], *x)
-        return e.icmp(_COMPARE[name], *x, dtype not in UNSIGNED and dtype != "bool")
+        signed = dtype not in UNSIGNED and dtype != "bool"
+        return e.icmp(_COMPARE[name], x[0], x[1], signed)
     if name in ("max", "min"):
-        return maximum(e, *x, dtype, smallest=name == "min")
+        return maximum(e, x[0], x[1], dtype, smallest=name == "min")
     if name == "clip":
         low = maximum(e, x[0], x[1], dtype)
         return maximum(e, low, x[2], dtype, smallest=True)
     if name in ("mod", "fmod"):
-        return _modulo(e, *x, dtype, c_style=name == "fmod")
+        return _modulo(e, x[0], x[1], dtype, c_style=name == "fmod")
     if name == "sign":
         return _sign(e, x[0], dtype)
     value = _float_op(e, name, x) if is_float(dtype) else _integer_op(e, name, x, dtype)

@@ -15,6 +15,8 @@ from tilewright.backends.llvm.emit.convert import ITEM_BYTES
 from tilewright.backends.llvm.emit.elementwise import OPS
 from tilewright.backends.llvm.emit.emit import Emit
 from tilewright.backends.llvm.emit.llvm_emit import KERNEL_TYPE, LlvmEmit
+from tilewright.backends.llvm.emit.mlir_emit import MlirEmit
+from tilewright.backends.llvm.mlir.lower import MlirUnavailable, bindings, to_llvm_ir
 from tilewright.backends.llvm.region import dims, rows
 from tilewright.backends.llvm.region.dims import Dim
 from tilewright.backends.llvm.region.pointwise import emit_blocked, emit_pointwise
@@ -79,9 +81,25 @@ def emit_region(
         raise ValueError(f"unknown tier {tier!r}; known tiers: {', '.join(TIERS)}")
     machine = Machine.of(target)
     scheduled = plan(spec, machine.vector_bits)
+    reason = ""
+    if tier == "mlir":
+        try:
+            text = _through_mlir(scheduled, machine, name)
+        except MlirUnavailable as error:
+            reason = str(error)
+        else:
+            return EmittedRegion(declare(module, name), name, "mlir", "", text)
     e = LlvmEmit(module, name, machine.fma, machine.half)
     build(e, scheduled)
-    return EmittedRegion(e.finish(), name, "llvm", "", None)
+    return EmittedRegion(e.finish(), name, "llvm", reason, None)
+
+
+def _through_mlir(scheduled: Schedule, machine: Machine, name: str) -> str:
+    """LLVM IR of the region; raises MlirUnavailable."""
+    bindings()  # before any work is done
+    e = MlirEmit(name, machine.fma, machine.half)
+    build(e, scheduled)
+    return to_llvm_ir(e.finish())
 
 
 def build(e: Emit, scheduled: Schedule) -> None:

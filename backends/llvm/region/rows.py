@@ -117,9 +117,9 @@ class _Rows:
         mask = lane_mask(e, point.count, lanes) if masked and phase.reductions else None
         following = []
         for i, kind, state in zip(phase.reductions, kinds, now, strict=True):
-            node = plan.spec.body[i]
-            assert isinstance(node, Reduce)
-            value = point.wide(point.get(node.arg))
+            what = plan.spec.body[i]
+            assert isinstance(what, Reduce)
+            value = point.wide(point.get(what.arg))
             index = self.position(point) if kind.arg else value
             following.append(kind.step(state, value, index, mask))
         return following

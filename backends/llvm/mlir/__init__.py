@@ -1,0 +1,1 @@
+"""Lowering MLIR text to LLVM IR text that our LLVM can read."""
