@@ -69,16 +69,11 @@ def host_architecture() -> str:
     return os.uname().machine
 
 
-def architecture_of(variant: Variant) -> str:
-    """The machine that a variant's target is for: `x86-64-v4` -> `x86_64`."""
-    return "x86_64" if variant.target.startswith("x86") else variant.target.split("-")[0]
-
-
 def runnable_variants(where: str, variants: Sequence[Variant]) -> list[Variant]:
     """The variants this machine can run, best first; TargetError naming what is missing if none."""
     features, architecture = host_features(), host_architecture()
     ranked = sorted(variants, key=lambda variant: -variant.rank)
-    native = [variant for variant in ranked if architecture_of(variant) == architecture]
+    native = [variant for variant in ranked if variant.machine == architecture]
     if not native:
         targets = ", ".join(variant.target for variant in ranked)
         raise TargetError(

@@ -44,13 +44,14 @@ class TensorInfo:
 class Variant:
     """Code for one instruction set. Of the variants that run on a machine, the highest rank wins.
 
-    `features` are LLVM's names of what the CPU must have.
+    `features` are LLVM's names of what the CPU must have, `machine` is what `uname -m` says there.
     """
 
     target: str
     file: str
     features: tuple[str, ...] = ()
     rank: int = 0
+    machine: str = "x86_64"
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,7 @@ class Manifest:
                     "file": variant.file,
                     "features": list(variant.features),
                     "rank": variant.rank,
+                    "machine": variant.machine,
                 }
                 for variant in self.variants
             ],
@@ -151,6 +153,7 @@ def from_json(data: bytes) -> Manifest:
                 item.text("file"),
                 tuple(item.texts("features")),
                 item.integer("rank"),
+                item.text("machine"),
             )
             for item in root.children("variants")
         ),

@@ -123,7 +123,10 @@ def _tensor(name: str, value: Value) -> TensorInfo:
 
 def _variant(target: Target) -> ManifestVariant:
     features = tuple(f for f in target.all_features if not f.startswith("-"))
-    return ManifestVariant(target.name, f"model.{target.name}.so", features, len(target.chain))
+    machine = target.triple.split("-")[0]
+    return ManifestVariant(
+        target.name, f"model.{target.name}.so", features, len(target.chain), machine
+    )
 
 
 def _bounds(graph: Graph) -> dict[str, tuple[int, int | None]]:
