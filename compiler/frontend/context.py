@@ -4,6 +4,7 @@ Dimensions of different names that an operator needs equal are unified: for symb
 the import starts again with one substituted (`Unified`), everything else is checked at run time.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -14,7 +15,7 @@ from tilewright.compiler.errors import UserError
 from tilewright.compiler.frontend.node import Hint, Node
 from tilewright.compiler.frontend.shape_values import Tracker
 from tilewright.compiler.ir.core import Constraint, Op, Region, Symbol, Value
-from tilewright.compiler.ir.dims import Dim, Expr, Sym, bounds, substitute, symbols
+from tilewright.compiler.ir.dims import Atom, Dim, Expr, Sym, bounds, substitute, symbols
 from tilewright.compiler.ir.ops.binary import Eq, Le
 from tilewright.compiler.ir.ops.control import Guard
 from tilewright.compiler.ir.ops.leaf import DimValue, Fill
@@ -92,6 +93,7 @@ class Import:
             return value
         total = TensorType(value.dtype, want).elements
         if value.type.elements != total:
+            self.unify(*cancelled(value.type.elements, total), "the number of elements")
             flat = self.emit(Reshape, x=value, shape=(value.type.elements,))
             value = self.relabel(flat, (total,), "the number of elements")
         return self.emit(Reshape, x=value, shape=want)
@@ -287,6 +289,36 @@ class Import:
                 dim: Dim = Expr((((Sym(name),), 1),))
                 return substitute(dim, self.equal)
         return None
+
+
+def cancelled(a: Dim, b: Dim) -> tuple[Dim, Dim]:
+    """Two products without their common factors: `6*n, 4*n` gives `3, 2`; else as they are."""
+    if isinstance(a, int) and isinstance(b, int):
+        return a, b
+    left, right = _monomial(a), _monomial(b)
+    if left is None or right is None or not left[1] or not right[1]:
+        return a, b
+    atoms, rest = list(left[0]), []
+    for atom in right[0]:
+        if atom in atoms:
+            atoms.remove(atom)
+        else:
+            rest.append(atom)
+    common = math.gcd(left[1], right[1])
+    return _product(atoms, left[1] // common), _product(rest, right[1] // common)
+
+
+def _monomial(dim: Dim) -> tuple[tuple[Atom, ...], int] | None:
+    if isinstance(dim, int):
+        return (), dim
+    return dim.terms[0] if len(dim.terms) == 1 else None
+
+
+def _product(atoms: Sequence[Atom], coefficient: int) -> Dim:
+    out: Dim = coefficient
+    for atom in atoms:
+        out = out * Expr((((atom,), 1),))
+    return out
 
 
 def identifier(text: str) -> str:

@@ -144,6 +144,11 @@ def dense_weight(sparse: SparseTensorProto, where: str, files: ExternalFiles) ->
     return Weight(TensorType(dtype, shape), load)
 
 
+def dense_array(sparse: SparseTensorProto, where: str) -> np.ndarray:
+    """The elements of a sparse tensor; raises UserError as `dense_weight`."""
+    return dense_weight(sparse, where, ExternalFiles(None)).load()
+
+
 def array_of(tensor: TensorProto, where: str, files: ExternalFiles) -> np.ndarray:
     """The elements of a tensor; raises UserError as `weight_of`."""
     return weight_of(tensor, where, files).load()
