@@ -67,7 +67,7 @@ def _constant_weights(
         source = low.array(array)
         assert source is not None
         assert FAMILY.pack is not None
-        return FAMILY.pack(np.ascontiguousarray(source.transpose(axes).reshape(k, n)))
+        return FAMILY.pack(np.ascontiguousarray(source.transpose(axes).reshape(k, n)), spec)
 
     name = w.op.name  # type: ignore[union-attr]
     digest = low.graph.weights[name].hash()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from tilewright.backends.llvm import irregular
+from tilewright.backends.llvm.lowering import fallback
 from tilewright.backends.llvm.lowering.control import copy_into
 from tilewright.backends.llvm.lowering.rules import rules
 from tilewright.backends.llvm.lowering.state import Lowering
@@ -35,9 +37,12 @@ def lower_ops(low: Lowering, ops: tuple[Op, ...]) -> None:
     table = rules()
     for op in ops:
         rule = table.get(type(op))
-        if rule is None:
+        if rule is not None:
+            rule(low, op)
+        elif irregular.supports(op):
+            fallback.lower_plain(low, op)
+        else:
             raise VerifyError("lowering", f"no rule for {op.opname} ({op.source})")
-        rule(low, op)
 
 
 def _claim_outputs(low: Lowering) -> None:
