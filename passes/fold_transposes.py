@@ -7,7 +7,7 @@ from tilewright.compiler.ir.ops.contraction import Contract
 from tilewright.compiler.ir.ops.nn import Attention
 from tilewright.compiler.ir.ops.shape import Transpose
 from tilewright.compiler.ir.rewrite import Builder, Replacement, rewrite
-from tilewright.passes.match import made_by
+from tilewright.passes.match import below_transposes
 from tilewright.passes.registry import graph_pass
 from tilewright.passes.remove_dead_code import remove_dead_code
 
@@ -60,16 +60,6 @@ def _permuted(letters: str, perm: tuple[int, ...]) -> str:
     return "".join(letters[p] for p in perm)
 
 
-def _read(value: Value, letters: str) -> tuple[Value, str]:
-    """The operand below transposes and the letters of its axes."""
-    while (transpose := made_by(value, Transpose)) is not None:
-        # Axis j of value is axis perm[j] of the source.
-        order = sorted(range(len(letters)), key=transpose.perm.__getitem__)
-        letters = "".join(letters[j] for j in order)
-        value = transpose.x
-    return value, letters
-
-
 def _with(op: Op, builder: Builder, **changes: Any) -> Value:
     names = (*op.operand_fields, *op.region_fields, *op.attr_fields)
     fields = {name: getattr(op, name) for name in names}
@@ -79,8 +69,8 @@ def _with(op: Op, builder: Builder, **changes: Any) -> Value:
 def _contract_operands(op: Contract, builder: Builder) -> Replacement:
     inputs, out = op.spec.split("->")
     letters_a, letters_b = inputs.split(",")
-    a, ia = _read(op.a, letters_a)
-    b, ib = _read(op.b, letters_b)
+    a, ia = below_transposes(op.a, letters_a)
+    b, ib = below_transposes(op.b, letters_b)
     if a is op.a and b is op.b:
         return None
     return (_with(op, builder, a=a, b=b, spec=f"{ia},{ib}->{out}"),)
@@ -93,9 +83,9 @@ def _contract_result(op: Transpose, source: Contract, builder: Builder) -> Repla
 
 
 def _attention_operands(op: Attention, builder: Builder) -> Replacement:
-    q, q_axes = _read(op.q, op.q_axes)
-    k, k_axes = _read(op.k, op.k_axes)
-    v, v_axes = _read(op.v, op.v_axes)
+    q, q_axes = below_transposes(op.q, op.q_axes)
+    k, k_axes = below_transposes(op.k, op.k_axes)
+    v, v_axes = below_transposes(op.v, op.v_axes)
     if q is op.q and k is op.k and v is op.v:
         return None
     axes = {"q_axes": q_axes, "k_axes": k_axes, "v_axes": v_axes}

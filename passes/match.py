@@ -10,7 +10,7 @@ from tilewright.compiler.ir.dims import Shape
 from tilewright.compiler.ir.ops.binary import Add, Div, Mul, Pow
 from tilewright.compiler.ir.ops.leaf import Constant, Fill
 from tilewright.compiler.ir.ops.reduce import Reduce
-from tilewright.compiler.ir.ops.shape import Broadcast, Reshape
+from tilewright.compiler.ir.ops.shape import Broadcast, Reshape, Transpose
 from tilewright.compiler.ir.ops.unary import Neg, Reciprocal, Sqrt
 from tilewright.compiler.ir.rewrite import Builder
 
@@ -158,3 +158,13 @@ def constant_array(builder: Builder, value: Value) -> np.ndarray | None:
             return None
         return np.full(fixed, op.value, op.type.dtype.numpy)
     return builder.array(value)
+
+
+def below_transposes(value: Value, letters: str) -> tuple[Value, str]:
+    """The source of `value` through transposes, and `letters` (one per axis) in its order."""
+    while isinstance(value.op, Transpose):
+        # Axis j of value is axis perm[j] of the source.
+        order = sorted(range(len(letters)), key=value.op.perm.__getitem__)
+        letters = "".join(letters[j] for j in order)
+        value = value.op.x
+    return value, letters

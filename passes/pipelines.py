@@ -13,8 +13,11 @@ CANONICALIZE = (
     "remove-dead-code",
     "fold-constants",
     "fold-shapes",
+    "fold-gathers",
+    "fold-arithmetic",
     "share-common-subexpressions",
     "fold-constants",
+    "fold-shapes",
     "remove-dead-code",
 )
 """The smallest graph of the same operations."""
@@ -26,10 +29,11 @@ RECOGNIZE = (
     "recognize-gelu",
     "recognize-silu",
     "recognize-rope",
-    "fold-batch-norm",
-    "remove-dead-code",
     # Transposes go before attention is looked for, so that one pattern covers all layouts.
     "cancel-transposes",
+    "fold-constants",
+    "fold-batch-norm",
+    "sink-reshapes",
     "fold-shapes",
     "recognize-attention",
     "fold-transposes",
