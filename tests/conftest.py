@@ -2,7 +2,7 @@
 
 import pytest
 
-from tilewright.tools.bench.machine import cpu_flags
+from tilewright.runtime.cpu import host_features
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -21,12 +21,6 @@ def update_golden(request: pytest.FixtureRequest) -> bool:
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     for mark in item.iter_markers("isa"):
-        present = {plain(flag) for flag in cpu_flags()}
-        missing = sorted(name for name in mark.args if plain(name) not in present)
+        missing = sorted(set(mark.args) - host_features())
         if missing:
             pytest.skip(f"this CPU has no {', '.join(missing)}")
-
-
-def plain(feature: str) -> str:
-    """Linux writes avx512_vnni and amx_int8 where LLVM writes avx512vnni and amx-int8."""
-    return feature.replace("_", "").replace("-", "")

@@ -3,10 +3,11 @@
 import os
 import platform
 import sys
-from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from tilewright.runtime.cpu import host_features
 
 PACKAGES = (
     "tilewright",
@@ -23,14 +24,15 @@ PACKAGES = (
 def machine() -> dict[str, Any]:
     """Describe this machine as JSON-ready values; sizes are in bytes.
 
-    Entries that the operating system does not tell are left out, never guessed.
+    Entries that the operating system does not tell are left out, never guessed. `features` are
+    CPU features under LLVM's names, as in an artifact's manifest.
     """
     info = _cpuinfo()
     facts: dict[str, Any] = {
         "cpu": info.get("model name", platform.processor() or platform.machine()),
         "architecture": platform.machine(),
         "cores": usable_cores(),
-        "flags": sorted(cpu_flags()),
+        "features": sorted(host_features()),
         "caches": _caches(Path("/sys/devices/system/cpu/cpu0/cache")),
         "memory": _memory_bytes(),
         "os": f"{platform.system()} {platform.release()}",
@@ -45,16 +47,6 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-@cache
-def cpu_flags() -> frozenset[str]:
-    """CPU features as Linux names them (`avx2`, `avx512f`, `avx512_vnni`, `amx_int8`, ...).
-
-    Empty where the system has no /proc/cpuinfo.
-    """
-    info = _cpuinfo()
-    return frozenset(info.get("flags", info.get("Features", "")).split())
 
 
 def _cpuinfo() -> dict[str, str]:
