@@ -5,7 +5,7 @@ the import starts again with one substituted (`Unified`), everything else is che
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -13,9 +13,10 @@ from onnx import GraphProto
 
 from tilewright.compiler.errors import UserError
 from tilewright.compiler.frontend.node import Hint, Node
+from tilewright.compiler.frontend.shape_rules import simplified
 from tilewright.compiler.frontend.shape_values import Tracker
 from tilewright.compiler.ir.core import Constraint, Op, Region, Symbol, Value
-from tilewright.compiler.ir.dims import Atom, Dim, Expr, Sym, bounds, substitute, symbols
+from tilewright.compiler.ir.dims import Atom, Dim, Expr, Fn, Sym, bounds, substitute, symbols
 from tilewright.compiler.ir.ops.binary import Eq, Le
 from tilewright.compiler.ir.ops.control import Guard
 from tilewright.compiler.ir.ops.leaf import DimValue, Fill
@@ -32,6 +33,14 @@ class Unified(Exception):
     def __init__(self, symbol: str, value: Dim, message: str) -> None:
         super().__init__(message)
         self.symbol, self.value, self.message = symbol, value, message
+
+
+class Bounded(Exception):
+    """A symbol can only be used up to `high`: import again with this bound."""
+
+    def __init__(self, symbol: str, high: int) -> None:
+        super().__init__(f"{symbol} <= {high}")
+        self.symbol, self.high = symbol, high
 
 
 class Import:
@@ -157,7 +166,7 @@ class Import:
             return
         if isinstance(left, int) and isinstance(right, int):
             self.reject(f"{message}: {left} is not {right}")
-        if not any((c.left, c.right) == (left, right) for c in self.constraints):
+        if not any({c.left, c.right} == {left, right} for c in self.constraints):
             self.constraints.append(Constraint(left, right, message))
 
     def unify(self, a: Dim, b: Dim, what: str) -> Dim:
@@ -173,12 +182,30 @@ class Import:
             known = self.symbols[symbol]
             if known.source == ("data",):
                 continue
+            self._bound(a, b)
             if isinstance(other, int) and not _within(other, known):
                 self.reject(f"{what}: {symbol} is outside its bounds at {other}")
             raise Unified(symbol, other, message)
+        self._bound(a, b)
         if not self.is_data(a) and not self.is_data(b):
             self.constrain(a, b, message)
         return a if isinstance(a, int) or not isinstance(b, int) else b
+
+    def _bound(self, a: Dim, b: Dim) -> None:
+        """Raise `Bounded` when a and b are equal once a symbol has a smaller bound.
+
+        `min(seq, 512)` (a slice of a table) and `seq` are equal for seq <= 512.
+        """
+        limits = {limit for dim in (a, b) for limit in _limits(dim, self.symbols)}
+        known = {name: (s.low, s.high) for name, s in self.symbols.items()}
+        for high, symbol in sorted(limits, reverse=True):
+            low, old = known[symbol]
+            if high < low or (old is not None and old <= high):
+                continue
+            narrower = {**known, symbol: (low, high)}
+            left, right = (simplified(d, lambda x, n=narrower: bounds(x, n)) for d in (a, b))
+            if left == right:
+                raise Bounded(symbol, high)
 
     def relabel(self, value: Value, shape: Sequence[Dim], what: str) -> Value:
         """`value` with dimensions that are equal at run time written as `shape`; checked there."""
@@ -319,6 +346,24 @@ def _product(atoms: Sequence[Atom], coefficient: int) -> Dim:
     for atom in atoms:
         out = out * Expr((((atom,), 1),))
     return out
+
+
+def _limits(dim: Dim, known: Mapping[str, Symbol]) -> Iterator[tuple[int, str]]:
+    """(c, symbol) where `symbol <= c` decides a `min(.., c)` in `dim`; shape symbols only."""
+    for atoms, _ in dim.terms if isinstance(dim, Expr) else ():
+        for atom in atoms:
+            if not isinstance(atom, Fn):
+                continue
+            for x, limit in ((atom.a, atom.b), (atom.b, atom.a)):
+                yield from _limits(x, known)
+                if atom.op != "min" or not isinstance(limit, int) or isinstance(x, int):
+                    continue
+                names = symbols(x)
+                if len(names) == 1 and known[min(names)].source[0] == "shape":
+                    lead = sum(c for part, c in x.terms if part == (Sym(min(names)),))
+                    rest = x - lead * Expr((((Sym(min(names)),), 1),))
+                    if lead > 0 and isinstance(rest, int):
+                        yield (limit - rest) // lead, min(names)
 
 
 def identifier(text: str) -> str:

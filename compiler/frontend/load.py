@@ -1,12 +1,13 @@
 """`load_onnx`: an ONNX model to an IR graph, with the weights left in the file."""
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from onnx import TensorProto
 
 from tilewright.compiler.errors import UserError
-from tilewright.compiler.frontend.context import Import, Unified
+from tilewright.compiler.frontend.context import Bounded, Import, Unified
 from tilewright.compiler.frontend.importer import Blocks, Scope
 from tilewright.compiler.frontend.inputs import DimOption, Inputs, read_inputs
 from tilewright.compiler.frontend.parse import Model, Source, parse
@@ -34,16 +35,23 @@ def load_onnx(source: Source, dims: Mapping[str, DimOption] | None = None) -> Gr
     equal: dict[str, Dim] = {}
     extra: dict[str, Symbol] = {}
     reasons: dict[str, str] = {}
+    limits: dict[str, int] = {}
     while True:
         inputs = _inputs(model, dims or {}, equal, weights)
+        for name, high in limits.items():
+            symbol = inputs.symbols[name]
+            inputs.symbols[name] = dataclasses.replace(symbol, high=high)
         ctx = Import(weights, {**inputs.symbols, **extra}, inputs.values, equal)
         try:
             return _run(model, inputs, ctx, reasons)
+        except Bounded as found:
+            limits[found.symbol] = found.high
         except Unified as found:
             symbol = ctx.symbols[found.symbol]
             if symbol.source[0] == "value":
                 extra[found.symbol] = symbol
                 reasons[found.symbol] = found.message
+            limits.pop(found.symbol, None)
             swap = {found.symbol: found.value}
             equal = {name: substitute(dim, swap) for name, dim in equal.items()} | swap
 

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from tilewright.compiler.ir.core import Op
-from tilewright.compiler.ir.dims import Dim, Expr, dmax, dmin, floordiv, mod
+from tilewright.compiler.ir.dims import Dim, Expr, Sym, dmax, dmin, floordiv, mod, sym
 from tilewright.compiler.ir.ops import binary, leaf, reduce, shape, unary
+from tilewright.compiler.ir.types import DType
 
 Scalar = int | Expr | float | None
 Elements = np.ndarray
@@ -79,6 +80,31 @@ def larger(a: Dim, b: Dim, bounds_of: BoundsOf) -> Dim:
     return b if high is not None and high <= 0 else dmax(a, b)
 
 
+def simplified(dim: Dim, bounds_of: BoundsOf) -> Dim:
+    """`dim` without the min and max that the bounds decide."""
+    if isinstance(dim, int):
+        return dim
+    out: Dim = 0
+    for atoms, coefficient in dim.terms:
+        term: Dim = coefficient
+        for atom in atoms:
+            if isinstance(atom, Sym):
+                term = term * sym(atom.name)
+            else:
+                a, b = simplified(atom.a, bounds_of), simplified(atom.b, bounds_of)
+                term = term * _BUILD[atom.op](a, b, bounds_of)
+        out = out + term
+    return out
+
+
+_BUILD: dict[str, Callable[[Dim, Dim, BoundsOf], Dim]] = {
+    "min": smaller,
+    "max": larger,
+    "floordiv": lambda a, b, _: floordiv(a, b),
+    "mod": lambda a, b, _: mod(a, b),
+}
+
+
 def _rule(*ops: type[Op]) -> Callable[[Rule], Rule]:
     def register(rule: Rule) -> Rule:
         for op in ops:
@@ -119,23 +145,37 @@ def _wrap(op: Any, x: Scalar) -> Scalar:
     return x
 
 
+def _alike(a: Any, b: Any) -> tuple[Any, Any]:
+    """Operands of one kind: next to an expression, a float must be whole (else None)."""
+    if isinstance(a, Expr) and isinstance(b, float):
+        return a, int(b) if b.is_integer() else None
+    if isinstance(b, Expr) and isinstance(a, float):
+        return int(a) if a.is_integer() else None, b
+    return a, b
+
+
 @_elementwise(binary.Add)
 def _add(op: Any, bounds_of: BoundsOf, a: Any, b: Any) -> Scalar:
-    return _wrap(op, a + b)
+    a, b = _alike(a, b)
+    return None if a is None or b is None else _wrap(op, a + b)
 
 
 @_elementwise(binary.Sub)
 def _sub(op: Any, bounds_of: BoundsOf, a: Any, b: Any) -> Scalar:
-    return _wrap(op, a - b)
+    a, b = _alike(a, b)
+    return None if a is None or b is None else _wrap(op, a - b)
 
 
 @_elementwise(binary.Mul)
 def _mul(op: Any, bounds_of: BoundsOf, a: Any, b: Any) -> Scalar:
-    return _wrap(op, a * b)
+    a, b = _alike(a, b)
+    return None if a is None or b is None else _wrap(op, a * b)
 
 
 @_elementwise(binary.Div)
 def _div(op: Any, bounds_of: BoundsOf, a: Any, b: Any) -> Scalar:
+    if op.out.dtype.is_float and (isinstance(a, Expr) or isinstance(b, Expr)):
+        return None
     if isinstance(a, float) or isinstance(b, float):
         return a / b if b else None
     if isinstance(b, int) and b == 0:
@@ -152,6 +192,9 @@ def _div(op: Any, bounds_of: BoundsOf, a: Any, b: Any) -> Scalar:
 
 @_elementwise(binary.Mod)
 def _mod(op: Any, bounds_of: BoundsOf, a: Any, b: Any) -> Scalar:
+    a, b = _alike(a, b)
+    if a is None or b is None:
+        return None
     if isinstance(a, float) or isinstance(b, float) or (bounds_of(b)[0] or 0) <= 0:
         return None
     return mod(a, b)
@@ -159,6 +202,9 @@ def _mod(op: Any, bounds_of: BoundsOf, a: Any, b: Any) -> Scalar:
 
 @_elementwise(binary.Min)
 def _min(op: Any, bounds_of: BoundsOf, a: Any, b: Any) -> Scalar:
+    a, b = _alike(a, b)
+    if a is None or b is None:
+        return None
     if isinstance(a, float) or isinstance(b, float):
         return min(a, b) if a == a and b == b else math.nan
     return smaller(a, b, bounds_of)
@@ -166,6 +212,9 @@ def _min(op: Any, bounds_of: BoundsOf, a: Any, b: Any) -> Scalar:
 
 @_elementwise(binary.Max)
 def _max(op: Any, bounds_of: BoundsOf, a: Any, b: Any) -> Scalar:
+    a, b = _alike(a, b)
+    if a is None or b is None:
+        return None
     if isinstance(a, float) or isinstance(b, float):
         return max(a, b) if a == a and b == b else math.nan
     return larger(a, b, bounds_of)
@@ -178,6 +227,9 @@ def _pow(op: Any, bounds_of: BoundsOf, a: Any, b: Any) -> Scalar:
 
 
 def _compare(op: Any, bounds_of: BoundsOf, a: Any, b: Any) -> Scalar:
+    a, b = _alike(a, b)
+    if a is None or b is None:
+        return None
     if isinstance(a, float) or isinstance(b, float):
         kind = type(op)
         table = {
@@ -233,28 +285,35 @@ def _abs(op: Any, bounds_of: BoundsOf, x: Any) -> Scalar:
 
 @_elementwise(unary.Floor)
 def _floor(op: Any, bounds_of: BoundsOf, x: Any) -> Scalar:
+    if isinstance(x, Expr):
+        return x
     return float(math.floor(x)) if math.isfinite(x) else x
 
 
 @_elementwise(unary.Ceil)
 def _ceil(op: Any, bounds_of: BoundsOf, x: Any) -> Scalar:
+    if isinstance(x, Expr):
+        return x
     return float(math.ceil(x)) if math.isfinite(x) else x
 
 
 @_elementwise(unary.Sqrt)
 def _sqrt(op: Any, bounds_of: BoundsOf, x: Any) -> Scalar:
+    if isinstance(x, Expr):
+        return None
     return math.sqrt(x) if x >= 0 else math.nan
 
 
 @_elementwise(unary.Reciprocal)
 def _reciprocal(op: Any, bounds_of: BoundsOf, x: Any) -> Scalar:
-    return 1 / x if x else None
+    return None if isinstance(x, Expr) or x == 0 else 1 / x
 
 
 @_elementwise(unary.Cast)
 def _cast(op: Any, bounds_of: BoundsOf, x: Any) -> Scalar:
     if op.dtype.is_float:
-        return float(x) if isinstance(x, int | float) else None
+        exact = isinstance(x, Expr) and op.dtype in (DType.F32, DType.F64)
+        return float(x) if isinstance(x, int | float) else x if exact else None
     if op.dtype.kind == "bool":
         return int(x != 0) if isinstance(x, int | float) else 1 - is_zero(x)
     if isinstance(x, float):

@@ -47,13 +47,19 @@ class Tracker:
         return array
 
     def dims(self, value: Value) -> list[Dim] | None:
-        """The elements of an integer tensor as dimensions, flattened."""
-        if not value.dtype.is_int:
+        """The elements of a tensor of whole numbers as dimensions, flattened."""
+        found = None if value.dtype == DType.BOOL else self.elements(value)
+        if found is None:
             return None
-        found = self.elements(value)
-        if found is None or any(not isinstance(x, int | Expr) for x in found.flat):
-            return None
-        return [x for x in found.flat if isinstance(x, int | Expr)]
+        out: list[Dim] = []
+        for x in found.flat:
+            if isinstance(x, int | Expr):
+                out.append(x)
+            elif isinstance(x, float) and x.is_integer():
+                out.append(int(x))
+            else:
+                return None
+        return out
 
     def elements(self, value: Value) -> Elements | None:
         """What is known about each element of `value`; None when nothing is.
@@ -118,7 +124,7 @@ def _objects(array: np.ndarray, dtype: DType) -> Elements:
 def _rounded(found: Elements, dtype: DType) -> Elements:
     if dtype.is_float:
         kind = dtype.numpy.type
-        return _map(found, lambda x: float(kind(x)) if isinstance(x, int | float) else None)
+        return _map(found, lambda x: float(kind(x)) if isinstance(x, int | float) else x)
     return found
 
 
