@@ -6,6 +6,7 @@ import numpy as np
 
 from tilewright.backends.kernels import f32_conv
 from tilewright.backends.kernels.f32_attention import AttentionSpec
+from tilewright.backends.kernels.f32_bmm import BmmSpec
 from tilewright.backends.kernels.f32_conv import ConvSpec
 from tilewright.backends.kernels.f32_matmul import MatmulSpec, packing
 from tilewright.backends.kernels.family import Case
@@ -48,6 +49,7 @@ CONVS = (
 )
 
 
+BMMS = ((12, 128, 32, 128, True), (12, 128, 128, 64, False), (1, 128, 384, 384, False))
 ATTENTIONS = (
     # heads, seq_q, seq_k, head size, mask
     (12, 128, 128, 32, "f32"),
@@ -58,9 +60,11 @@ ATTENTIONS = (
 
 
 def cases() -> list[tuple[str, Case]]:
+    """(family, launch) for every shape."""
     return [
         *(("f32_matmul", _matmul(*row)) for row in MATMULS),
         *(("f32_conv", _conv(*row)) for row in CONVS),
+        *(("f32_bmm", _bmm(*row)) for row in BMMS),
         *(("f32_attention", _attention(*row)) for row in ATTENTIONS),
     ]
 
@@ -79,9 +83,7 @@ def _matmul(label: str, m: int, k: int, n: int, epilogue: Epilogue) -> Case:
 
 def _conv(size: int, c: int, oc: int, k: int, stride: int, groups: int) -> Case:
     rng = np.random.default_rng(0)
-    spec = ConvSpec(
-        c, oc, (k, k), (stride,) * 2, (k // 2,) * 2, (1, 1), groups, epilogue=BIAS_RELU
-    )
+    spec = ConvSpec(c, oc, (k, k), (stride,) * 2, (k // 2,) * 2, (1, 1), groups, epilogue=BIAS_RELU)
     x = rng.standard_normal((1, size, size, c)).astype(np.float32)
     weights = rng.standard_normal((oc, c // groups, k, k)).astype(np.float32)
     out = (size - 1) // stride + 1
@@ -99,10 +101,20 @@ def _attention(heads: int, seq_q: int, seq_k: int, size: int, mask: str | None) 
         for s in (seq_q, seq_k, seq_k, seq_q)
     )
     strides = [(s * heads * size, size, heads * size) for s in (seq_q, seq_k, seq_k, seq_q)]
-    dims = (1, heads, seq_q, seq_k, 1, 0, *(x for row in strides for x in row))
-    args = (q, k, v)
+    dims: tuple[int, ...] = (1, heads, seq_q, seq_k, 1, 0, *(x for row in strides for x in row))
+    args: tuple[np.ndarray, ...] = (q, k, v)
     if mask:
         args, dims = (*args, np.zeros(seq_k, np.float32)), (*dims, 0, 0, 0, 1)
     spec = AttentionSpec(size, size, size**-0.5, mask)
     text = f"{heads}x{seq_q}x{seq_k}x{size} {mask or ''}"
     return Case(text, spec, args, (y,), dims, (), 0, 0)
+
+
+def _bmm(batch: int, m: int, k: int, n: int, transposed: bool) -> Case:
+    rng = np.random.default_rng(0)
+    a = rng.standard_normal((batch, m, k)).astype(np.float32)
+    b = rng.standard_normal((batch, n, k) if transposed else (batch, k, n)).astype(np.float32)
+    dims = (batch, m, k, n, m * k, k, k * n, k if transposed else n, m * n, n)
+    text = f"{batch}x{m}x{k}x{n}{' transposed' if transposed else ''}"
+    results = (np.zeros((batch, m, n), np.float32),)
+    return Case(text, BmmSpec(1, transposed), (a, b), results, dims, (), 0, 0)

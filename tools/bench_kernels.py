@@ -1,13 +1,12 @@
-"""Measures kernels against the machine's bare FMA rate: ``python -m tilewright.tools.bench_kernels``.
+"""Kernels against the machine's bare FMA rate: ``python -m tilewright.tools.bench_kernels``.
 
 One thread; kernels and the FMA loop are timed in turn, so that frequency and neighbours hit all
-of them; medians. Never part of a test: shared machines are too noisy to assert on.
+of them; the best of several rounds. Never part of a test: shared machines are too noisy for that.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -54,6 +53,7 @@ def emit_fma_loop(module: ir.Module, target: targets.Target, name: str) -> int:
 
 
 def prepare(target: targets.Target, cases: list[tuple[str, Case]]) -> list[Timed]:
+    """Compile everything for ``target``; the FMA loop comes first."""
     module = ir.Module("bench")
     peak = emit_fma_loop(module, target, "fma")
     for i, (name, case) in enumerate(cases):
@@ -62,7 +62,9 @@ def prepare(target: targets.Target, cases: list[tuple[str, Case]]) -> list[Timed
     out = np.zeros(16, np.float32)
     turns = 20000
     fma = library.kernel("fma")
-    timed = [Timed("register FMA loop", peak * turns, 0, lambda: fma(0, 0, 0, turns, out.ctypes.data))]
+    timed = [
+        Timed("register FMA loop", peak * turns, 0, lambda: fma(0, 0, 0, turns, out.ctypes.data))
+    ]
     for i, (name, case) in enumerate(cases):
         kernel = library.kernel(f"kernel{i}")
         owner = family(name)
@@ -79,19 +81,21 @@ def prepare(target: targets.Target, cases: list[tuple[str, Case]]) -> list[Timed
 
 
 def aligned(size: int) -> np.ndarray:
+    """``size`` zero bytes at a 64-byte boundary."""
     raw = np.zeros(size + 64, np.uint8)
     skip = -raw.ctypes.data % 64
     return raw[skip : skip + size]
 
 
 def aligned_copy(array: np.ndarray) -> np.ndarray:
+    """``array`` at a 64-byte boundary."""
     placed = aligned(array.nbytes).view(array.dtype).reshape(array.shape)
     placed[...] = array
     return placed
 
 
 def measure(timed: list[Timed], rounds: int, budget: float) -> list[float]:
-    """Median seconds of one run of each."""
+    """Least seconds of one run of each."""
     repeats = []
     for item in timed:
         item.run()
@@ -110,6 +114,7 @@ def measure(timed: list[Timed], rounds: int, budget: float) -> list[float]:
 
 
 def main() -> None:
+    """Print one line a shape: time, GFLOP/s, percent of the FMA loop, GB/s."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--target", default="native")
     parser.add_argument("--family", default="", help="only labels that contain this text")

@@ -8,8 +8,9 @@ Nothing here knows about kernels. Integers are i64 throughout, addresses are for
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from llvmlite import ir
 
@@ -20,7 +21,8 @@ F32 = ir.FloatType()
 PTR = ir.PointerType()
 VOID = ir.VoidType()
 
-Int = ir.Value | int
+Int: TypeAlias = ir.Value | int
+Arm = AbstractContextManager[object]
 
 KERNEL_TYPE = ir.FunctionType(I32, [PTR, PTR, I64, I64, PTR])
 
@@ -154,7 +156,7 @@ class Code:
             yield
 
     @contextmanager
-    def either(self, cond: ir.Value) -> Iterator[tuple[object, object]]:
+    def either(self, cond: ir.Value) -> Iterator[tuple[Arm, Arm]]:
         """if/else: two context managers, one an arm."""
         with self.b.if_else(cond) as arms:
             yield arms
@@ -270,8 +272,9 @@ def zeros(typ: ir.Type) -> ir.Value:
 def _alignment(typ: ir.Type) -> int:
     element = typ.element if isinstance(typ, ir.VectorType) else typ
     if isinstance(element, ir.IntType):
-        return max(1, element.width // 8)
-    return {"half": 2, "bfloat": 2, "float": 4, "double": 8, "ptr": 8}[str(element)]
+        return max(1, int(element.width) // 8)
+    sizes = {"half": 2, "bfloat": 2, "float": 4, "double": 8, "ptr": 8}
+    return sizes[str(element)]
 
 
 def _suffix(element: ir.Type) -> str:

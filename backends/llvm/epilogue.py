@@ -7,7 +7,7 @@ frozen and hashable.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,6 +47,8 @@ class Step:
 
 @dataclass(frozen=True)
 class Epilogue:
+    """Extras, steps and the reference of the value to store. Raises ValueError when malformed."""
+
     extras: tuple[Extra, ...] = ()
     steps: tuple[Step, ...] = ()
     result: int = 0
@@ -187,9 +189,7 @@ def emit(
     return result
 
 
-def evaluate(
-    epilogue: Epilogue, value: np.ndarray, extras: Sequence[np.ndarray]
-) -> np.ndarray:
+def evaluate(epilogue: Epilogue, value: np.ndarray, extras: Sequence[np.ndarray]) -> np.ndarray:
     """The same program in numpy, in ``value``'s precision; extras broadcast against ``value``
     (``col`` extras as [..., M, 1])."""
     values: list[np.ndarray] = [value, *extras]
@@ -220,14 +220,14 @@ def view_extras(
 def _erf(x: np.ndarray) -> np.ndarray:
     from math import erf
 
-    return np.vectorize(erf, otypes=[np.float64])(x)
+    return np.asarray(np.vectorize(erf, otypes=[np.float64])(x))
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-x))
+    return np.asarray(1 / (1 + np.exp(-x)))
 
 
-_NUMPY = {
+_NUMPY: dict[str, Callable[..., np.ndarray]] = {
     "add": np.add,
     "sub": np.subtract,
     "mul": np.multiply,
@@ -249,7 +249,7 @@ _NUMPY = {
     "silu": lambda x: x * _sigmoid(x),
     "constant": lambda c: np.asarray(c),
     "clamp": lambda x, low, high: np.where(x < low, low, np.where(x > high, high, x)),
-    "where": lambda c, x, y: np.where(c, x, y),
+    "where": lambda c, x, y: np.asarray(np.where(c, x, y)),
     "less": np.less,
     "less_equal": np.less_equal,
     "greater": np.greater,

@@ -108,8 +108,9 @@ class Split:
 class Product:
     """A block product C = epilogue(A B) at code generation time.
 
-    ``a``: first row, row stride ``lda``. ``b``: packed panels [panel][K][32]; or, with ``ldb`` and ``panel_stride`` 32, columns as they lie in a
-    row-major matrix. ``c``: element (0, 0), row stride ``ldc``. ``n``: columns of C (int when constant).
+    ``a``: first row, row stride ``lda``. ``b``: packed panels [panel][K][32]; or, with ``ldb`` and
+    ``panel_stride`` 32, columns as they lie in a row-major matrix. ``c``: element (0, 0), row
+    stride ``ldc``. ``n``: columns of C (int when constant).
     ``row``: global index of A's first row, for the epilogue's operands; ``column`` likewise.
     ``tile``: TILE_BYTES of scratch.
     """
@@ -230,6 +231,7 @@ def load_dim(code: Code, dims: ir.Value, i: int) -> ir.Value:
 
 
 def load_pointer(code: Code, args: ir.Value, i: int) -> ir.Value:
+    """Data pointer of operand or result ``i``."""
     return code.load(code.at(args, i, PTR), PTR)
 
 

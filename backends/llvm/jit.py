@@ -44,8 +44,8 @@ class Library:
         return kernel
 
 
-def compile_module(module: ir.Module, target: Target) -> Library:
-    """Verify, optimize (O2 without LLVM's own vectorizers and unroller) and load ``module``."""
+def machine_code(module: ir.Module, target: Target) -> bytes:
+    """Verify, optimize (O2 without LLVM's own vectorizers and unroller) and emit an object file."""
     machine = target_machine(target)
     module.triple = machine.triple
     module.data_layout = str(machine.target_data)
@@ -56,7 +56,13 @@ def compile_module(module: ir.Module, target: Target) -> Library:
     options.loop_unrolling = options.loop_interleaving = False
     builder = llvm.create_pass_builder(machine, options)
     builder.getModulePassManager().run(parsed, builder)
-    code = machine.emit_object(parsed)
+    code: bytes = machine.emit_object(parsed)
+    return code
+
+
+def compile_module(module: ir.Module, target: Target) -> Library:
+    """Compile and load ``module``; ``target`` must run on this machine."""
+    code = machine_code(module, target)
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target_machine(target))
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()

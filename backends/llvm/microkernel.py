@@ -139,6 +139,7 @@ def _emit(
         for p in pb:
             for line in range(0, per_panel * lanes, 16):
                 code.prefetch(code.at(p, PREFETCH_FLOATS + line))
+
         def left(r: int) -> ir.Value:
             if block.a_columns:
                 address = code.at(pa[0], r)

@@ -7,11 +7,11 @@ import random
 import numpy as np
 import pytest
 from llvmlite import ir
+from support.guarded import Guarded
 
-from tests.kernels.guarded import Guarded
 from tilewright.backends.kernels.family import Case, KernelFamily, evaluate
 from tilewright.backends.kernels.registry import families
-from tilewright.backends.llvm.jit import Library, call, compile_module
+from tilewright.backends.llvm.jit import Library, call, compile_module, machine_code
 from tilewright.backends.target import TARGETS, Target, runs_here
 
 FAMILIES = families()
@@ -44,7 +44,8 @@ def test_packing_has_an_exact_inverse(family: KernelFamily) -> None:
 def test_cost_is_positive_and_formulas_evaluate(family: KernelFamily) -> None:
     for case in family.cases():
         cost = family.cost(case.spec, case.dims)
-        assert cost.flops >= 0 and cost.bytes >= 0, case.label
+        assert cost.flops >= 0, case.label
+        assert cost.bytes >= 0, case.label
         assert evaluate(family.units(case.spec), case.dims) >= 0, case.label
         assert evaluate(family.scratch_bytes(case.spec), case.dims) >= 0, case.label
         hash(case.spec)
@@ -59,6 +60,7 @@ def test_emitted_kernel_is_the_reference(family: KernelFamily, target: Target) -
     for spec, name in specs.items():
         family.emit(module, spec, target, name)
     if not runs_here(target):
+        assert machine_code(module, target)
         pytest.skip(f"{target.name} code does not run on this machine")
     library = compile_module(module, target)
     for case in cases:

@@ -9,6 +9,7 @@ from tilewright.backends.kernels.family import Case
 
 
 def cases() -> tuple[Case, ...]:
+    """The launches of the generic family test."""
     return (
         _case(1, 2, 5, 7, 8, 8),
         _case(2, 3, 33, 40, 32, 32),
@@ -93,7 +94,7 @@ def _case(
     v, v_strides = operand(kv_heads, seq_k, value_dim)
     y, y_strides = operand(heads, seq_q, value_dim)
     args = [q, k, v]
-    dims = (batch, heads, seq_q, seq_k, group, offset)
+    dims: tuple[int, ...] = (batch, heads, seq_q, seq_k, group, offset)
     dims += (*q_strides, *k_strides, *v_strides, *y_strides)
     if mask is not None:
         sizes = {"b": batch, "h": heads, "q": seq_q, "k": seq_k}
@@ -108,7 +109,10 @@ def _case(
         dense = dict(zip(mask_axes, np.array(data.strides) // data.itemsize, strict=True))
         args.append(data)
         dims += tuple(int(dense.get(a, 0)) for a in "bhqk")
-    swap = (lambda x: x.swapaxes(1, 2)) if interleaved else (lambda x: x)
+
+    def swap(x: np.ndarray) -> np.ndarray:
+        return x.swapaxes(1, 2) if interleaved else x
+
     bias = np.zeros((batch, heads, seq_q, seq_k))
     if mask is not None:
         whole = data.reshape([sizes[a] if a in mask_axes else 1 for a in "bhqk"])

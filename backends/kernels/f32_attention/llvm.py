@@ -113,7 +113,9 @@ def _emit_block(code: Code, job: Job, width: int) -> None:
         code.at(job.scratch, at)
         for at in (layout.queries, layout.scores, layout.sums, layout.factors, layout.values)
     )
-    transpose_rows(code, job.q, job.strides[0], job.count, spec.head_dim, queries, width, spec.scale)
+    transpose_rows(
+        code, job.q, job.strides[0], job.count, spec.head_dim, queries, width, spec.scale
+    )
     ldo = spec.value_stride
     with code.loop(0, code.mul(job.count, ldo), lanes) as i:
         code.vstore(zeros(code.vector(lanes)), code.at(sums, i.index))
@@ -147,7 +149,7 @@ def _emit_block(code: Code, job: Job, width: int) -> None:
             v, ldv = packed, ldo
         _values(code, scores, count, v, ldv, sums, job.count, ldo, width)
         tile.next = [*highest, *total]
-    for i, total in enumerate(tile.carried[vectors:]):
+    for part, total in enumerate(tile.carried[vectors:]):
         one = code.splat(1.0, lanes)
         # No keys at all: an empty sum is 0, not 0 / 0.
         empty = code.splat(code.cmp("==", job.keys, 0), lanes)
@@ -155,7 +157,7 @@ def _emit_block(code: Code, job: Job, width: int) -> None:
         if spec.masked_zero:
             zero = code.splat(0.0, lanes)
             inverse = code.b.select(code.b.fcmp_ordered("==", total, zero), zero, inverse)
-        code.vstore(inverse, code.at(factors, i * lanes))
+        code.vstore(inverse, code.at(factors, part * lanes))
     _finish(code, job, sums, factors, ldo)
 
 

@@ -55,9 +55,7 @@ def emit_softmax(
             if horizon is not None:
                 # Visible: key <= horizon + query.
                 ahead = code.sub(code.add(first_key, key.index), horizon)
-                ids = ir.Constant(
-                    ir.VectorType(I64, lanes), [v * lanes + i for i in range(lanes)]
-                )
+                ids = ir.Constant(ir.VectorType(I64, lanes), [v * lanes + i for i in range(lanes)])
                 visible = b.icmp_signed(">=", ids, code.splat(i64(ahead), lanes))
                 score = b.select(visible, score, hidden)
                 code.vstore(score, at)

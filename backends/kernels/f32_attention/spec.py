@@ -47,6 +47,7 @@ class AttentionSpec:
 
 
 def units(spec: AttentionSpec) -> str:
+    """Number of work units, a formula over the dims."""
     return f"p0 * p1 * ceildiv(p2, {QUERIES})"
 
 
@@ -75,4 +76,5 @@ class Scratch:
 
 
 def scratch_bytes(spec: AttentionSpec) -> str:
+    """Bytes of scratch a thread needs, a formula over the dims."""
     return str(4 * Scratch.of(spec).end)

@@ -13,7 +13,7 @@ FUSED = Epilogue(
     steps=(Step("mul", (0, 3)), Step("add", (4, 1)), Step("add", (5, 2)), Step("relu", (6,))),
     result=7,
 )
-SHAPES = (
+SHAPES: tuple[tuple[tuple[int, ...], int, int, int], ...] = (
     ((), 5, 7, 9),
     ((), 70, 33, 200),
     ((3,), 1, 40, 128),
@@ -28,8 +28,10 @@ SHAPES = (
 
 
 def cases() -> tuple[Case, ...]:
-    plain = [_case(*shape, IDENTITY, t) for shape in SHAPES for t in (False, True)]
-    fused = [_case(*shape, FUSED, t) for shape in SHAPES[1:6] for t in (False, True)]
+    """The launches of the generic family test."""
+    both = (False, True)
+    plain = [_case(b, m, k, n, IDENTITY, t) for b, m, k, n in SHAPES for t in both]
+    fused = [_case(b, m, k, n, FUSED, t) for b, m, k, n in SHAPES[1:6] for t in both]
     shared = [_case((2, 3), 9, 12, 40, FUSED, t, broadcast=True) for t in (False, True)]
     return (*plain, *fused, *shared)
 

@@ -10,9 +10,7 @@ from tilewright.backends.kernels.f32_bmm.spec import BmmSpec
 from tilewright.backends.llvm.epilogue import INDEX_STRIDES, evaluate
 
 
-def run(
-    spec: BmmSpec, args: Sequence[np.ndarray], dims: tuple[int, ...]
-) -> tuple[np.ndarray, ...]:
+def run(spec: BmmSpec, args: Sequence[np.ndarray], dims: tuple[int, ...]) -> tuple[np.ndarray, ...]:
     """C [b.., M, N] in float64, dense."""
     r = spec.batch_rank
     batch, (m, k, n) = dims[:r], dims[r : r + 3]

@@ -49,11 +49,13 @@ class BmmSpec:
 
 
 def units(spec: BmmSpec) -> str:
+    """Number of work units, a formula over the dims."""
     m, n = spec.matrix_dim, spec.matrix_dim + 2
     batch = "".join(f"p{i} * " for i in range(spec.batch_rank))
     return f"{batch}ceildiv(p{m}, {ROWS}) * ceildiv(p{n}, {PANELS * PANEL})"
 
 
 def scratch_bytes(spec: BmmSpec) -> str:
+    """Bytes of scratch a thread needs, a formula over the dims."""
     # One packed panel, written in blocks of at most 16 k.
     return f"{TILE_BYTES} + (p{spec.matrix_dim + 1} + 16) * {4 * PANEL}"

@@ -30,9 +30,7 @@ def conv(
 ) -> ConvSpec:
     """A spec with the same stride, padding and dilation on every axis."""
     r = len(kernel)
-    return ConvSpec(
-        channels, outputs, kernel, (stride,) * r, (pad,) * r, (dilation,) * r, groups
-    )
+    return ConvSpec(channels, outputs, kernel, (stride,) * r, (pad,) * r, (dilation,) * r, groups)
 
 
 CONVS = (
@@ -57,6 +55,7 @@ CONVS = (
 
 
 def cases() -> tuple[Case, ...]:
+    """The launches of the generic family test."""
     plain = [_case(spec, sizes) for spec, sizes in CONVS]
     fused = [_case(replace(spec, epilogue=RESIDUAL), sizes) for spec, sizes in CONVS[1::3]]
     return (*plain, *fused)

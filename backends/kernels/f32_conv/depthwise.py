@@ -81,7 +81,10 @@ def _fill_table(
             for number, tap in taps:
                 valid = _all(
                     code,
-                    [g.inside(code, a, code.add(corner[a], tap[a] * spec.dilations[a])) for a in axes],
+                    [
+                        g.inside(code, a, code.add(corner[a], tap[a] * spec.dilations[a]))
+                        for a in axes
+                    ],
                 )
                 code.store(
                     code.b.select(valid, address(tap), zero_row), code.at(table, number, PTR)
@@ -129,9 +132,7 @@ def _channels(
                 acc[v] = code.fma(value, weight, acc[v])
         for v in range(vectors):
             column = code.add(channel, v * lanes)
-            result = epilogues.emit(
-                code, spec.epilogue, acc[v], operands, pixel, column, masks[v]
-            )
+            result = epilogues.emit(code, spec.epilogue, acc[v], operands, pixel, column, masks[v])
             code.vstore(result, code.at(out, column), masks[v])
 
     full = spec.channels // block * block

@@ -19,10 +19,8 @@ def run(
     """Y [N, out.., OC] in float64 from the kernel's own operands."""
     r = spec.rank
     x = args[0].reshape(dims[0], *dims[1 : 1 + r], spec.channels)
-    if spec.depthwise:
-        packed = args[1].reshape(-1, spec.taps, PANEL)
-    else:
-        packed = args[1].reshape(spec.groups, spec.panels, spec.k, PANEL)
+    shape = (-1, spec.taps) if spec.depthwise else (spec.groups, spec.panels, spec.k)
+    packed = args[1].reshape(*shape, PANEL)
     out = dims[1 + r : 1 + 2 * r]
     y = convolve(spec, x, unpack(packed, spec), out)
     flat = y.reshape(-1, spec.out_channels)
@@ -32,9 +30,7 @@ def run(
     return (evaluate(spec.epilogue, flat, extras).reshape(y.shape),)
 
 
-def convolve(
-    spec: ConvSpec, x: np.ndarray, weights: np.ndarray, out: Sequence[int]
-) -> np.ndarray:
+def convolve(spec: ConvSpec, x: np.ndarray, weights: np.ndarray, out: Sequence[int]) -> np.ndarray:
     """Plain convolution in float64: x [N, in.., C], weights [OC, C/groups, kernel..]."""
     x, weights = x.astype(np.float64), weights.astype(np.float64)
     y = np.zeros((x.shape[0], *out, spec.out_channels))
@@ -46,14 +42,15 @@ def convolve(
         )
     ]
     padded = np.pad(x, [(0, 0), *reach, (0, 0)])
-    for tap in product(*(range(k) for k in spec.kernel)):
-        window = tuple(
+    for number, tap in enumerate(product(*(range(k) for k in spec.kernel))):
+        filters = weights.reshape(*weights.shape[:2], spec.taps)[:, :, number]
+        window: tuple[slice, ...] = tuple(
             slice(t * d, t * d + (o - 1) * s + 1, s)
             for t, d, o, s in zip(tap, spec.dilations, out, spec.strides, strict=True)
         )
-        part = padded[(slice(None), *window)]
+        part = padded[(slice(None),) + window]  # noqa: RUF005 - numpy's stubs want one tuple
         for g in range(spec.groups):
             ins = slice(g * spec.group_channels, (g + 1) * spec.group_channels)
             outs = slice(g * spec.group_outputs, (g + 1) * spec.group_outputs)
-            y[..., outs] += part[..., ins] @ weights[(outs, slice(None), *tap)].T
+            y[..., outs] += part[..., ins] @ filters[outs, :].T
     return y

@@ -102,11 +102,13 @@ def pixels(spec: ConvSpec) -> str:
 
 
 def units(spec: ConvSpec) -> str:
+    """Number of work units, a formula over the dims."""
     blocks = f"ceildiv({pixels(spec)}, {spec.rows_per_unit})"
     return blocks if spec.depthwise else f"{blocks} * {spec.across}"
 
 
 def scratch_bytes(spec: ConvSpec) -> str:
+    """Bytes of scratch a thread needs, a formula over the dims."""
     if spec.depthwise:
         # One pointer a tap, then a row of zeros for taps in the padding.
         return str(table_bytes(spec) + 4 * spec.channels)

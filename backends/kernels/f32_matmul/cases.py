@@ -25,7 +25,9 @@ MASKED = Epilogue(
     steps=(Step("where", (1, 0, 2)), Step("clamp", (3,), (-1.0, 1.5)), Step("max", (4, 2))),
     result=5,
 )
-GELU = Epilogue(extras=(Extra("row"),), steps=(Step("add", (0, 1)), Step("gelu_erf", (2,))), result=3)
+GELU = Epilogue(
+    extras=(Extra("row"),), steps=(Step("add", (0, 1)), Step("gelu_erf", (2,))), result=3
+)
 
 SHAPES = (
     *((m, 33, 70) for m in range(1, 16)),
@@ -41,6 +43,7 @@ SHAPES = (
 
 
 def cases() -> tuple[Case, ...]:
+    """The launches of the generic family test."""
     out = [_case(m, k, n, IDENTITY) for m, k, n in SHAPES]
     for m, k, n in ((1, 9, 300), (7, 21, 65), (31, 16, 32), (16, 0, 5)):
         out += [_case(m, k, n, e) for e in (BIAS_RELU_RESIDUAL, MASKED, GELU)]

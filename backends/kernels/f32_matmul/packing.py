@@ -9,7 +9,7 @@ from tilewright.backends.llvm.microkernel import PANEL
 
 
 def pack(weights: np.ndarray, spec: MatmulSpec) -> np.ndarray:
-    """[K, N] f32 -> [ceil(N/32), K, 32] f32, contiguous. A transposed source is passed as ``.T``."""
+    """[K, N] f32 -> [ceil(N/32), K, 32] f32, contiguous; pass a transposed source as ``.T``."""
     k, panels = spec.k, spec.panels
     packed = np.zeros((panels, k, PANEL), np.float32)
     for p in range(panels):
@@ -20,4 +20,6 @@ def pack(weights: np.ndarray, spec: MatmulSpec) -> np.ndarray:
 
 def unpack(packed: np.ndarray, spec: MatmulSpec) -> np.ndarray:
     """[ceil(N/32), K, 32] -> [K, N], the exact inverse of ``pack``."""
-    return np.ascontiguousarray(packed.transpose(1, 0, 2).reshape(spec.k, spec.panels * PANEL)[:, : spec.n])
+    return np.ascontiguousarray(
+        packed.transpose(1, 0, 2).reshape(spec.k, spec.panels * PANEL)[:, : spec.n]
+    )

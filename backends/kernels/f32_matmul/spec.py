@@ -42,9 +42,11 @@ class MatmulSpec:
 
 
 def units(spec: MatmulSpec) -> str:
+    """Number of work units, a formula over the dims."""
     across = -(-spec.panels // spec.panels_per_unit)
     return f"ceildiv(p0, {spec.rows_per_unit}) * {across}"
 
 
 def scratch_bytes(spec: MatmulSpec) -> str:
+    """Bytes of scratch a thread needs, a formula over the dims."""
     return str(TILE_BYTES)
