@@ -1,6 +1,7 @@
 """The repository's own rules: layers, package list, file length, names and folder READMEs."""
 
 import ast
+import re
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -26,6 +27,10 @@ ALLOWED: dict[str, tuple[str, ...]] = {
 DRIVER = "compiler/driver.py"
 # All that a target machine has; `cuda` (cuda-core) only where a CUDA artifact is loaded.
 RUNTIME_IMPORTS = {"numpy", "cuda", *sys.stdlib_module_names}
+
+DISTRIBUTIONS = {"google": "protobuf", "mlir": "torch-mlir", "sklearn": "scikit-learn"}
+# Measured beside ours where someone has installed them; never required.
+PEERS = {"openvino", "torch"}
 
 
 def sources(*folders: str) -> Iterator[Path]:
@@ -144,6 +149,34 @@ def test_package_list_matches_disk() -> None:
     assert not missing, "add to packages in pyproject.toml:\n" + "\n".join(missing)
     assert not set(listed) - on_disk, f"not on disk: {sorted(set(listed) - on_disk)}"
     assert listed == sorted(listed), "keep the package list sorted"
+
+
+def test_third_party_imports_are_declared() -> None:
+    """Each folder imports only what pip installs for it; see DISTRIBUTIONS for odd names."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    base = distribution_names(project["dependencies"])
+    extras = {
+        name: distribution_names(rows) for name, rows in project["optional-dependencies"].items()
+    }
+    compiler = base | extras["compiler"]
+    # Tools that train the demo or fit polynomials say in their docstring which extra they need.
+    everything = compiler.union(*extras.values())
+    declared = dict.fromkeys(("compiler", "passes", "backends"), compiler)
+    declared |= {"tools": everything | PEERS, "tests": everything | PEERS}
+    local = {path.stem for path in (ROOT / "tests").iterdir()} | {"tilewright"}
+    missing = set()
+    for folder, allowed in declared.items():
+        for path in sources(folder):
+            for _, name in imports(ast.parse(path.read_text())):
+                top = name.partition(".")[0]
+                distribution = DISTRIBUTIONS.get(top, top.replace("_", "-"))
+                if top not in sys.stdlib_module_names | local and distribution not in allowed:
+                    missing.add(f"{path.relative_to(ROOT)}: {top}")
+    assert not missing, "not in pyproject.toml:\n" + "\n".join(sorted(missing))
+
+
+def distribution_names(requirements: list[str]) -> set[str]:
+    return {re.split(r"[^\w.-]", row)[0].replace("_", "-") for row in requirements}
 
 
 def test_every_source_folder_is_a_package() -> None:
