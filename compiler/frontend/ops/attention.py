@@ -103,10 +103,19 @@ def _low_precision(node: Node, dtype: DType) -> bool:
     return bool(number) and element_type(number, node.where).bits < 32 <= dtype.bits
 
 
-def _places(ctx: Import, q: _Heads, k: _Heads, offset: Term) -> tuple[Term, Term]:
-    """The absolute position of every query, [.., q, 1], and of every key, [k]."""
+def _places(
+    ctx: Import, q: _Heads, k: _Heads, past: Dim, offset: Term | None = None
+) -> tuple[Term, Term]:
+    """The absolute position of every query, [.., q, 1], and of every key, [k].
+
+    The first query is at `offset`, or after `past` keys.
+    """
     rows = iota(ctx, q.size("q")).reshape(q.size("q"), 1)
-    return rows + offset, iota(ctx, k.size("k"))
+    if offset is not None:
+        rows = rows + offset
+    elif past != 0:
+        rows = rows + size_of(ctx, past)
+    return rows, iota(ctx, k.size("k"))
 
 
 def _mask(ctx: Import, node: Node, q: _Heads, k: _Heads, past: Dim) -> tuple[bool, Term | None]:
@@ -117,16 +126,16 @@ def _mask(ctx: Import, node: Node, q: _Heads, k: _Heads, past: Dim) -> tuple[boo
     causal = bool(node.attr("is_causal", 0))
     plain = causal and lengths is None and (past == 0 or k.size("k") - q.size("q") == past)
     left, right = node.attr("left_window_size", -1), node.attr("right_window_size", -1)
-    offset = size_of(ctx, past)
+    offset = None
     if lengths is not None:
         valid = Term(ctx, lengths).cast(DType.I64).reshape(lengths.shape[0], 1, 1, 1)
         offset = valid - size_of(ctx, q.size("q"))
         mask = _both(mask, iota(ctx, k.size("k")) < valid)
     if causal and not plain:
-        row, column = _places(ctx, q, k, offset)
+        row, column = _places(ctx, q, k, past, offset)
         mask = _both(mask, column <= row)
     if left >= 0 or right >= 0:
-        row, column = _places(ctx, q, k, offset)
+        row, column = _places(ctx, q, k, past, offset)
         if left >= 0:
             mask = _both(mask, row - column <= left)
         if right >= 0:
@@ -135,7 +144,7 @@ def _mask(ctx: Import, node: Node, q: _Heads, k: _Heads, past: Dim) -> tuple[boo
 
 
 def _with_causal(ctx: Import, mask: Term | None, q: _Heads, k: _Heads, past: Dim) -> Term:
-    row, column = _places(ctx, q, k, size_of(ctx, past))
+    row, column = _places(ctx, q, k, past)
     return _both(mask, column <= row)
 
 

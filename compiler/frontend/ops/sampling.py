@@ -74,9 +74,16 @@ class Border:
         return below.where(from_low, above.where(from_high, place, place.dtype), place.dtype)
 
     def folded(self, place: Term) -> Term:
-        """A position brought inside, as far as the padding mode moves positions."""
+        """A position brought inside, as far as the padding mode moves positions.
+
+        Between the border of the image and the middle of its first element nothing moves, which
+        matters to cubic weights.
+        """
         if self.padding == "border":
-            return place.clip(0.0, self.last(place))
+            margin = 0.0 if self.align_corners else 0.5
+            last = self.last(place)
+            outside = (place < -margin) | (place > last + margin)
+            return outside.where(place.clip(0.0, last), place, place.dtype)
         return self.mirrored(place) if self.padding == "reflection" else place
 
     def last(self, place: Term) -> Term:
