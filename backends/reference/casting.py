@@ -50,6 +50,8 @@ def cast(x: Array, source: DType, target: DType, saturate: bool) -> Array:
 
     Floats out of an integer's range become its nearest value and NaN becomes 0.
     """
+    if target == source:
+        return x
     if target == DType.BOOL:
         wide = x.astype(np.float64) if source.is_float else int_view(x, source)
         return np.asarray(wide != 0)
@@ -94,7 +96,20 @@ def _to_float(x: Array, target: DType, saturate: bool) -> Array:
             x = odd_f32(x.astype(np.float64))
         return x.astype(target.numpy)
     wide = x.astype(np.float64)
+    if target == DType.F8E8M0:
+        return _to_power(wide, saturate)
     largest = LARGEST[target]
     if saturate or target == DType.F4E2M1:
         wide = np.where(np.isnan(wide), wide, np.clip(wide, -largest, largest))
     return odd_f32(wide).astype(target.numpy)
+
+
+def _to_power(x: Array, saturate: bool) -> Array:
+    """float8_e8m0: the nearest power of two, the larger of two equally near; NaN for x <= 0."""
+    finite = np.where((x > 0) & np.isfinite(x), x, 1.0)
+    fraction, exponent = np.frexp(finite)
+    code = np.maximum(exponent - 1 + 127 + (fraction >= 0.75), 0)
+    code = np.where(np.isposinf(x), 255, code)
+    code = np.where(code > 254, 254 if saturate else 255, code)
+    code = np.where(x > 0, code, 255)
+    return code.astype(np.uint8).view(DType.F8E8M0.numpy)

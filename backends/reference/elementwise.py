@@ -13,17 +13,22 @@ from tilewright.compiler.ir.ops import binary, unary
 from tilewright.compiler.ir.types import DType
 
 
+def _at_minus_inf(x: Array, y: Any) -> Array:
+    """`y`, with the limit 0 at -inf, where the formula is inf * 0."""
+    return np.where(np.isneginf(x), 0.0, y)
+
+
 def _gelu_tanh(x: Array) -> Array:
-    return np.asarray(x / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))))
+    return _at_minus_inf(x, x * special.expit(np.sqrt(8 / np.pi) * (x + 0.044715 * x**3)))
 
 
 def _gelu(x: Array) -> Array:
     # ndtr keeps its relative accuracy in the left tail, where 1 + erf cancels.
-    return np.where(np.isneginf(x), np.nan, x * special.ndtr(x))
+    return _at_minus_inf(x, x * special.ndtr(x))
 
 
 def _silu(x: Array) -> Array:
-    return np.where(np.isneginf(x), np.nan, x * special.expit(x))
+    return _at_minus_inf(x, x * special.expit(x))
 
 
 _FLOAT_UNARY: dict[type[Op], Callable[[Array], Any]] = {

@@ -80,7 +80,7 @@ def _pad(op: shape.Pad, at: Context, x: Array, value: Array | None) -> Array:
     inside = np.ones((), bool)
     for axis, (low, high) in enumerate(zip(at.shape(op.low), at.shape(op.high), strict=True)):
         size = x.shape[axis] + min(low, 0) + min(high, 0)
-        position = np.arange(max(size, 0) + max(low, 0) + max(high, 0)) - max(low, 0)
+        position = np.arange(x.shape[axis] + low + high) - max(low, 0)
         if size <= 0 and len(position) and op.mode != "constant":
             raise DataError(f"pad: mode {op.mode} of an empty axis")
         valid = (position >= 0) & (position < size)
