@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
-from tilewright.compiler.ir.core import Graph, Op, Value, walk
+from tilewright.compiler.ir.core import Graph, Op, Value, users, walk
 from tilewright.compiler.ir.dims import Dim
+from tilewright.compiler.ir.ops.contraction import Contract
 from tilewright.compiler.ir.ops.leaf import Constant, Fill
-from tilewright.compiler.ir.ops.nn import LayerNorm, RmsNorm, Rope, Softmax
+from tilewright.compiler.ir.ops.nn import Attention, LayerNorm, RmsNorm, Rope, Softmax
 from tilewright.compiler.ir.ops.reduce import Reduce
 from tilewright.compiler.ir.ops.shape import Broadcast, Concat, Pad, Reshape, Slice, Transpose
 from tilewright.compiler.ir.rewrite import Builder, Replacement, rewrite, with_operands
@@ -56,9 +57,18 @@ def cancel_transposes(graph: Graph) -> Graph:
 
 
 def _transposes(graph: Graph) -> int:
-    """The transposes that cost time: those of constants are folded."""
-    found = (op for op in walk(graph.ops) if isinstance(op, Transpose))
-    return sum(not isinstance(op.x.op, Constant | Fill) and not _trivial(op) for op in found)
+    """The transposes that cost time: not those of constants, nor those that a spec takes over."""
+    used = users(graph.ops)
+    outputs = set(graph.outputs)
+    count = 0
+    for op in walk(graph.ops):
+        if isinstance(op, Transpose) and not isinstance(op.x.op, Constant | Fill):
+            readers = used.get(op.out, [])
+            free = op.out not in outputs and all(
+                isinstance(u, Contract | Attention) for u in readers
+            )
+            count += not free and not _trivial(op)
+    return count
 
 
 def _trivial(op: Transpose) -> bool:

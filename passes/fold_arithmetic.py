@@ -43,8 +43,9 @@ def fold_arithmetic(graph: Graph) -> Graph:
         iota >= 0                      ->  true
 
     Requires: nothing.
-    Ensures: none of the pictures on the left remains where the result keeps x's type.
-    Leaves alone: x * 0 (NaN and infinity); neutral operands that broadcast x to a larger shape.
+    Ensures: none of the pictures on the left remains; x is broadcast where the neutral operand did.
+
+    Leaves alone: x * 0 (NaN and infinity).
     """
 
     def rule(op: Op, builder: Builder) -> Replacement:
@@ -61,11 +62,14 @@ def fold_arithmetic(graph: Graph) -> Graph:
 
 
 def _neutral(op: Any, builder: Builder, neutral: Any) -> Value | None:
-    """The other operand when one is `neutral` and the type stays."""
+    """The other operand, broadcast if need be, when one is `neutral`."""
     for x, other in sides(op):
         found = splat(builder, other)
-        if found is not None and found == neutral and x.type == op.out.type:
+        if found is None or found != neutral:
+            continue
+        if x.type == op.out.type:
             return x
+        return builder.emit(Broadcast, x=x, shape=op.out.shape)
     return None
 
 

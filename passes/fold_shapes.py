@@ -4,15 +4,15 @@ from collections.abc import Callable
 from typing import Any
 
 from tilewright.compiler.ir.core import Graph, Op, Value
-from tilewright.compiler.ir.dims import bounds
+from tilewright.compiler.ir.dims import bounds, floordiv
 from tilewright.compiler.ir.ops.leaf import Constant, Fill
 from tilewright.compiler.ir.ops.shape import Broadcast, Concat, Pad, Reshape, Slice, Transpose
 from tilewright.compiler.ir.ops.unary import Cast
 from tilewright.compiler.ir.rewrite import Builder, Replacement, rewrite, with_operands
 from tilewright.compiler.ir.types import DType
-from tilewright.passes.axis_groups import axis_groups
+from tilewright.passes.axis_groups import axis_groups, divides
 from tilewright.passes.match import made_by
-from tilewright.passes.op_sets import BROADCASTING
+from tilewright.passes.op_sets import BROADCASTING, ELEMENTWISE
 from tilewright.passes.registry import graph_pass
 from tilewright.passes.remove_dead_code import remove_dead_code
 
@@ -26,7 +26,9 @@ def fold_shapes(graph: Graph) -> Graph:
         reshape(transpose(reshape(x))) that swaps whole groups of x's axes  ->  transpose(x)
         transpose(x) that moves only axes of size 1  ->  reshape(x)
         slice(concat(a, b)) inside one part        ->  slice(part)
+        reshape(slice(x)) that splits the last axis  ->  slice(reshape(x))  (a view of both)
         add(broadcast(x), y)                       ->  add(x, y)       (y decides the shape)
+        exp(broadcast(x)), mul(broadcast(x), 2)    ->  broadcast(exp(x)), broadcast(mul(x, 2))
         reshape, transpose, slice, broadcast or cast of a fill  ->  fill
 
     Requires: nothing.
@@ -35,6 +37,8 @@ def fold_shapes(graph: Graph) -> Graph:
     """
 
     def rule(op: Op, builder: Builder) -> Replacement:
+        if type(op) in ELEMENTWISE and (found := _late_broadcast(op, builder)):
+            return found
         if type(op) in BROADCASTING:
             return _implied_broadcast(op, builder)
         simplify = _RULES.get(type(op))
@@ -42,8 +46,8 @@ def fold_shapes(graph: Graph) -> Graph:
             return None
         if op.results[0].type == op.operands[0].type and _keeps_all(op):
             return (op.operands[0],)
-        found = simplify(op, builder, graph)
-        return None if found is None else (found,)
+        simpler = simplify(op, builder, graph)
+        return None if simpler is None else (simpler,)
 
     after = rewrite(graph, rule)
     return graph if after is graph else remove_dead_code(after)
@@ -71,6 +75,8 @@ def _reshape(op: Reshape, builder: Builder, graph: Graph) -> Value | None:
         return builder.emit(Reshape, x=inner.x, shape=op.shape)
     if isinstance(inner, Transpose) and isinstance(inner.x.op, Reshape):
         return _grouped_transpose(op, inner, inner.x.op, builder)
+    if isinstance(inner, Slice):
+        return _split_slice(op, inner, builder)
     return _fill(op, builder)
 
 
@@ -85,6 +91,20 @@ def _grouped_transpose(
     if tuple(first.x.shape[p] for p in perm) != op.shape:
         return None
     return builder.emit(Transpose, x=first.x, perm=perm)
+
+
+def _split_slice(op: Reshape, inner: Slice, builder: Builder) -> Value | None:
+    """[.., n] cut from the last axis and split in [.., h, d]: split first, so whole d are cut."""
+    rank = inner.x.rank
+    d, whole, start = op.shape[-1], inner.x.shape[-1], inner.starts[-1]
+    lead = inner.shape[:-1] == inner.x.shape[:-1] == op.shape[:-2]
+    if len(op.shape) != rank + 1 or not lead or any(s != 1 for s in inner.steps):
+        return None
+    if any(s != 0 for s in inner.starts[:-1]) or not (divides(d, whole) and divides(d, start)):
+        return None
+    first = builder.emit(Reshape, x=inner.x, shape=(*op.shape[:-2], floordiv(whole, d), d))
+    starts = (*inner.starts[:-1], floordiv(start, d), 0)
+    return builder.emit(Slice, x=first, starts=starts, steps=(1,) * (rank + 1), shape=op.shape)
 
 
 def _transpose(op: Transpose, builder: Builder, graph: Graph) -> Value | None:
@@ -211,6 +231,21 @@ def _fill(op: Op, builder: Builder) -> Value | None:
         if dtype == DType.I32 and not -(1 << 31) <= value < 1 << 31:
             return None
     return builder.emit(Fill, value=value, type=op.results[0].type)
+
+
+def _late_broadcast(op: Op, builder: Builder) -> Replacement:
+    """Compute before broadcasting when every operand is a single element or the same broadcast."""
+    sources = {made_by(v, Broadcast) for v in op.operands if v.type.elements != 1}
+    found = {s.x.shape for s in sources if s is not None}
+    if None in sources or len(found) != 1:
+        return None
+    mapping = {s.out: s.x for s in sources if s is not None}
+    made = with_operands(op, mapping, {})
+    value, want = made.results[0], op.results[0].type
+    if value.shape != found.pop():
+        return None
+    builder.ops.append(made)
+    return (builder.emit(Broadcast, x=value, shape=want.shape),)
 
 
 def _implied_broadcast(op: Op, builder: Builder) -> Replacement:

@@ -10,6 +10,7 @@ from tilewright.passes.evaluation import Evaluate, evaluating_with
 from tilewright.passes.registry import parse_pass
 
 CANONICALIZE = (
+    "resolve-dimensions",
     "remove-dead-code",
     "fold-constants",
     "fold-shapes",

@@ -294,6 +294,7 @@ def _masking(
         zero, low = (builder.emit(Fill, value=c, type=scalar) for c in (0.0, value))
         a, b = (zero, low) if visible else (low, zero)
         masks.append(builder.emit(Where, condition=condition, a=a, b=b))
+    masks = [m.op.x if isinstance(m.op, Broadcast) else m for m in masks]
     if len(masks) > 1:
         return None
     return (masks[0] if masks else None), causal, causal_end

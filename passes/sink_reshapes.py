@@ -1,7 +1,7 @@
 """Moving reshapes below contractions and elementwise operations."""
 
 from tilewright.compiler.ir.core import Graph, Op, Value
-from tilewright.compiler.ir.dims import Shape
+from tilewright.compiler.ir.dims import Dim, Shape
 from tilewright.compiler.ir.ops.contraction import Contract
 from tilewright.compiler.ir.ops.leaf import Constant, Fill
 from tilewright.compiler.ir.ops.nn import LayerNorm, RmsNorm
@@ -71,17 +71,23 @@ def _contract(op: Contract, builder: Builder) -> Replacement:
     ia, ib = inputs.split(",")
     spare = iter(c for c in LETTERS if c not in op.spec)
     new_a, split = "", {}
-    for letter, (fine, _) in zip(ia, groups, strict=True):
-        if len(fine) == 1:
+    shape: list[Dim] = []
+    for letter, (fine, merged) in zip(ia, groups, strict=True):
+        if len(fine) == 1 or letter in ib:  # what is summed stays merged
             new_a += letter
+            shape.append(source.shape[merged[0]])
             continue
-        if letter in ib:
-            return None  # the other operand would have to be split too
         split[letter] = "".join(next(spare) for _ in fine)
         new_a += split[letter]
+        shape += (source.x.shape[i] for i in fine)
+    if not split:
+        return None
+    a = source.x
+    if tuple(shape) != a.shape:
+        a = builder.emit(Reshape, x=a, shape=tuple(shape))
     new_out = "".join(split.get(letter, letter) for letter in out)
     spec = f"{new_a},{ib}->{new_out}"
-    made = builder.emit(Contract, a=source.x, b=op.b, spec=spec)
+    made = builder.emit(Contract, a=a, b=op.b, spec=spec)
     return (builder.emit(Reshape, x=made, shape=op.out.shape),)
 
 
