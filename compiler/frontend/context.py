@@ -14,7 +14,7 @@ from onnx import GraphProto
 from tilewright.compiler.errors import UserError
 from tilewright.compiler.frontend.node import Hint, Node
 from tilewright.compiler.frontend.shape_rules import simplified
-from tilewright.compiler.frontend.shape_values import Tracker
+from tilewright.compiler.frontend.shape_values import Opaque, Tracker
 from tilewright.compiler.ir.core import Constraint, Op, Region, Symbol, Value
 from tilewright.compiler.ir.dims import Atom, Dim, Expr, Fn, Sym, bounds, substitute, symbols
 from tilewright.compiler.ir.ops.binary import Eq, Le
@@ -129,6 +129,21 @@ class Import:
         Elements of integer graph inputs become symbols that are read when the run starts.
         """
         return None if value is None else self.tracker.dims(value)
+
+    def differences(self, a: Value, b: Value) -> list[Dim] | None:
+        """`a - b` element by element as dimensions, also where both are computed from data."""
+        opaque = Opaque(self._weight, self._element_symbol, self._opaque_bounds)
+        left, right = opaque.dims(a), opaque.dims(b)
+        if left is None or right is None or len(left) != len(right):
+            return None
+        out = [x - y for x, y in zip(left, right, strict=True)]
+        known = all(name in self.symbols for dim in out for name in symbols(dim))
+        return out if known else None
+
+    def _opaque_bounds(self, dim: Dim) -> tuple[int | None, int | None]:
+        known = {name: (s.low, s.high) for name, s in self.symbols.items()}
+        wide = {name: (-(2**63), 2**63 - 1) for name in symbols(dim)}
+        return bounds(dim, {**wide, **known})
 
     def dim_value(self, dim: Dim) -> Value:
         """An i64 scalar holding `dim`."""

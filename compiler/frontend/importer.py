@@ -79,7 +79,9 @@ class Blocks:
             raise UserError(where, f"subgraphs and functions nest deeper than {_DEPTH_LIMIT}")
         outer, outer_node, outer_source = self.scope, self.ctx.node, self.ctx.builder.source
         self.scope = scope
-        for node in sorted_nodes(nodes, scope.has, where):
+        ordered = sorted_nodes(nodes, scope.has, where)
+        _spread_hints(ordered, scope.hints)
+        for node in ordered:
             self.count += 1
             if self.count > NODE_LIMIT:
                 raise UserError(where, f"more than {NODE_LIMIT} nodes after inlining functions")
@@ -241,3 +243,15 @@ class Blocks:
             self._result(scope, name, where) if i < len(node.output) and node.output[i] else None
             for i, name in enumerate(function.output)
         )
+
+
+_SAME_SHAPE = frozenset(
+    "Abs Cast CastLike Ceil Exp Floor Identity Log Neg Reciprocal Relu Round Sigmoid Sqrt Tanh".split()
+)
+
+
+def _spread_hints(ordered: Sequence[NodeProto], hints: dict[str, Hint]) -> None:
+    """Carry declared shapes from the results of elementwise nodes to their operands."""
+    for node in reversed(ordered):
+        if node.op_type in _SAME_SHAPE and node.output[0] in hints and node.input:
+            hints.setdefault(node.input[0], Hint(None, hints[node.output[0]].dims))

@@ -11,7 +11,7 @@ import numpy as np
 
 from tilewright.compiler.frontend.shape_rules import RULES, Elements, Scalar
 from tilewright.compiler.ir.core import Value
-from tilewright.compiler.ir.dims import Dim, Expr
+from tilewright.compiler.ir.dims import Dim, Expr, sym
 from tilewright.compiler.ir.ops.leaf import Constant
 from tilewright.compiler.ir.types import DType
 
@@ -107,6 +107,21 @@ class Tracker:
         out = np.empty(shape, object)
         for i in range(out.size):
             out.reshape(-1)[i] = self._element_symbol(value, i)
+        return out
+
+
+class Opaque(Tracker):
+    """A tracker that gives unknown integers names, to see how values relate: `i + 1 - i == 1`."""
+
+    def _evaluate(self, value: Value) -> Elements | None:
+        found = super()._evaluate(value)
+        if not value.dtype.is_int or not _small(value, SYMBOL_LIMIT):
+            return found
+        out = np.empty(tuple(int(d) for d in value.shape), object) if found is None else found.copy()
+        flat = out.reshape(-1)
+        for i, element in enumerate(flat):
+            if element is None:
+                flat[i] = sym(f"?{len(self._known)}.{i}")
         return out
 
 

@@ -40,6 +40,9 @@ def if_(ctx: Import, node: Node) -> tuple[Value, ...]:
         return ctx.inline(then if known else other)
     bodies = [ctx.region(then), ctx.region(other)]
     types = [[v.type for v in b.results] for b in bodies]
+    if any(x.rank != y.rank and x.elements == y.elements == 1 for x, y in zip(*types, strict=True)):
+        bodies = [_scalars(ctx, body, types) for body in bodies]
+        types = [[v.type for v in b.results] for b in bodies]
     if [(t.dtype, t.rank) for t in types[0]] != [(t.dtype, t.rank) for t in types[1]]:
         found = " and ".join(", ".join(map(str, t)) for t in types)
         hint = "make the branches agree, or the condition a constant"
@@ -50,6 +53,17 @@ def if_(ctx: Import, node: Node) -> tuple[Value, ...]:
     ]
     bodies = [_relabelled(ctx, body, shapes) for body in bodies]
     return ctx.emit_multi(If, condition=condition, then_body=bodies[0], else_body=bodies[1])
+
+
+def _scalars(ctx: Import, body: Region, types: list[list[TensorType]]) -> Region:
+    """The body with one-element results in the higher rank of both branches."""
+    outer, ctx.builder.ops = ctx.builder.ops, list(body.ops)
+    results = tuple(
+        ctx.reshape(v, (1,) * max(x.rank, y.rank)) if x.elements == y.elements == 1 else v
+        for v, x, y in zip(body.results, *types, strict=True)
+    )
+    ops, ctx.builder.ops = tuple(ctx.builder.ops), outer
+    return Region(body.params, ops, results)
 
 
 def _relabelled(ctx: Import, body: Region, shapes: Sequence[tuple[Dim, ...]]) -> Region:

@@ -7,7 +7,7 @@ import numpy as np
 from tilewright.compiler.frontend.context import Import
 from tilewright.compiler.frontend.node import Node
 from tilewright.compiler.frontend.registry import onnx_op
-from tilewright.compiler.frontend.shape_rules import larger
+from tilewright.compiler.frontend.shape_rules import is_zero, larger
 from tilewright.compiler.frontend.tensors import dense_array, element_type
 from tilewright.compiler.frontend.terms import Term, iota, size_of
 from tilewright.compiler.ir.core import Value
@@ -59,7 +59,7 @@ def range_(ctx: Import, node: Node) -> Value:
         if start.dtype.is_int and isinstance(count, int) and count <= 4096:
             return ctx.constant((first + step * np.arange(count)).astype(start.dtype.numpy))
         return _ramp(ctx, start, delta, count)
-    bounds = [ctx.dims_of(v) for v in (start, limit, delta)]
+    bounds = [ctx.dims_of(v) for v in (start, limit, delta)]  # whole floats too
     if all(b is not None for b in bounds):
         (first,), (last,), (step,) = (b for b in bounds if b is not None)
         return _ramp(ctx, start, delta, _length(ctx, node, first, last, step))
@@ -82,13 +82,8 @@ def _length(ctx: Import, node: Node, first: Dim, last: Dim, step: Dim) -> Dim:
     elif high is not None and high < 0:
         count = ceildiv(first - last, -step)
     else:
-        hint = node.hint()
-        if hint is not None and hint.static is not None:
-            message = f"{node.where}: the declared length is {hint.static[0]}"
-            ctx.constrain(hint.static[0] * step, last - first, message)
-            return hint.static[0]
-        # ceil((last - first) / step) == -floor((first - last) / step) for either sign
-        count = -((first - last) // step)
+        # ceil(a / b) == -floor(-a / b) for either sign of b
+        count = -((first - last) // (step + is_zero(step)))
     return ctx.declared((larger(count, 0, ctx.bounds_of),), node.hint())[0]
 
 

@@ -77,8 +77,6 @@ def power(ctx: Import, node: Node) -> Value:
 def mod(ctx: Import, node: Node) -> Value:
     a, b = pair(ctx, node)
     fmod = bool(node.attr("fmod", 0))
-    if a.dtype.is_float and not fmod:
-        ctx.fail(node, "Mod of floating point numbers needs fmod=1", f"found {a.type}")
     return ctx.emit(binary.Fmod if fmod else binary.Mod, a=a, b=b)
 
 

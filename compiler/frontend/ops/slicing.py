@@ -13,9 +13,10 @@ from tilewright.compiler.frontend.shape_rules import (
     select,
     smaller,
 )
-from tilewright.compiler.frontend.terms import Term, iota
+from tilewright.compiler.frontend.terms import Term, concat, iota
 from tilewright.compiler.ir.core import Value
 from tilewright.compiler.ir.dims import Dim, ceildiv
+from tilewright.compiler.ir.ops.control import Guard
 from tilewright.compiler.ir.ops.shape import DynamicSlice, GatherNd, Pad, Slice
 from tilewright.compiler.ir.types import DType
 
@@ -61,9 +62,43 @@ def _backward(ctx: Import, start: Dim, end: Dim, step: Dim, dim: Dim) -> tuple[D
     return first, larger(ceildiv(first - last, step), 0, ctx.bounds_of)
 
 
+def _at_data(ctx: Import, node: Node) -> Value | None:
+    """A Slice whose starts are computed from data while its length is not, as `x[i : i + 1]`.
+
+    The starts must not be negative; a run-time check says so.
+    """
+    x, starts, ends = node.input(0), node.maybe(1), node.maybe(2)
+    if starts is None or ends is None or ctx.dims_of(starts) is not None:
+        return None
+    sizes = ctx.differences(ends, starts)
+    axes = ctx.ints(node.maybe(3)) if node.maybe(3) is not None else tuple(range(starts.rank))
+    steps = ctx.ints(node.maybe(4))
+    if sizes is None or axes is None or (steps is not None and any(s != 1 for s in steps)):
+        return None
+    places = node.axes(axes, x.rank)
+    shape = list(x.shape)
+    for axis, count in zip(places, sizes, strict=True):
+        shape[axis] = count
+    given = Term(ctx, ctx.cast(starts, DType.I64))
+    zero = ctx.shape_tensor([0])
+    where: list[Value] = [zero] * x.rank
+    for k, axis in enumerate(places):
+        where[axis] = given.slice(0, k, 1).value
+    at = Term(ctx, concat([Term(ctx, v) for v in where], 0).value)
+    room = Term(ctx, ctx.shape_tensor([d - n for d, n in zip(x.shape, shape, strict=True)]))
+    message = f"{node.where}: the slice reaches outside the tensor"
+    inside = ((at >= 0) & (at <= room)).value
+    checked = ctx.emit(Guard, x=at.value, condition=inside, message=message)
+    by = ctx.shape_tensor([1] * x.rank)
+    return ctx.emit(DynamicSlice, x=x, starts=checked, steps=by, shape=tuple(shape))
+
+
 @onnx_op("Slice")
 def slice_(ctx: Import, node: Node) -> Value:
     x = node.input(0)
+    found = _at_data(ctx, node)
+    if found is not None:
+        return found
     starts, ends = _ints(ctx, node, 1, "starts"), _ints(ctx, node, 2, "ends")
     axes, steps = _ints(ctx, node, 3, "axes"), _ints(ctx, node, 4, "steps")
     if starts is None or ends is None or len(starts) != len(ends):
@@ -155,7 +190,8 @@ def space_to_depth(ctx: Import, node: Node) -> Value:
     x, b = node.input(0), node.attr("blocksize")
     n, c, h, w = x.shape
     spread = (n, c, h // b, b, w // b, b)
-    return _blocks(ctx, x, spread, (0, 3, 5, 1, 2, 4), (n, c * b * b, h // b, w // b))
+    perm = (0, 1, 3, 5, 2, 4) if node.attr("mode", "DCR") == "CRD" else (0, 3, 5, 1, 2, 4)
+    return _blocks(ctx, x, spread, perm, (n, c * b * b, h // b, w // b))
 
 
 @onnx_op("ReverseSequence")
