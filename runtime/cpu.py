@@ -28,10 +28,12 @@ _LLVM_NAMES = {
     "amx_bf16": "amx-bf16",
     "amx_fp16": "amx-fp16",
     "avx512_vpopcntdq": "avx512vpopcntdq",
+    "fp": "fp-armv8",
+    "atomics": "lse",
+    "asimdrdm": "rdm",
     "asimd": "neon",
     "asimddp": "dotprod",
     "asimdhp": "fullfp16",
-    "fphp": "fp16",
 }
 _UNDERSCORED = ("avx512_", "avx_")
 

@@ -113,7 +113,8 @@ class NativeSession:
                 "compile the model again with a target of this machine",
             )
         if status != OK:
-            raise ExecutionError(where, self._text(None), f"status {status} of tw_create", "")
+            hint = "use fewer threads, or free memory"
+            raise ExecutionError(where, self._text(None), f"status {status} of tw_create", hint)
         self._handle = handle
         self._inputs, self._input_shapes = _tensors(input_ranks)
         self._outputs, self._output_shapes = _tensors(output_ranks)

@@ -1,7 +1,8 @@
-"""Emits the check that this CPU and its operating system have given features (x86-64).
+"""Emits the check that this CPU and its operating system have given features.
 
-Feature names are LLVM's. Bits: Intel SDM volume 2A, CPUID; the register state that the system must
-save (XCR0): volume 1, section 13.3.
+Feature names are LLVM's. x86-64: CPUID bits, Intel SDM volume 2A; the register state that the system
+must save (XCR0), volume 1, section 13.3. aarch64: the kernel's HWCAP words, which tell what programs
+may use (Linux, Documentation/arch/arm64/elf_hwcaps.rst).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 
 from llvmlite import ir
 
-from tilewright.backends.llvm.system import I32, architecture, i32
+from tilewright.backends.llvm.system import I32, architecture, call_libc, i32, i64
 
 _EAX, _EBX, _ECX, _EDX = range(4)
 _AVX_STATE = 0x6  # SSE and AVX registers
@@ -107,20 +108,64 @@ CPUID_BITS: dict[str, CpuidBit] = {
 }
 
 
+_AT_HWCAP, _AT_HWCAP2 = 16, 26
+HWCAP_BITS: dict[str, tuple[int, int]] = {
+    **{
+        name: (_AT_HWCAP, bit)
+        for name, bit in {
+            "fp-armv8": 0,
+            "neon": 1,
+            "aes": 3,
+            "sha2": 6,
+            "crc": 7,
+            "lse": 8,
+            "fullfp16": 10,
+            "rdm": 12,
+            "dotprod": 20,
+            "sve": 22,
+        }.items()
+    },
+    "sve2": (_AT_HWCAP2, 1),
+    "i8mm": (_AT_HWCAP2, 13),
+    "bf16": (_AT_HWCAP2, 14),
+}
+
+
 def emit_feature_check(b: ir.IRBuilder, features: Sequence[str]) -> ir.Value:
     """Index (i32) of the first of `features` that this machine lacks, or -1.
 
-    Raises ValueError for a name that is not in `CPUID_BITS`, and for any name on other machines.
+    Raises ValueError for a feature that no known bit announces.
     """
-    unknown = sorted(set(features) - set(CPUID_BITS))
-    if features and architecture(b.module) != "x86_64":
-        raise ValueError(f"no run-time check for the features of {b.module.triple}")
-    if unknown:
-        raise ValueError(
-            f"no CPUID bit is known for {', '.join(unknown)}; known: {', '.join(CPUID_BITS)}"
-        )
     if not features:
         return i32(-1)
+    on_x86 = architecture(b.module) == "x86_64"
+    known = CPUID_BITS if on_x86 else HWCAP_BITS
+    unknown = sorted(set(features) - set(known))
+    if unknown:
+        raise ValueError(
+            f"no run-time check is known for {', '.join(unknown)}; known: {', '.join(known)}"
+        )
+    missing = i32(-1)
+    have = _have_on_x86(b, features) if on_x86 else _have_on_arm(b, features)
+    for index in reversed(range(len(features))):
+        missing = b.select(have[index], missing, i32(index))
+    return missing
+
+
+def _have_on_arm(b: ir.IRBuilder, features: Sequence[str]) -> list[ir.Value]:
+    words = {
+        kind: call_libc(b, "getauxval", [i64(kind)])
+        for kind in sorted({HWCAP_BITS[name][0] for name in features})
+    }
+    one = i64(1)
+    bits = [
+        b.and_(b.lshr(words[kind], i64(bit)), one)
+        for kind, bit in (HWCAP_BITS[name] for name in features)
+    ]
+    return [b.icmp_unsigned("==", bit, one) for bit in bits]
+
+
+def _have_on_x86(b: ir.IRBuilder, features: Sequence[str]) -> list[ir.Value]:
     bits = [CPUID_BITS[name] for name in features]
     results = {}
     for leaf in sorted({bit.leaf for bit in bits} | {_XSAVE_LEAF}):
@@ -135,17 +180,16 @@ def emit_feature_check(b: ir.IRBuilder, features: Sequence[str]) -> ir.Value:
             words = _cpuid(b, leaf, subleaf)
             results[(leaf, subleaf)] = [b.select(valid, word, i32(0)) for word in words]
     state = _enabled_state(b, results[(_XSAVE_LEAF, 0)][_ECX])
-    missing = i32(-1)
-    for index in reversed(range(len(features))):
-        bit = bits[index]
+    found = []
+    for bit in bits:
         word = results[(bit.leaf, bit.subleaf)][bit.register]
         wanted = i32(1 << bit.bit)
         have = b.icmp_unsigned("==", b.and_(word, wanted), wanted)
         if bit.state:
             saved = b.icmp_unsigned("==", b.and_(state, i32(bit.state)), i32(bit.state))
             have = b.and_(have, saved)
-        missing = b.select(have, missing, i32(index))
-    return missing
+        found.append(have)
+    return found
 
 
 def _cpuid(b: ir.IRBuilder, leaf: int, subleaf: int) -> list[ir.Value]:

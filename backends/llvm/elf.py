@@ -64,6 +64,7 @@ LIBC_SYMBOLS = frozenset(
         "calloc",
         "clock_gettime",
         "free",
+        "getauxval",
         "madvise",
         "memcmp",
         "memcpy",

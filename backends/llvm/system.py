@@ -18,6 +18,7 @@ NULL = ir.Constant(PTR, None)
 
 _LIBC = {
     "clock_gettime": ir.FunctionType(I32, [I32, PTR]),
+    "getauxval": ir.FunctionType(I64, [I64]),
     "free": ir.FunctionType(VOID, [PTR]),
     "madvise": ir.FunctionType(I32, [PTR, I64, I32]),
     "memset": ir.FunctionType(PTR, [PTR, I32, I64]),

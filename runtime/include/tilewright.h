@@ -182,7 +182,8 @@ static inline int tw_name_is_(const tw_entry_ *e, const char *name)
     return e->name_size == strlen(name) && memcmp(e->name, name, e->name_size) == 0;
 }
 
-/* model.NAME.so: 4 for x86-64-v4 ... 1 for other names; 0 when it is not code. */
+/* model.NAME.so: 2 to 4 for x86-64-v2 to -v4, 5 for names of single CPUs, which are more special than
+ * the levels and are tried first; 0 when it is not code. */
 static inline int tw_code_rank_(const tw_entry_ *e)
 {
     if (e->name_size < 9 || memcmp(e->name, "model.", 6) != 0) return 0;
@@ -192,7 +193,7 @@ static inline int tw_code_rank_(const tw_entry_ *e)
         int digit = e->name[14] - '0';
         if (digit >= 2 && digit <= 4) return digit;
     }
-    return 1;
+    return 5;
 }
 
 static inline void tw_unload_(tw_model *m)
@@ -269,7 +270,7 @@ static inline int tw_open_mapped_(tw_model *m, int threads)
     }
     if (!weights) return TW_DAMAGED;
     int found = 0;
-    for (int rank = 4; rank >= 1; rank--) {
+    for (int rank = 5; rank >= 2; rank--) {
         at = start;
         for (size_t i = 0; i < count; i++) {
             tw_next_entry_(file, m->file_size, &at, &entry);

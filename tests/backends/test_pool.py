@@ -10,6 +10,8 @@ import pytest
 from llvmlite import ir
 from support.native_code import emit_object, load_module, new_module
 
+from tilewright.backends.llvm.cpuid import emit_feature_check
+from tilewright.backends.llvm.elf import link
 from tilewright.backends.llvm.pool import emit_pool
 from tilewright.backends.llvm.pool_layout import KERNEL_TYPE
 
@@ -215,6 +217,17 @@ def test_it_compiles_for_aarch64():
     module = new_module("aarch64-unknown-linux-gnu")
     emit_wrappers(module, emit_pool(module), emit_test_kernel(module))
     assert emit_object(module)[18] == 183
+
+
+def test_features_are_checked_on_aarch64_too():
+    module = new_module("aarch64-unknown-linux-gnu")
+    kind = ir.FunctionType(I32, [])
+    b = ir.IRBuilder(ir.Function(module, kind, "tw_missing").append_basic_block())
+    b.ret(emit_feature_check(b, ["neon", "dotprod", "i8mm"]))
+    image = link([emit_object(module)], ["tw_missing"], "m.so")
+    assert b"getauxval\0" in image
+    with pytest.raises(ValueError, match=r"^no run-time check is known for avx2; known: fp-armv8"):
+        emit_feature_check(b, ["neon", "avx2"])
 
 
 def threads_of_this_process():

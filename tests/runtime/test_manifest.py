@@ -18,7 +18,6 @@ from tilewright.runtime.expressions import ExpressionError, evaluate, names
 from tilewright.runtime.feeds import check_array
 from tilewright.runtime.manifest import FormatError, ManifestError, TensorInfo, check, from_json
 
-
 MODULES = {
     "binding",
     "container",

@@ -52,7 +52,7 @@ define i32 @model_dims(ptr %dims, ptr %in) {
 }
 define i64 @model_arena(ptr %dims, i64 %threads) {
   %seq = load i64, ptr %dims
-  %bytes = mul i64 %seq, 16
+  %bytes = mul i64 %seq, ROW_BYTES
   ret i64 %bytes
 }
 define void @model_shapes(ptr %dims, ptr %out) {
@@ -180,8 +180,8 @@ def _emit_body(module, pool):
     b.ret(status)
 
 
-def build_code(features=("sse2",)):
-    """The model's shared object; tw_create asks for `features`."""
+def build_code(features=("sse2",), row_bytes=16):
+    """The model's shared object; tw_create asks for `features`. row_bytes: arena per row."""
     module = new_module()
     pool = emit_pool(module)
     description = ModelDescription(
@@ -195,6 +195,7 @@ def build_code(features=("sse2",)):
     _emit_body(module, pool)
     emit_session(module, description, pool)
     functions = FUNCTIONS.replace("WEIGHT_OFFSET", str(LAYOUT.offsets["w"]))
+    functions = functions.replace("ROW_BYTES", str(row_bytes))
     text = f'target triple = "{TRIPLE}"\n{functions}'
     return link([emit_object(module), emit_text(text)], EXPORTS, "model.so")
 
