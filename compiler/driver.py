@@ -87,6 +87,30 @@ def compile_model(
     if done.stopped:
         return result
 
+    _build(result, targets, output, options, done, say)
+    return result
+
+
+def compile_graph(
+    graph: Graph, output: str | Path, targets: Sequence[str] = ("native",)
+) -> CompileResult:
+    """Compile a graph as it is, without passes; for tests and for looking at single steps."""
+    result = CompileResult(graph)
+    done = _Stages(None)
+    _build(result, resolve_targets(targets), output, Options(), done, lambda stage, what: None)
+    return result
+
+
+def _build(
+    result: CompileResult,
+    targets: list[Target],
+    output: str | Path | None,
+    options: Options,
+    done: _Stages,
+    say: Progress,
+) -> None:
+    """The stages after the passes: lower, generate code, write the artifact."""
+    graph = result.graph
     with done.stage("lower"):
         for target in targets:
             say("lower", target.name)
@@ -94,7 +118,7 @@ def compile_model(
             result.variants.append(lowered)
             result.plans.append(plan)
     if done.stopped:
-        return result
+        return
 
     images: list[bytes] = []
     with done.stage("codegen"):
@@ -105,7 +129,7 @@ def compile_model(
             images.append(image)
             result.tiers.append(tiers)
     if done.stopped or output is None:
-        return result
+        return
 
     with done.stage("package"):
         say("package", str(output))
@@ -118,7 +142,6 @@ def compile_model(
         result.path = Path(output)
         name = options.name or graph.name or result.path.stem
         result.bytes = write_package(result.path, name, variants, result.steps)
-    return result
 
 
 def resolve_targets(names: Sequence[str]) -> list[Target]:

@@ -19,7 +19,7 @@ from tilewright.backends.llvm.program import Launch, launches, lifetimes
 from tilewright.backends.llvm.session import EXPORTS, ModelDescription, emit_session
 from tilewright.backends.target import Target
 from tilewright.compiler.ir.core import Graph
-from tilewright.compiler.ir.dims import Dim, dmax
+from tilewright.compiler.ir.dims import Dim, greatest
 
 ALIGN = 64
 
@@ -109,9 +109,7 @@ def prepare(graph: Graph, target: Target, plan: Planner) -> Lowered:
     ]
     placed = plan(rows)
     offset = dict(zip(merged, placed.offsets, strict=True))
-    scratch: Dim = 0
-    for launch in launches(program.steps):
-        scratch = dmax(scratch, launch.scratch)
+    scratch = greatest((launch.scratch for launch in launches(program.steps)), graph.bounds)
     layout = Layout(
         buffers=tuple(offset[root] for root in owner),
         arena=placed.arena,

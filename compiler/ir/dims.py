@@ -41,6 +41,14 @@ class Expr:
 
     terms: tuple[Term, ...]
 
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        # Expressions nest and are dictionary keys everywhere: hash each one once.
+        return hash(self.terms)
+
     def __add__(self, other: "int | Expr") -> "int | Expr":
         return _sum(_terms(self) + _terms(other))
 
@@ -197,6 +205,25 @@ def dmax(a: "int | Expr", b: "int | Expr") -> "int | Expr":
     if isinstance(difference, int):
         return a if difference >= 0 else b
     return _fn("max", a, b)
+
+
+def greatest(dims: "Iterable[int | Expr]", known: "Bounds") -> "int | Expr":
+    """The largest of some dimensions (0 of none), without those that another never falls below."""
+    kept: list[int | Expr] = []
+    for dim in dict.fromkeys(dims):
+        if any(_never_above(dim, other, known) for other in kept):
+            continue
+        kept = [other for other in kept if not _never_above(other, dim, known)]
+        kept.append(dim)
+    while len(kept) > 1:  # a balanced tree, so that it never gets deep
+        pairs = [dmax(a, b) for a, b in zip(kept[::2], kept[1::2], strict=False)]
+        kept = pairs + kept[len(kept) & ~1 :]
+    return kept[0] if kept else 0
+
+
+def _never_above(a: "int | Expr", b: "int | Expr", known: "Bounds") -> bool:
+    low = bounds(b - a, known)[0]
+    return low is not None and low >= 0
 
 
 def product(dims: "tuple[int | Expr, ...]") -> "int | Expr":

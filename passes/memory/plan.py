@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tilewright.compiler.ir.core import Symbol
-from tilewright.compiler.ir.dims import Dim, ceildiv, dmax, evaluate, symbols
+from tilewright.compiler.ir.dims import Dim, ceildiv, evaluate, greatest, symbols
 from tilewright.passes.memory.exact import pack_exact
 from tilewright.passes.memory.greedy import pack_greedy
 from tilewright.passes.memory.problem import ALIGNMENT, Buffer, height, max_live, validate
@@ -61,9 +61,11 @@ def plan_memory(
         validate(sized, offsets, arena, ALIGNMENT)
         return Plan(tuple(offsets), arena, bound, arena, env, method)
     slots = assign_slots(sized)
-    sizes: list[Dim] = [0] * (max(slots, default=-1) + 1)
+    members: dict[int, list[Dim]] = {}
     for lifetime, slot in zip(lifetimes, slots, strict=True):
-        sizes[slot] = dmax(sizes[slot], _aligned(lifetime.bytes))
+        members.setdefault(slot, []).append(_aligned(lifetime.bytes))
+    known = {name: (symbol.low, symbol.high) for name, symbol in table.items()}
+    sizes = [greatest(members[slot], known) for slot in sorted(members)]
     starts: list[Dim] = []
     total: Dim = 0
     for size in sizes:

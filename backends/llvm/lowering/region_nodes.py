@@ -129,9 +129,11 @@ class Nodes:
         steps: list[Dim] = [0] * len(self.domain)
         offset = view.offset
         for index, stride, size in zip(access, view.strides, view.shape, strict=True):
+            if size == 1:
+                continue  # the only position is 0, whatever the index says outside its piece
             offset = offset + index.offset * stride
             for axis, step in enumerate(index.steps):
-                if step and size != 1:
+                if step:
                     steps[axis] = steps[axis] + step * stride
         key = (view.place, dtype)
         if key not in self.sources:
