@@ -1,8 +1,8 @@
 """Emits the check that this CPU and its operating system have given features.
 
-Feature names are LLVM's. x86-64: CPUID bits, Intel SDM volume 2A; the register state that the system
-must save (XCR0), volume 1, section 13.3. aarch64: the kernel's HWCAP words, which tell what programs
-may use (Linux, Documentation/arch/arm64/elf_hwcaps.rst).
+Feature names are LLVM's. x86-64: CPUID bits, Intel SDM volume 2A; the register state that the
+system must save (XCR0), volume 1, section 13.3. aarch64: the kernel's HWCAP words, which tell what
+programs may use (Linux, Documentation/arch/arm64/elf_hwcaps.rst).
 """
 
 from __future__ import annotations
