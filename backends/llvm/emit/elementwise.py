@@ -71,29 +71,50 @@ def _divide(e: Emit, x: Value, y: Value, signed: bool) -> Value:
     return e.select(by_zero, zero, quotient)
 
 
+def _float_remainder(e: Emit, x: Value, y: Value) -> Value:
+    """C's fmod of f64 values, exact for values that came from f32.
+
+    A quotient below 2^28 leaves the product with y exact. Larger ones are taken off 24 bits at a
+    time, which is exact as well; twelve steps reach the quotients that f32 can give (2^277).
+    """
+    quotient = e.div(x, y)
+    large = e.fcmp(">", e.abs(quotient), _like(e, 2.0**28, x))
+
+    def slow() -> Value:
+        r = x
+        for _ in range(12):
+            bits = e.bits(e.div(r, y))
+            top = e.from_bits(e.and_(bits, _like(e, -1 << 29, bits)))
+            r = e.fma(e.neg(e.trunc(top)), y, r)
+        return r
+
+    r = e.if_any(large, slow, e.fma(e.neg(e.trunc(quotient)), y, x))
+    # The rounded quotient may be one too large: then the remainder has the wrong sign.
+    zero, size = _like(e, 0.0, r), e.abs(y)
+    back = e.select(e.fcmp("<", x, zero), e.neg(size), size)
+    r = e.select(e.fcmp("<", e.mul(r, x), zero), e.add(r, back), r)
+    infinite = e.fcmp("==", size, _like(e, math.inf, r))
+    finite = e.fcmp("<", e.abs(x), _like(e, math.inf, r))
+    return e.select(e.and_(infinite, finite), x, r)
+
+
 def _modulo(e: Emit, x: Value, y: Value, dtype: str, c_style: bool) -> Value:
-    """ONNX Mod: the sign of the divisor, or with ``c_style`` (fmod=1) of the dividend."""
+    """ONNX Mod: the sign of the divisor, or with ``c_style`` (fmod=1) of the dividend.
+
+    Integers modulo 0 give 0. f64 operands are exact while the quotient is below 2^28.
+    """
     if is_float(dtype):
-        wide_x, wide_y = e.fpcast(x, "f64"), e.fpcast(y, "f64")
-        quotient = e.trunc(e.div(wide_x, wide_y))
-        r = e.fma(e.neg(quotient), wide_y, wide_x)
-        # The rounded quotient may be one too large: then the remainder has the wrong sign.
-        zero = _like(e, 0.0, r)
-        wrong = e.fcmp("<", e.mul(r, wide_x), zero)
-        size = e.abs(wide_y)
-        negative = e.fcmp("<", wide_x, zero)
-        r = e.select(wrong, e.add(r, e.select(negative, e.neg(size), size)), r)
-        infinite = e.fcmp("==", e.abs(wide_y), _like(e, math.inf, r))
-        finite = e.fcmp("<", e.abs(wide_x), _like(e, math.inf, r))
-        r = e.select(e.and_(infinite, finite), wide_x, r)
+        wide = e.fpcast(y, "f64")
+        r = _float_remainder(e, e.fpcast(x, "f64"), wide)
         if not c_style:
-            opposite = e.fcmp("<", e.mul(r, wide_y), zero)
-            r = e.select(opposite, e.add(r, wide_y), r)
+            opposite = e.fcmp("<", e.mul(r, wide), _like(e, 0.0, r))
+            r = e.select(opposite, e.add(r, wide), r)
         return e.fpcast(r, e.dtype(x))
     r = e.isub(x, e.imul(_divide(e, x, y, dtype not in UNSIGNED), y))
+    zero = _like(e, 0, r)
+    r = e.select(e.icmp("==", y, zero), zero, r)
     if c_style or dtype in UNSIGNED:
         return r
-    zero = _like(e, 0, r)
     opposite = e.and_(e.icmp("!=", r, zero), e.icmp("<", e.xor(r, y), zero))
     return e.select(opposite, e.iadd(r, y), r)
 
