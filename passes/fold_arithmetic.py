@@ -43,8 +43,8 @@ def fold_arithmetic(graph: Graph) -> Graph:
         iota >= 0                      ->  true
 
     Requires: nothing.
-    Ensures: none of the pictures on the left remains; x is broadcast where the neutral operand did.
-
+    Ensures: none of the pictures on the left remains; x is broadcast where the neutral operand
+        broadcast it.
     Leaves alone: x * 0 (NaN and infinity).
     """
 

@@ -47,7 +47,9 @@ RECOGNIZE = (
 
 FUSE = (
     "merge-projections",
+    "fold-shapes",
     "fuse-epilogues",
+    "fold-constants",
     "fuse-regions",
     "remove-dead-code",
 )
