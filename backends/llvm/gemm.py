@@ -159,10 +159,11 @@ def _few_rows(code: Code, p: Product, rows: Int, first: Int, last: Int) -> None:
         switch.add_case(ir.Constant(I64, r), case)
         code.b.position_at_end(case)
         block = few_rows(code.target, r)
-        panels = max(1, block.columns // PANEL)
-        groups = code.div(code.max(code.sub(full_end, first), 0), panels)
-        wide_end = code.add(first, code.mul(groups, panels)) if panels > 1 else first
-        if panels > 1:
+        wide_end = first
+        if block.columns > columns(code):
+            panels = block.columns // PANEL
+            groups = code.div(code.max(code.sub(full_end, first), 0), panels)
+            wide_end = code.add(first, code.mul(groups, panels))
             with code.loop(first, wide_end, panels) as group:
                 _tile(code, p, 0, r, group.index, 0, block, None)
         _panels(code, p, 0, r, wide_end, last)
