@@ -13,7 +13,12 @@ import weakref
 
 import numpy as np
 
-from tilewright.runtime.container import Entry, read_entries, verify_checksums
+from tilewright.runtime.container import (
+    Entry,
+    read_entries,
+    verify_checksums,
+    verify_entry,
+)
 from tilewright.runtime.errors import ArtifactError
 from tilewright.runtime.manifest import (
     MANIFEST_FILE,
@@ -30,6 +35,34 @@ _open_files: weakref.WeakValueDictionary[_Key, ArtifactFile] = weakref.WeakValue
 _lock = threading.Lock()
 
 
+_HASHED_AT_LOAD = 16 << 20
+"""Entries of up to this many bytes are hashed before loading goes on (about 10 ms)."""
+
+
+class _Check:
+    """The hashing of one large entry in a thread of its own."""
+
+    def __init__(
+        self, where: str, data: memoryview, name: str, entry: Entry, checksum: str
+    ) -> None:
+        self._damage: ArtifactError | None = None
+        self._arguments = (where, data, name, entry, checksum)
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            verify_entry(*self._arguments)
+        except ArtifactError as damage:
+            self._damage = damage
+
+    def wait(self) -> None:
+        """Wait for the end; raises what the check found."""
+        self._thread.join()
+        if self._damage is not None:
+            raise self._damage
+
+
 class ArtifactFile:
     """A mapped and verified artifact. `where` is its path, for messages."""
 
@@ -38,17 +71,30 @@ class ArtifactFile:
         self.data = memoryview(mapping)
         self.address: int = np.frombuffer(mapping, np.uint8).__array_interface__["data"][0]
         self.entries = read_entries(where, self.data)
-        self.verified = False
+        self._checks: list[_Check] | None = None
         self._libraries: weakref.WeakValueDictionary[str, Library] = weakref.WeakValueDictionary()
         if verify:
             self.verify()
         self.manifest = self._read_manifest()
 
     def verify(self) -> None:
-        """Compare all bytes with their checksums, once; ArtifactError names what differs."""
-        if not self.verified:
-            verify_checksums(self.where, self.data, self.entries)
-            self.verified = True
+        """Compare the bytes with their checksums, once; ArtifactError names what differs.
+
+        Code, manifest and plan are checked here. Large weights are hashed in the background, since
+        that takes longer than everything else that loading does: `wait_verified` before their use.
+        """
+        if self._checks is None:
+            later = verify_checksums(self.where, self.data, self.entries, _HASHED_AT_LOAD)
+            self._checks = [
+                _Check(self.where, self.data, name, self.entries[name], checksum)
+                for name, checksum in later.items()
+            ]
+
+    def wait_verified(self) -> None:
+        """Return when all bytes have been checked; ArtifactError names the entry that differs."""
+        while self._checks:
+            self._checks[-1].wait()
+            self._checks.pop()
 
     def entry(self, name: str) -> Entry:
         """The entry called `name`; ArtifactError when there is none."""

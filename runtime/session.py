@@ -58,7 +58,8 @@ class Session:
     """A loaded model. Runs may come from several threads; they take turns.
 
     threads: with the caller; None takes all CPUs that the process may use. Results do not depend on
-    it. verify: compare the file with its checksums before any of it is used. variant: target name
+    it. verify: compare the file with its checksums before any of it is used (large weights in the
+    background while loading goes on; the first run waits for that). variant: target name
     of the code to use, instead of the best that this CPU runs.
 
     Raises ArtifactError for a file that cannot be used, TargetError for a machine that cannot run
@@ -229,6 +230,7 @@ class Session:
 
     def _execute(self, inputs: Sequence[Array], bound: Mapping[str, Array]) -> list[Array]:
         resolve_dims(self.where, self.manifest, [array.shape for array in inputs])
+        self._file.wait_verified()
         with self._lock:
             native = self._open_session()
             for index, array in enumerate(inputs):

@@ -9,6 +9,7 @@ import zipfile
 import zlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 from support.tiny_artifact import MANIFEST
 
@@ -264,3 +265,24 @@ def test_code_of_another_abi(path, whole):
         "the model's code has another ABI\n  expected ABI 1, found 7\n"
         "  try: compile the model again with this version"
     )
+
+
+def test_large_weights_are_checked_before_they_are_used(path, whole, monkeypatch):
+    """Loading goes on while they are hashed; the run waits and refuses."""
+    monkeypatch.setattr("tilewright.runtime.loader._HASHED_AT_LOAD", 0)
+    (start, size) = next((s, n) for name, s, n in ranges(whole) if name == MANIFEST.weights_file)
+    changed = bytearray(whole)
+    changed[start + size - 1] ^= 1
+    path.write_bytes(changed)
+    with tilewright.runtime.load(path, threads=1) as session:
+        feeds = {
+            i.name: np.zeros([d if isinstance(d, int) else 2 for d in i.shape], np.float32)
+            for i in session.get_inputs()
+        }
+        for _ in range(2):  # the refusal is final
+            with pytest.raises(ArtifactError) as error:
+                session.run(None, feeds)
+            assert str(error.value) == (
+                f"{path}: the artifact is damaged\n"
+                f"  the bytes of entry 'weights.safetensors' were changed{COPY}"
+            )
