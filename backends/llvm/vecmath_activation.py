@@ -20,7 +20,7 @@ def sigmoid(m: Arith, x: Value) -> Value:
 
 
 def silu(m: Arith, x: Value) -> Value:
-    """x * sigmoid(x). Relative error below 4e-7 (f32); tails below 2^-126 become 0."""
+    """x * sigmoid(x). f32: error below 4e-7 * max(|result|, 1e-29); e^x below 2^-126.5 is 0."""
     one, zero = fconst(m, 1.0, x), fconst(m, 0.0, x)
     e = exp_nonpositive(m, m.neg(m.abs(x)))
     top = m.select(m.fcmp("<", x, zero), e, one)
@@ -32,7 +32,7 @@ def gelu_erf(m: Arith, x: Value) -> Value:
     """x/2 * (1 + erf(x / sqrt 2)).
 
     f32: max(x, 0) - |x|/2 * erfc(|x| / sqrt 2), which has no cancellation on either side and
-    needs one polynomial; error below 5e-7 * max(|result|, 0.01). f64: from erf.
+    needs one polynomial; error below 1e-6 * max(|result|, 0.01). f64: from erf.
     """
     zero = fconst(m, 0.0, x)
     if m.dtype(x) == "f64":
@@ -50,7 +50,10 @@ def gelu_erf(m: Arith, x: Value) -> Value:
 
 
 def gelu_tanh(m: Arith, x: Value) -> Value:
-    """x/2 * (1 + tanh(u)), u = sqrt(2/pi) (x + 0.044715 x^3), evaluated as x * sigmoid(2u)."""
+    """x/2 * (1 + tanh(u)), u = sqrt(2/pi) (x + 0.044715 x^3), evaluated as x * sigmoid(2u).
+
+    f32: error below 1e-6 * max(|result|, 0.01).
+    """
     one, zero = fconst(m, 1.0, x), fconst(m, 0.0, x)
     c = 2.0 * math.sqrt(2.0 / math.pi)
     a = m.abs(x)

@@ -25,7 +25,8 @@ LIMITS_F32 = dict.fromkeys(UNARY, 0.6) | {
     "sin": 2.0, "cos": 2.0, "tan": 3.0,
 }  # fmt: skip
 LIMITS_F64 = dict.fromkeys(UNARY, 4.0) | {"exp": 1.5, "log": 1.5, "sin": 2.0, "cos": 2.0}
-ONLY_CLOSE = {"gelu_erf": 5e-7, "gelu_tanh": 6e-7, "silu": 4e-7}
+# Relative error against max(|result|, floor): the tails are far below what an activation adds to.
+ONLY_CLOSE = {"gelu_erf": (1e-6, 0.01), "gelu_tanh": (1e-6, 0.01), "silu": (4e-7, 1e-29)}
 
 
 def reference(name, x):
@@ -91,13 +92,12 @@ def test_error_is_within_the_stated_bound(name, dtype, fused):
     error, rest = ulps(got, want, dtype)
     assert rest.all(), (x[~rest][:5], got[~rest][:5], want[~rest][:5])
     if name in ONLY_CLOSE:
+        limit, floor = ONLY_CLOSE[name] if dtype == np.float32 else (1e-13, 0.01)
         with np.errstate(all="ignore"):
-            ok = np.isfinite(want.astype(dtype))
-            floor = WIDE(0.01) if name == "gelu_erf" else WIDE(np.finfo(dtype).tiny) * 4
-            floor = WIDE(1e-3) if dtype == np.float64 else floor
-            close = np.abs(got - want) / np.maximum(np.abs(want), floor)
-        i = np.argmax(np.where(ok, close, 0))
-        assert close[i] <= ONLY_CLOSE[name], (x[i], got[i], want[i])
+            finite = np.isfinite(want.astype(dtype))
+            close = np.abs(got - want) / np.maximum(np.abs(want), WIDE(floor))
+        i = np.argmax(np.where(finite, close, 0))
+        assert close[i] <= limit, (x[i], got[i], want[i], float(close[i]))
         return
     limit = (LIMITS_F32 if dtype == np.float32 else LIMITS_F64)[name]
     i = np.argmax(error)
@@ -122,7 +122,8 @@ def test_pow_of_f32_is_within_one_ulp_with_all_special_cases():
     assert rest.all(), list(zip(x[bad], y[bad], got[bad], want[bad], strict=True))[:5]
     i = np.argmax(error)
     assert error[i] <= 1, (x[i], y[i], got[i], want[i])
-    zeros = want.astype(np.float32) == 0
+    with np.errstate(all="ignore"):
+        zeros = want.astype(np.float32) == 0
     assert (np.signbit(got[zeros]) == np.signbit(want[zeros])).all()
 
 

@@ -1,17 +1,10 @@
-"""The numpy meaning of a RegionSpec, and a runner for its compiled kernel."""
-
-import ctypes
-from itertools import pairwise
+"""The numpy meaning of a RegionSpec."""
 
 import ml_dtypes
 import numpy as np
 import scipy.special
-from llvmlite import binding, ir
-from support.guarded import Guarded
 
-from tilewright.backends import target
 from tilewright.backends.llvm.region import dims
-from tilewright.backends.llvm.region.kernel import emit_region, scratch_bytes, units
 from tilewright.backends.llvm.region.spec import (
     Const,
     DimValue,
@@ -169,56 +162,3 @@ def reference(spec, arrays, params, out_shapes):
             out[where.reshape(-1)] = values[store.value].reshape(-1).astype(out.dtype)
             outputs.append(out)
     return outputs
-
-
-class CompiledRegion:
-    """A region compiled for ``row`` through ``tier``; call it with arrays and parameters."""
-
-    def __init__(self, spec, row, tier):
-        self.spec, self.row = spec, row
-        module = ir.Module()
-        module.triple = row.triple
-        self.region = emit_region(module, spec, row, "kernel", tier)
-        machine = target.target_machine(row)
-        parsed = binding.parse_assembly(str(module))
-        if self.region.text is not None:
-            parsed.link_in(binding.parse_assembly(self.region.text))
-        parsed.verify()
-        options = binding.create_pipeline_tuning_options(speed_level=2)
-        passes = binding.create_pass_builder(machine, options)
-        passes.getModulePassManager().run(parsed, passes)
-        text = machine.emit_assembly(binding.parse_assembly(str(parsed)))
-        self.calls = {
-            line.split()[-1].split("@")[0] for line in text.splitlines() if "\tcall" in line
-        }
-        self.assembly = text
-        self._engine = binding.create_mcjit_compiler(parsed, machine)
-        self._engine.finalize_object()
-        proto = ctypes.CFUNCTYPE(
-            ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64,
-            ctypes.c_void_p,
-        )  # fmt: skip
-        self._call = proto(self._engine.get_function_address("kernel"))
-
-    def units(self, params):
-        return dims.evaluate(units(self.spec, self.row), params)
-
-    def __call__(self, arrays, sizes, params=(), splits=1):
-        """(status, outputs): every buffer, scratch included, ends at a page that faults."""
-        guard = Guarded()
-        placed = [guard.place(a) for a in arrays]
-        outputs = [
-            guard.place(np.zeros(n, DTYPES[s.dtype]))
-            for n, s in zip(sizes, self.spec.outputs, strict=True)
-        ]
-        scratch = guard.place(
-            np.zeros(dims.evaluate(scratch_bytes(self.spec, self.row), params), np.uint8)
-        )
-        buffers = [*placed, *outputs]
-        pointers = (ctypes.c_void_p * len(buffers))(*(b.ctypes.data for b in buffers))
-        values = (ctypes.c_int64 * max(1, len(params)))(*params)
-        n, status = self.units(params), 0
-        cuts = [n * k // splits for k in range(splits + 1)]
-        for low, high in pairwise(cuts):
-            status = max(status, self._call(pointers, values, low, high, scratch.ctypes.data))
-        return status, [np.array(o) for o in outputs]
