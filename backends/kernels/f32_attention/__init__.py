@@ -7,9 +7,11 @@ Nothing is packed at compile time. Scratch of one unit (32 queries of one head),
     sums         [32][value_dim]    running output rows
     factors      [32]               rescaling of the rows when a tile raises the maximum
     V            [256][value_dim]   only if value_dim is no multiple of 32: rows padded with zeros
-Measured on one core of a Sapphire Rapids virtual machine (GFLOP/s; best of 9 rounds, register FMA
-loop 210, its frequency above what kernels with loads hold: 184 right after one):
-  12 heads, 128 x 128, head size 32, padding mask 103; head size 64 121; 512 x 512, size 64 115
+
+Measured by tools/bench_kernels.py on one core of a Sapphire Rapids virtual machine: GFLOP/s, and
+percent of a register FMA loop timed right after (about 194; AVX2 110):
+  12 heads  128 x 128, size 32, padding mask 107 (55 %); size 64 125 (64 %); 512 x 512, size 64
+            125 (70 %)
 """
 
 from tilewright.backends.kernels.f32_attention import cases, cost, llvm, reference, spec

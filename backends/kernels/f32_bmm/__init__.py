@@ -8,9 +8,10 @@ panels of B that it needs into scratch, one at a time:
 
 With at most one register block of rows, whole panels of a B that is not transposed are read where
 they lie instead.
-Measured on one core of a Sapphire Rapids virtual machine (GFLOP/s; best of 9 rounds, register FMA
-loop 210, its frequency above what kernels with loads hold: 184 right after one):
-  12x128x32x128 transposed 125, 12x128x128x64 139, 128x384x384 142
+
+Measured by tools/bench_kernels.py on one core of a Sapphire Rapids virtual machine: GFLOP/s, and
+percent of a register FMA loop timed right after (about 194; AVX2 110):
+  12x128x32x128 transposed 130 (66 %), 12x128x128x64 147 (78 %), 128x384x384 149 (78 %)
 """
 
 from tilewright.backends.kernels.f32_bmm import cases, cost, llvm, reference, spec

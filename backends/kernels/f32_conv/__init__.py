@@ -9,10 +9,12 @@ channels inside; digits are the order in memory for Cg = 2, 1x2 filter, OCg = 32
     tap 1, c 1   96  97 ... 127
 
 Depthwise (groups = C = OC): [ceil(C/32)][taps][32].
-Measured on one core of a Sapphire Rapids virtual machine (GFLOP/s; best of 9 rounds, register FMA
-loop 210, its frequency above what kernels with loads hold: 184 right after one):
-  3x3, 56x56x64 147, 28x28x128 159, 14x14x256 160, 7x7x512 150; 7x7 stride 2 of 224x224x3 129;
-  1x1, 56x56x64-256 145; depthwise 3x3, 112x112x32 44 and 14x14x576 44
+
+Measured by tools/bench_kernels.py on one core of a Sapphire Rapids virtual machine: GFLOP/s, and
+percent of a register FMA loop timed right after (about 194; AVX2 110):
+  3x3       56x56x64 155 (81 %), 28x28x128 165 (86 %), 14x14x256 171 (91 %), 7x7x512 158 (84 %)
+  others    7x7 stride 2 of 224x224x3 138 (71 %), 1x1 56x56x64-256 154 (82 %)
+  depthwise 3x3 112x112x32 49, 14x14x576 46
 """
 
 from tilewright.backends.kernels.f32_conv import cases, cost, llvm, packing, reference, spec

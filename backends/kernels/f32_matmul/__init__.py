@@ -9,15 +9,16 @@ the order in memory, N = 40, K = 3 shown:
     k=2  64 65 66 ... 95            k=2  160 161 ... 167  0 ... 0
 
 AVX-512 reads a panel row as two vectors, AVX2 as two halves of two, SSE as four quarters of two.
-Measured on one core of a Sapphire Rapids virtual machine (GFLOP/s; best of 9 rounds, register FMA
-loop 210, its frequency above what kernels with loads hold: 184 right after one):
-  AVX-512  128x384x384 161, 128x384x1536 161, with bias and GELU 151, 128x1024x1024 158,
-           3136x64x256 with bias and ReLU 143; 1x1536x1536 at 26 GB/s, 1x4096x4096 at 25 GB/s
-  AVX2     128x384x384 99, 128x768x768 97, 3136x64x256 91 (FMA loop 111)
-  SSE      128x384x384 32 (multiply-add loop 38)
-Register blocks alone, K = 384: 14x32 172, 13x32 172, 12x32 171, 6x64 171; 14x32 needs the fewest
-reads of B and any M splits into blocks of 8 to 14 rows. A packed by columns gives 180, but a
-unit's few panels do not pay for the packing.
+
+Measured by tools/bench_kernels.py on one core of a Sapphire Rapids virtual machine: GFLOP/s, and
+percent of a register FMA loop timed right after (about 194; AVX2 110):
+  AVX-512  128x384x384 166 (85 %), 128x384x1536 169 (87 %), with bias and GELU 155 (81 %),
+           128x768x768 170 (89 %), 3136x64x256 with bias and ReLU 152 (80 %);
+           1x1536x1536 at 29 GB/s, 1x4096x4096 at 30 GB/s
+  AVX2     128x384x384 103 (92 %), 128x768x768 102 (93 %), 3136x64x256 97 (92 %)
+Register blocks alone at K = 64, in one run with the loop at 185: 14x32 170, 13x32 169, 12x32 169,
+6x64 174. 14x32 reads B least often, and any M splits into blocks of 8 to 14 rows. A stored by
+columns gives 177, but the few panels of a unit do not pay for packing it.
 """
 
 from tilewright.backends.kernels.f32_matmul import cases, cost, llvm, packing, reference, spec
