@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from tilewright.backends.kernels.f32_bmm import FAMILY as BATCHED
 from tilewright.backends.kernels.f32_bmm import BmmSpec
 from tilewright.backends.kernels.f32_matmul import FAMILY, MatmulSpec
 from tilewright.backends.llvm.lowering import fallback
 from tilewright.backends.llvm.lowering.epilogues import as_rows, fuse
+from tilewright.backends.llvm.lowering.packed import packed_matrix
 from tilewright.backends.llvm.lowering.rules import lowers
 from tilewright.backends.llvm.lowering.state import Lowering, formula
 from tilewright.backends.llvm.lowering.view import View, dense_strides
@@ -24,9 +23,10 @@ def contract(low: Lowering, op: Contract) -> None:
     if op.a.dtype == op.b.dtype == DType.F32 and op.out.dtype == DType.F32:
         (ia, ib, out), sizes = axis_sizes(op.spec, op.a, op.b)
         for (x, ix), (w, iw) in (((op.a, ia), (op.b, ib)), ((op.b, ib), (op.a, ia))):
-            if low.array(w) is not None and not set(ix) & set(iw) & set(out):
-                if _constant_weights(low, op, (x, ix), (w, iw), out, sizes):
-                    return
+            shared = set(ix) & set(iw) & set(out)
+            known = low.array(w) is not None and not shared
+            if known and _constant_weights(low, op, (x, ix), (w, iw), out, sizes):
+                return
         if _batched(low, op, ia, ib, out, sizes):
             return
     fallback.lower_with_body(low, op)
@@ -61,17 +61,7 @@ def _constant_weights(
     m, stride, _ = seen
     spec = MatmulSpec(k=k, n=n, epilogue=fused.epilogue)
     axes = tuple(iw.index(c) for c in summed + columns)
-    array = w
-
-    def load() -> np.ndarray:
-        source = low.array(array)
-        assert source is not None
-        assert FAMILY.pack is not None
-        return FAMILY.pack(np.ascontiguousarray(source.transpose(axes).reshape(k, n)), spec)
-
-    name = w.op.name  # type: ignore[union-attr]
-    digest = low.graph.weights[name].hash()
-    place = low.weight(("f32_matmul", digest, axes, k, n), name, spec.panels * 32 * k * 4, load)
+    place = packed_matrix(low, w, axes, k, n)
     target = _target(low, op.out, natural, perm)
     dims = (m, stride, n, *fused.strides)
     low.launch(
@@ -146,7 +136,7 @@ def _order(letters: str, wanted: list[str]) -> tuple[int, ...]:
 def _matrix(
     low: Lowering, view: View, batch: list[str], rows: list[str]
 ) -> tuple[View, tuple[Dim, ...]]:
-    """`view` [batch.., rows.., columns..] with contiguous columns, and its batch and row strides."""
+    """`view` [batch.., rows.., columns..], columns contiguous, and its batch and row strides."""
     seen = as_rows(view.inner(len(batch)), len(rows))
     if seen is None:
         view = low.make_dense(view)
@@ -162,7 +152,7 @@ def _right(
     plain = view.transpose(_order(letters, batch + summed + columns))
     turned = view.transpose(_order(letters, batch + columns + summed))
     count = len(batch)
-    if as_rows(plain.inner(count), len(summed)) is None:
-        if as_rows(turned.inner(count), len(columns)) is not None:
-            return _matrix(low, turned, batch, columns), True
+    as_is = as_rows(plain.inner(count), len(summed)) is not None
+    if not as_is and as_rows(turned.inner(count), len(columns)) is not None:
+        return _matrix(low, turned, batch, columns), True
     return _matrix(low, plain, batch, summed), False

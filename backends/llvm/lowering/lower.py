@@ -5,6 +5,7 @@ from __future__ import annotations
 from tilewright.backends.llvm import irregular
 from tilewright.backends.llvm.lowering import fallback
 from tilewright.backends.llvm.lowering.control import copy_into
+from tilewright.backends.llvm.lowering.packed import tied_tables
 from tilewright.backends.llvm.lowering.rules import rules
 from tilewright.backends.llvm.lowering.state import Lowering
 from tilewright.backends.llvm.lowering.view import View, dense_strides
@@ -22,6 +23,7 @@ def lower(graph: Graph, target: Target) -> Lowering:
     for index, value in enumerate(graph.inputs):
         place = Place("input", index)
         low.views[value] = View(place, value.dtype, value.shape, dense_strides(value.shape))
+    low.tied = tied_tables(graph)
     _claim_outputs(low)
     lower_ops(low, graph.ops)
     for index, value in enumerate(graph.outputs):

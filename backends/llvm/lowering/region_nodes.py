@@ -14,6 +14,7 @@ import numpy as np
 
 from tilewright.backends.llvm.emit.convert import DTYPES
 from tilewright.backends.llvm.lowering.elementwise_names import NAMES
+from tilewright.backends.llvm.lowering.packed import PANEL, PackedRows, packed_rows
 from tilewright.backends.llvm.lowering.state import Lowering
 from tilewright.backends.llvm.lowering.view import View
 from tilewright.backends.llvm.program import Place
@@ -34,6 +35,8 @@ from tilewright.compiler.ir.core import Value
 from tilewright.compiler.ir.dims import Atom, Dim, Expr
 from tilewright.compiler.ir.ops import leaf, nn, reduce, shape, unary
 from tilewright.compiler.ir.types import DType
+
+OUT_OF_RANGE = "an index of Gather is out of range"
 
 
 class Unsuitable(Exception):
@@ -292,12 +295,32 @@ class Nodes:
             source.op is None or source in self.low.views or isinstance(source.op, leaf.Constant)
         ):
             raise Unsuitable("a gather of a computed value")
-        view = self.low.view(source)
         zero = Index((0,) * len(self.domain))
+        rows = packed_rows(self.low, source) if op.axis == 0 else None
+        if rows is not None:
+            self.error = OUT_OF_RANGE
+            last = access[count]
+            gathers = self._row(rows, index, str(op.indices.dtype))
+            return self.load(rows.view, (zero, zero, last), gathers)
+        view = self.low.view(source)
         rest = (*access[: op.axis], zero, *access[op.axis + count :])
-        self.error = "an index of Gather is out of range"
+        self.error = OUT_OF_RANGE
         extent, stride = self.params(view.shape[op.axis]), self.params(view.strides[op.axis])
         return self.load(view, rest, (Gather(index, stride, extent, 1),))
+
+    def _row(self, rows: PackedRows, index: int, dtype: str) -> tuple[Gather, ...]:
+        """The panel and lane of a row; a row that does not exist gives a panel that does not."""
+        zero, size = self.number(0, dtype), self.number(rows.rows, dtype)
+        wrapped = self.op("add", (index, size), dtype)
+        negative = self.op("lt", (index, zero), "bool")
+        row = self.op("where", (negative, wrapped, index), dtype)
+        below = self.op("lt", (row, zero), "bool")
+        outside = self.op("or", (below, self.op("ge", (row, size), "bool")), "bool")
+        panels, stride = int(rows.view.shape[0]), rows.view.strides[0]
+        panel = self.op("shr", (row, self.number(5, dtype)), dtype)
+        panel = self.op("where", (outside, self.number(panels, dtype), panel), dtype)
+        lane = self.op("and", (row, self.number(PANEL - 1, dtype)), dtype)
+        return (Gather(panel, self.params(stride), panels, 1), Gather(lane, 1, PANEL))
 
     # Reductions ----------------------------------------------------------------------------
 
@@ -345,7 +368,7 @@ class Nodes:
             raise Unsuitable("an integer mean")
         return self.op("div", (self.reduce("sum", x), self.count(dtype)), dtype)
 
-    def _row(self, op: core.Op, axes: Sequence[int], access: Access) -> tuple[int, str]:
+    def _row_operand(self, op: core.Op, axes: Sequence[int], access: Access) -> tuple[int, str]:
         x = op.operands[0]
         if x.dtype not in (DType.F32, DType.F64) or tuple(x.shape) != self.domain:
             raise Unsuitable("a row operation over another domain or a narrow type")
@@ -354,7 +377,7 @@ class Nodes:
         return self.value(x, access), str(x.dtype)
 
     def _softmax(self, op: nn.Softmax, access: Access) -> int:
-        x, t = self._row(op, (op.axis,), access)
+        x, t = self._row_operand(op, (op.axis,), access)
         shifted = self.op("sub", (x, self.reduce("max", x)), t)
         power = self.op("exp", (shifted,), t)
         total = self.reduce("sum", power)
@@ -363,7 +386,7 @@ class Nodes:
         return self.op("mul", (power, self.op("recip", (total,), t)), t)
 
     def _layernorm(self, op: nn.LayerNorm, access: Access) -> int:
-        x, t = self._row(op, tuple(range(op.axis, op.x.rank)), access)
+        x, t = self._row_operand(op, tuple(range(op.axis, op.x.rank)), access)
         n = self.count(t)
         centred = self.op("sub", (x, self.op("div", (self.reduce("sum", x), n), t)), t)
         square = self.reduce("sum", self.op("mul", (centred, centred), t))
@@ -372,7 +395,7 @@ class Nodes:
         return self._affine(op, (op.scale, "mul"), (op.bias, "add"), out, access, t)
 
     def _rmsnorm(self, op: nn.RmsNorm, access: Access) -> int:
-        x, t = self._row(op, tuple(range(op.axis, op.x.rank)), access)
+        x, t = self._row_operand(op, tuple(range(op.axis, op.x.rank)), access)
         square = self.reduce("sum", self.op("mul", (x, x), t))
         mean = self.op("div", (square, self.count(t)), t)
         variance = self.op("add", (mean, self.number(op.eps, t)), t)

@@ -45,6 +45,7 @@ class Lowering:
         self.outputs: dict[Value, int] = {}
         self.notes: list[tuple[str, str]] = []
         self.copies: dict[View, View] = {}
+        self.tied: frozenset[str] = frozenset()
         self.same: dict[Value, Value] = {}
         self.depth = 0
 

@@ -1,0 +1,76 @@
+"""Constants in kernel order, and the rows of tied embeddings read from them.
+
+A table that is both looked up and multiplied with (a tied embedding) is stored once: the lookup
+finds row v of [N, K] in panel v // 32, lane v % 32 of the packed matrix.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tilewright.backends.kernels.f32_matmul import FAMILY, MatmulSpec
+from tilewright.backends.llvm.lowering.state import Lowering
+from tilewright.backends.llvm.lowering.view import View
+from tilewright.backends.llvm.program import Place
+from tilewright.compiler.ir.core import Graph, Value, walk
+from tilewright.compiler.ir.ops.contraction import Contract, axis_sizes
+from tilewright.compiler.ir.ops.leaf import Constant
+from tilewright.compiler.ir.ops.shape import Gather
+from tilewright.compiler.ir.types import DType
+
+PANEL = 32
+
+
+def packed_matrix(low: Lowering, w: Value, axes: tuple[int, ...], k: int, n: int) -> Place:
+    """The constant `w`, its axes permuted and merged into [k, n], as panels of the f32 matmul."""
+    assert isinstance(w.op, Constant)
+    spec = MatmulSpec(k=k, n=n)
+
+    def load() -> np.ndarray:
+        source = low.array(w)
+        assert source is not None
+        assert FAMILY.pack is not None
+        return FAMILY.pack(source.transpose(axes).reshape(k, n), spec)
+
+    digest = low.graph.weights[w.op.name].hash()
+    key = ("f32_matmul", digest, axes, k, n)
+    return low.weight(key, w.op.name, spec.panels * PANEL * k * 4, load)
+
+
+@dataclass(frozen=True)
+class PackedRows:
+    """Rows of a table as a view [panels, lanes, K] of its packed form."""
+
+    view: View
+    rows: int
+
+
+def tied_tables(graph: Graph) -> frozenset[str]:
+    """Names of f32 constants [N, K] that are looked up along axis 0 and multiplied as x W^T."""
+    looked_up: set[str] = set()
+    multiplied: set[str] = set()
+    for op in walk(graph.ops):
+        if isinstance(op, Gather) and op.axis == 0 and isinstance(op.x.op, Constant):
+            looked_up.add(op.x.op.name)
+        elif isinstance(op, Contract) and op.a.dtype == op.b.dtype == DType.F32:
+            (ia, ib, out), _ = axis_sizes(op.spec, op.a, op.b)
+            table = (
+                isinstance(op.b.op, Constant)
+                and op.b.rank == 2
+                and not set(ia) & set(out) & set(ib)
+            )
+            if table and ib[0] in out and ib[1] in ia:
+                multiplied.add(op.b.op.name)  # type: ignore[union-attr]
+    return frozenset(looked_up & multiplied)
+
+
+def packed_rows(low: Lowering, w: Value) -> PackedRows | None:
+    """Where the rows of `w` are when it is a tied table, else None."""
+    if not isinstance(w.op, Constant) or w.op.name not in low.tied:
+        return None
+    n, k = (int(d) for d in w.shape)  # type: ignore[arg-type]
+    place = packed_matrix(low, w, (1, 0), k, n)
+    shape = (-(-n // PANEL), PANEL, k)
+    return PackedRows(View(place, DType.F32, shape, (k * PANEL, 1, PANEL)), n)
