@@ -4,19 +4,29 @@ Dimensions of different names that an operator needs equal are unified: for symb
 the import starts again with one substituted (`Unified`), everything else is checked at run time.
 """
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NoReturn
 
 import numpy as np
 from onnx import GraphProto
 
 from tilewright.compiler.errors import UserError
+from tilewright.compiler.frontend.dim_logic import simplified
 from tilewright.compiler.frontend.node import Hint, Node
-from tilewright.compiler.frontend.shape_rules import simplified
 from tilewright.compiler.frontend.shape_values import Opaque, Tracker
+from tilewright.compiler.frontend.unify import (
+    Bounded,
+    Unified,
+    cancelled,
+    fresh,
+    identifier,
+    limits,
+    lone,
+    within,
+)
 from tilewright.compiler.ir.core import Constraint, Op, Region, Symbol, Value
-from tilewright.compiler.ir.dims import Atom, Dim, Expr, Fn, Sym, bounds, substitute, symbols
+from tilewright.compiler.ir.dims import Dim, Expr, Sym, bounds, substitute, symbols
 from tilewright.compiler.ir.ops.binary import Eq, Le
 from tilewright.compiler.ir.ops.control import Guard
 from tilewright.compiler.ir.ops.leaf import DimValue, Fill
@@ -25,22 +35,6 @@ from tilewright.compiler.ir.ops.unary import Cast
 from tilewright.compiler.ir.rewrite import Builder
 from tilewright.compiler.ir.types import DType, TensorType
 from tilewright.compiler.ir.weights import WeightStore
-
-
-class Unified(Exception):
-    """Two dimensions must be equal: import again with `symbol` replaced by `value`."""
-
-    def __init__(self, symbol: str, value: Dim, message: str) -> None:
-        super().__init__(message)
-        self.symbol, self.value, self.message = symbol, value, message
-
-
-class Bounded(Exception):
-    """A symbol can only be used up to `high`: import again with this bound."""
-
-    def __init__(self, symbol: str, high: int) -> None:
-        super().__init__(f"{symbol} <= {high}")
-        self.symbol, self.high = symbol, high
 
 
 class Import:
@@ -142,7 +136,7 @@ class Import:
 
     def _opaque_bounds(self, dim: Dim) -> tuple[int | None, int | None]:
         known = {name: (s.low, s.high) for name, s in self.symbols.items()}
-        wide = {name: (-(2**63), 2**63 - 1) for name in symbols(dim)}
+        wide = dict.fromkeys(symbols(dim), (-(2**63), 2**63 - 1))
         return bounds(dim, {**wide, **known})
 
     def dim_value(self, dim: Dim) -> Value:
@@ -166,7 +160,7 @@ class Import:
 
     def data_symbol(self, stem: str, bound: Dim | None) -> Expr:
         """A new dimension that an operation computes at run time; it never exceeds `bound`."""
-        name = _fresh(stem, self.symbols)
+        name = fresh(stem, self.symbols)
         high = None if bound is None else self.bounds_of(bound)[1]
         self.symbols[name] = Symbol(0, high, ("data",), bound)
         return Expr((((Sym(name),), 1),))
@@ -191,14 +185,14 @@ class Import:
         message = f"{self.place()}: {what}: {a} and {b} must be equal"
         if isinstance(a, int) and isinstance(b, int):
             self.reject(f"{what}: {a} and {b} differ")
-        for symbol, other in ((_lone(b), a), (_lone(a), b)):
+        for symbol, other in ((lone(b), a), (lone(a), b)):
             if symbol is None or symbol in symbols(other) or self.is_data(other):
                 continue
             known = self.symbols[symbol]
             if known.source == ("data",):
                 continue
             self._bound(a, b)
-            if isinstance(other, int) and not _within(other, known):
+            if isinstance(other, int) and not within(other, known):
                 self.reject(f"{what}: {symbol} is outside its bounds at {other}")
             raise Unified(symbol, other, message)
         self._bound(a, b)
@@ -211,14 +205,15 @@ class Import:
 
         `min(seq, 512)` (a slice of a table) and `seq` are equal for seq <= 512.
         """
-        limits = {limit for dim in (a, b) for limit in _limits(dim, self.symbols)}
+        found = {limit for dim in (a, b) for limit in limits(dim, self.symbols)}
         known = {name: (s.low, s.high) for name, s in self.symbols.items()}
-        for high, symbol in sorted(limits, reverse=True):
+        for high, symbol in sorted(found, reverse=True):
             low, old = known[symbol]
             if high < low or (old is not None and old <= high):
                 continue
             narrower = {**known, symbol: (low, high)}
-            left, right = (simplified(d, lambda x, n=narrower: bounds(x, n)) for d in (a, b))
+            within_these = partial(bounds, known=narrower)
+            left, right = simplified(a, within_these), simplified(b, within_these)
             if left == right:
                 raise Bounded(symbol, high)
 
@@ -326,82 +321,8 @@ class Import:
                 name = next((n for n, s in self.symbols.items() if s.source == source), None)
                 if name is None:
                     stem = f"{identifier(value.name)}_at_{element}"
-                    name = _fresh(stem, self.symbols)
+                    name = fresh(stem, self.symbols)
                     self.symbols[name] = Symbol(-(2**63), 2**63 - 1, source)
                 dim: Dim = Expr((((Sym(name),), 1),))
                 return substitute(dim, self.equal)
         return None
-
-
-def cancelled(a: Dim, b: Dim) -> tuple[Dim, Dim]:
-    """Two products without their common factors: `6*n, 4*n` gives `3, 2`; else as they are."""
-    if isinstance(a, int) and isinstance(b, int):
-        return a, b
-    left, right = _monomial(a), _monomial(b)
-    if left is None or right is None or not left[1] or not right[1]:
-        return a, b
-    atoms, rest = list(left[0]), []
-    for atom in right[0]:
-        if atom in atoms:
-            atoms.remove(atom)
-        else:
-            rest.append(atom)
-    common = math.gcd(left[1], right[1])
-    return _product(atoms, left[1] // common), _product(rest, right[1] // common)
-
-
-def _monomial(dim: Dim) -> tuple[tuple[Atom, ...], int] | None:
-    if isinstance(dim, int):
-        return (), dim
-    return dim.terms[0] if len(dim.terms) == 1 else None
-
-
-def _product(atoms: Sequence[Atom], coefficient: int) -> Dim:
-    out: Dim = coefficient
-    for atom in atoms:
-        out = out * Expr((((atom,), 1),))
-    return out
-
-
-def _limits(dim: Dim, known: Mapping[str, Symbol]) -> Iterator[tuple[int, str]]:
-    """(c, symbol) where `symbol <= c` decides a `min(.., c)` in `dim`; shape symbols only."""
-    for atoms, _ in dim.terms if isinstance(dim, Expr) else ():
-        for atom in atoms:
-            if not isinstance(atom, Fn):
-                continue
-            for x, limit in ((atom.a, atom.b), (atom.b, atom.a)):
-                yield from _limits(x, known)
-                if atom.op != "min" or not isinstance(limit, int) or isinstance(x, int):
-                    continue
-                names = symbols(x)
-                if len(names) == 1 and known[min(names)].source[0] == "shape":
-                    lead = sum(c for part, c in x.terms if part == (Sym(min(names)),))
-                    rest = x - lead * Expr((((Sym(min(names)),), 1),))
-                    if lead > 0 and isinstance(rest, int):
-                        yield (limit - rest) // lead, min(names)
-
-
-def identifier(text: str) -> str:
-    """`text` as an identifier: other characters become `_`."""
-    clean = "".join(c if c.isalnum() and c.isascii() else "_" for c in text)
-    return clean if clean and not clean[0].isdigit() else f"d{clean}"
-
-
-def _fresh(stem: str, taken: Mapping[str, Any]) -> str:
-    name, count = stem, 1
-    while name in taken:
-        name, count = f"{stem}_{count}", count + 1
-    return name
-
-
-def _lone(dim: Dim) -> str | None:
-    """The name when `dim` is just one symbol."""
-    if isinstance(dim, Expr) and len(dim.terms) == 1:
-        (atoms, coefficient) = dim.terms[0]
-        if coefficient == 1 and len(atoms) == 1 and isinstance(atoms[0], Sym):
-            return atoms[0].name
-    return None
-
-
-def _within(value: int, symbol: Symbol) -> bool:
-    return symbol.low <= value and (symbol.high is None or value <= symbol.high)

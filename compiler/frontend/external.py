@@ -47,14 +47,14 @@ class ExternalFiles:
             handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
             hint = "keep the data file in the model's folder"
-            raise UserError(where, f"cannot open {location!r}: {error.strerror}", "", hint) from None
+            raise UserError(
+                where, f"cannot open {location!r}: {error.strerror}", "", hint
+            ) from None
         with os.fdopen(handle, "rb") as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise UserError(where, f"external data {location!r} is not a regular file")
-            mapped = (
-                np.memmap(file, np.uint8, "r") if status.st_size else np.zeros(0, np.uint8)
-            )
+            mapped = np.memmap(file, np.uint8, "r") if status.st_size else np.zeros(0, np.uint8)
         self._maps[location] = mapped
         return mapped
 

@@ -20,7 +20,7 @@ from tilewright.compiler.ir.dims import Dim
 from tilewright.compiler.ir.types import TensorType
 
 NODE_LIMIT = 1_000_000
-"""Nodes imported with functions and constant branches inlined; more is refused as runaway nesting."""
+"""Nodes imported at most, with functions and constant branches inlined."""
 _DEPTH_LIMIT = 64
 
 
@@ -245,9 +245,10 @@ class Blocks:
         )
 
 
-_SAME_SHAPE = frozenset(
-    "Abs Cast CastLike Ceil Exp Floor Identity Log Neg Reciprocal Relu Round Sigmoid Sqrt Tanh".split()
-)
+_SAME_SHAPE = {
+    "Abs", "Cast", "CastLike", "Ceil", "Exp", "Floor", "Identity", "Log", "Neg", "Reciprocal",
+    "Relu", "Round", "Sigmoid", "Sqrt", "Tanh",
+}  # fmt: skip
 
 
 def _spread_hints(ordered: Sequence[NodeProto], hints: dict[str, Hint]) -> None:

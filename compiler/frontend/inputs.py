@@ -1,7 +1,7 @@
 """Graph inputs: element types, symbolic dimensions and the user's `dims` option."""
 
 import ast
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from onnx import TypeProto, ValueInfoProto
@@ -9,6 +9,7 @@ from onnx import TypeProto, ValueInfoProto
 from tilewright.compiler.errors import UserError, nearest
 from tilewright.compiler.frontend.node import Hint
 from tilewright.compiler.frontend.tensors import BY_ONNX, element_type
+from tilewright.compiler.frontend.unify import fresh, identifier
 from tilewright.compiler.ir.core import Symbol, Value
 from tilewright.compiler.ir.dims import Dim, Expr, floordiv, substitute, sym, symbols
 from tilewright.compiler.ir.types import TensorType
@@ -60,9 +61,7 @@ def read_inputs(
     """
     bounds = parse_dims(options)
     names: dict[str, str] = {}
-    shapes: list[list[Dim | str]] = []
-    for info in infos:
-        shapes.append(_declared(info, model))
+    shapes = [_declared(info, model) for info in infos]
     found: dict[str, Symbol] = {}
     for index, (info, shape) in enumerate(zip(infos, shapes, strict=True)):
         for axis, dim in enumerate(shape):
@@ -70,7 +69,7 @@ def read_inputs(
                 continue
             text = str(dim) or f"{info.name}_{axis}"
             if text not in names:
-                names[text] = _unique(_identifier(text), names.values())
+                names[text] = fresh(identifier(text), dict.fromkeys(names.values()))
                 low, high = _bounds_for(bounds, text, names[text])
                 found[names[text]] = Symbol(low, high, ("shape", index, axis))
             shape[axis] = sym(names[text])
@@ -85,7 +84,7 @@ def read_inputs(
     for name, dim in equal.items():
         _narrow(found, name, dim)
     params = {text: substitute(sym(name), fixed) for text, name in names.items()}
-    values = []
+    values: list[Value] = []
     for info, shape in zip(infos, shapes, strict=True):
         dims = []
         for axis, dim in enumerate(shape):
@@ -109,7 +108,7 @@ def _expression_dim(
     known = expression(text, params)
     if known is not None and symbols(known) <= found.keys():
         return known
-    name = _identifier(text)
+    name = identifier(text)
     if name not in found:
         low, high = _bounds_for(bounds, text, name)
         found[name] = Symbol(low, high, ("shape", *place))
@@ -200,15 +199,3 @@ def _narrow(found: dict[str, Symbol], name: str, dim: Dim) -> None:
     a, b = found[name], found[other]
     highs = [h for h in (a.high, b.high) if h is not None]
     found[other] = Symbol(max(a.low, b.low), min(highs, default=None), b.source)
-
-
-def _identifier(text: str) -> str:
-    clean = "".join(c if c.isalnum() and c.isascii() else "_" for c in text)
-    return clean if clean and not clean[0].isdigit() else f"d{clean}"
-
-
-def _unique(stem: str, taken: Iterable[str]) -> str:
-    used, name, count = set(taken), stem, 1
-    while name in used:
-        name, count = f"{stem}_{count}", count + 1
-    return name

@@ -7,11 +7,12 @@ from typing import Any
 from onnx import TensorProto
 
 from tilewright.compiler.errors import UserError
-from tilewright.compiler.frontend.context import Bounded, Import, Unified
+from tilewright.compiler.frontend.context import Import
 from tilewright.compiler.frontend.importer import Blocks, Scope
 from tilewright.compiler.frontend.inputs import DimOption, Inputs, read_inputs
 from tilewright.compiler.frontend.parse import Model, Source, parse
 from tilewright.compiler.frontend.tensors import dense_weight, weight_of
+from tilewright.compiler.frontend.unify import Bounded, Unified
 from tilewright.compiler.ir.core import Constraint, Graph, Op, Symbol, Value, walk
 from tilewright.compiler.ir.dims import Dim, Expr, substitute, sym, symbols
 from tilewright.compiler.ir.ops.leaf import Constant

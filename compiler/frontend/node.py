@@ -72,7 +72,9 @@ class Node:
         if name in self.attrs:
             return self.attrs[name]
         if default is _REQUIRED:
-            raise UserError(self.where, f"attribute {name!r} is missing", f"given: {list(self.attrs)}")
+            raise UserError(
+                self.where, f"attribute {name!r} is missing", f"given: {list(self.attrs)}"
+            )
         return default
 
     def maybe(self, index: int) -> Value | None:

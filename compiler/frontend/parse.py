@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import IR_VERSION, FunctionProto, ModelProto, NodeProto
 from onnx.defs import onnx_opset_version
 
@@ -78,7 +78,7 @@ def _map(path: Path) -> np.ndarray:
 def _parse_bytes(data: np.ndarray, name: str) -> tuple[ModelProto, tuple[np.ndarray | None, ...]]:
     hint = "check that the file is complete (Git LFS pointers and partial downloads are not)"
     try:
-        slim, spans = split(memoryview(data))
+        slim, spans = split(data.data)
         proto = ModelProto.FromString(slim)
     except (WireError, DecodeError) as error:
         raise UserError(name, "not an ONNX model, or damaged", str(error), hint) from None
@@ -155,8 +155,7 @@ def _all_nodes(model: Model) -> Iterator[tuple[NodeProto, Mapping[str, int]]]:
         nodes, opsets = blocks.pop()
         for node in nodes:
             yield node, opsets
-            for graph in subgraphs(node):
-                blocks.append((list(graph.node), opsets))
+            blocks.extend((list(graph.node), opsets) for graph in subgraphs(node))
             key = (normal(node.domain), node.op_type, node.overload)
             function = model.functions.get(key)
             if function is not None and key not in called:

@@ -18,7 +18,7 @@ from tilewright.compiler.ir.core import Value
 if TYPE_CHECKING:
     from tilewright.compiler.frontend.context import Import
 
-Handler = Callable[["Import", Node], "Value | None | tuple[Value | None, ...]"]
+Handler = Callable[["Import", Node], "Value | tuple[Value | None, ...] | None"]
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tilewright.compiler.frontend.context import Import
+from tilewright.compiler.frontend.dim_logic import is_zero, negative, select
 from tilewright.compiler.frontend.node import Node
-from tilewright.compiler.frontend.shape_rules import is_zero, negative, select
 from tilewright.compiler.ir.core import Region, Value
 from tilewright.compiler.ir.dims import Dim
 from tilewright.compiler.ir.ops.binary import Gt
@@ -68,9 +68,7 @@ def same(a: Dim, b: int) -> Dim:
     return is_zero(a - b)
 
 
-def scattered(
-    axes: Sequence[Dim], values: Sequence[Dim], defaults: Sequence[Dim]
-) -> list[Dim]:
+def scattered(axes: Sequence[Dim], values: Sequence[Dim], defaults: Sequence[Dim]) -> list[Dim]:
     """`defaults` with `values[k]` at position `axes[k]` (from the front, maybe symbolic)."""
     out = list(defaults)
     for axis, value in zip(axes, values, strict=True):

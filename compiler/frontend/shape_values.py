@@ -9,11 +9,14 @@ from collections.abc import Callable
 
 import numpy as np
 
+from tilewright.compiler.frontend import shape_moves
 from tilewright.compiler.frontend.shape_rules import RULES, Elements, Scalar
 from tilewright.compiler.ir.core import Value
 from tilewright.compiler.ir.dims import Dim, Expr, sym
 from tilewright.compiler.ir.ops.leaf import Constant
 from tilewright.compiler.ir.types import DType
+
+assert shape_moves.__name__  # importing it registers its rules
 
 CONSTANT_LIMIT = 4096
 """Constants with more elements are not tracked element by element."""
@@ -117,7 +120,9 @@ class Opaque(Tracker):
         found = super()._evaluate(value)
         if not value.dtype.is_int or not _small(value, SYMBOL_LIMIT):
             return found
-        out = np.empty(tuple(int(d) for d in value.shape), object) if found is None else found.copy()
+        out = (
+            np.empty(tuple(int(d) for d in value.shape), object) if found is None else found.copy()
+        )
         flat = out.reshape(-1)
         for i, element in enumerate(flat):
             if element is None:
@@ -127,7 +132,9 @@ class Opaque(Tracker):
 
 def _small(value: Value, limit: int) -> bool:
     count = value.type.elements
-    return isinstance(count, int) and count <= limit and all(isinstance(d, int) for d in value.shape)
+    return (
+        isinstance(count, int) and count <= limit and all(isinstance(d, int) for d in value.shape)
+    )
 
 
 def _objects(array: np.ndarray, dtype: DType) -> Elements:

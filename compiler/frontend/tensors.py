@@ -40,7 +40,7 @@ BY_ONNX: dict[int, DType] = {
 """The element type of every ONNX one except strings and complex numbers."""
 TO_ONNX = {dtype: code for code, dtype in BY_ONNX.items()}
 
-_TYPED = {
+_TYPED: dict[int, str] = {
     TensorProto.FLOAT: "float_data",
     TensorProto.DOUBLE: "double_data",
     TensorProto.INT64: "int64_data",
@@ -71,14 +71,14 @@ def unpack(raw: np.ndarray, dtype: DType, shape: tuple[int, ...]) -> np.ndarray:
         split = (raw[:, None] >> shifts) & np.uint8((1 << dtype.bits) - 1)
         codes = split.reshape(-1)[:count]
         if dtype == DType.F4E2M1:
-            return codes.view(dtype.numpy).reshape(shape)
+            return np.asarray(codes.view(dtype.numpy).reshape(shape))
         values = codes.astype(np.int8)
         if dtype.kind == "int":
             half = 1 << (dtype.bits - 1)
             values = (values ^ half) - half
-        return values.astype(dtype.numpy).reshape(shape)
+        return np.asarray(values.astype(dtype.numpy).reshape(shape))
     if dtype == DType.BOOL:
-        return (raw != 0).reshape(shape)
+        return np.asarray(raw != 0).reshape(shape)
     if raw.size == 0:
         return np.empty(shape, dtype.numpy)
     return np.frombuffer(raw, dtype.numpy).reshape(shape)
@@ -161,9 +161,9 @@ def _typed(stored: Any, dtype: DType, shape: tuple[int, ...]) -> np.ndarray:
     if dtype.bits < 8:
         return unpack(codes.astype(np.uint8), dtype, shape)
     if dtype == DType.BOOL:
-        return (codes != 0).reshape(shape)
+        return np.asarray(codes != 0).reshape(shape)
     width = np.uint8 if dtype.bits == 8 else np.uint16
-    return codes.astype(width).view(dtype.numpy).reshape(shape)
+    return np.asarray(codes.astype(width).view(dtype.numpy).reshape(shape))
 
 
 def _lazy(dtype: DType, shape: tuple[int, ...], raw: Callable[[], np.ndarray]) -> Weight:

@@ -61,38 +61,40 @@ for _name, _op in _UNARY.items():
 
 
 @onnx_op("IsInf")
-def is_inf(ctx: Import, node: Node) -> Value:
+def _is_inf(ctx: Import, node: Node) -> Value:
     positive, negative = bool(node.attr("detect_positive")), bool(node.attr("detect_negative"))
     return ctx.emit(unary.IsInf, x=node.input(0), positive=positive, negative=negative)
 
 
 @onnx_op("Gelu")
-def gelu(ctx: Import, node: Node) -> Value:
+def _gelu(ctx: Import, node: Node) -> Value:
     tanh = node.attr("approximate", "none") == "tanh"
     return ctx.emit(unary.GeluTanh if tanh else unary.Gelu, x=node.input(0))
 
 
 @onnx_op("Gelu", domain="com.microsoft")
-def gelu_contrib(ctx: Import, node: Node) -> Value:
+def _gelu_contrib(ctx: Import, node: Node) -> Value:
     return ctx.emit(unary.Gelu, x=node.input(0))
 
 
 @onnx_op("FastGelu", domain="com.microsoft")
-def fast_gelu(ctx: Import, node: Node) -> Value:
+def _fast_gelu(ctx: Import, node: Node) -> Value:
     x = Term(ctx, node.input(0))
     bias = node.maybe(1)
     return (x if bias is None else x + bias).apply(unary.GeluTanh).value
 
 
 @onnx_op("QuickGelu", domain="com.microsoft")
-def quick_gelu(ctx: Import, node: Node) -> Value:
+def _quick_gelu(ctx: Import, node: Node) -> Value:
     x = Term(ctx, node.input(0))
-    return (x * (x * node.attr("alpha", 1.702)).apply(unary.Sigmoid)).value
+    alpha: float = node.attr("alpha", 1.702)
+    return (x * (x * alpha).apply(unary.Sigmoid)).value
 
 
 @onnx_op("Swish")
-def swish(ctx: Import, node: Node) -> Value:
-    x, alpha = Term(ctx, node.input(0)), node.attr("alpha", 1.0)
+def _swish(ctx: Import, node: Node) -> Value:
+    x = Term(ctx, node.input(0))
+    alpha: float = node.attr("alpha", 1.0)
     if alpha == 1:
         return x.apply(unary.Silu).value
     return (x * (x * alpha).apply(unary.Sigmoid)).value
@@ -108,64 +110,70 @@ def _negative_part(x: Term) -> Term:
 
 
 @onnx_op("LeakyRelu")
-def leaky_relu(ctx: Import, node: Node) -> Value:
+def _leaky_relu(ctx: Import, node: Node) -> Value:
     x = Term(ctx, node.input(0))
     return _masked(x, x < 0.0, x * node.attr("alpha", 0.01), x)
 
 
 @onnx_op("Elu")
-def elu(ctx: Import, node: Node) -> Value:
+def _elu(ctx: Import, node: Node) -> Value:
     x = Term(ctx, node.input(0))
     return _masked(x, x < 0.0, _negative_part(x) * node.attr("alpha", 1.0), x)
 
 
 @onnx_op("Selu")
-def selu(ctx: Import, node: Node) -> Value:
-    x, gamma = Term(ctx, node.input(0)), node.attr("gamma", 1.0507)
-    alpha = node.attr("alpha", 1.67326)
+def _selu(ctx: Import, node: Node) -> Value:
+    x = Term(ctx, node.input(0))
+    gamma: float = node.attr("gamma", 1.0507)
+    alpha: float = node.attr("alpha", 1.67326)
     return _masked(x, x <= 0.0, _negative_part(x) * (gamma * alpha), x * gamma)
 
 
 @onnx_op("Celu")
-def celu(ctx: Import, node: Node) -> Value:
-    x, alpha = Term(ctx, node.input(0)), node.attr("alpha", 1.0)
+def _celu(ctx: Import, node: Node) -> Value:
+    x = Term(ctx, node.input(0))
+    alpha: float = node.attr("alpha", 1.0)
     low = (x / alpha).minimum(0.0).exp() - 1.0
     return (x.maximum(0.0) + (low * alpha).minimum(0.0)).value
 
 
 @onnx_op("ThresholdedRelu")
-def thresholded_relu(ctx: Import, node: Node) -> Value:
+def _thresholded_relu(ctx: Import, node: Node) -> Value:
     x = Term(ctx, node.input(0))
     return _masked(x, x > node.attr("alpha", 1.0), x, 0.0)
 
 
 @onnx_op("HardSigmoid")
-def hard_sigmoid(ctx: Import, node: Node) -> Value:
+def _hard_sigmoid(ctx: Import, node: Node) -> Value:
     x = Term(ctx, node.input(0))
-    return (x * node.attr("alpha", 0.2) + node.attr("beta", 0.5)).clip(0.0, 1.0).value
+    alpha: float = node.attr("alpha", 0.2)
+    beta: float = node.attr("beta", 0.5)
+    return (x * alpha + beta).clip(0.0, 1.0).value
 
 
 @onnx_op("HardSwish")
-def hard_swish(ctx: Import, node: Node) -> Value:
+def _hard_swish(ctx: Import, node: Node) -> Value:
     x = Term(ctx, node.input(0))
     return (x * (x * (1 / 6) + 0.5).clip(0.0, 1.0)).value
 
 
 @onnx_op("Softsign")
-def softsign(ctx: Import, node: Node) -> Value:
+def _softsign(ctx: Import, node: Node) -> Value:
     x = Term(ctx, node.input(0))
     return (x / (x.abs() + 1.0)).value
 
 
 @onnx_op("Mish")
-def mish(ctx: Import, node: Node) -> Value:
+def _mish(ctx: Import, node: Node) -> Value:
     x = Term(ctx, node.input(0))
     return (x * x.apply(unary.Softplus).apply(unary.Tanh)).value
 
 
 @onnx_op("Shrink")
-def shrink(ctx: Import, node: Node) -> Value:
-    x, bias, limit = Term(ctx, node.input(0)), node.attr("bias", 0.0), node.attr("lambd", 0.5)
+def _shrink(ctx: Import, node: Node) -> Value:
+    x = Term(ctx, node.input(0))
+    bias: float = node.attr("bias", 0.0)
+    limit: float = node.attr("lambd", 0.5)
     if x.dtype.is_int:
         wide = x.cast(DType.F32)
         high = (wide > limit).where(wide - bias, 0.0, DType.F32)
@@ -217,12 +225,12 @@ def cast(ctx: Import, node: Node) -> Value:
 
 
 @onnx_op("CastLike")
-def cast_like(ctx: Import, node: Node) -> Value:
+def _cast_like(ctx: Import, node: Node) -> Value:
     return _cast(ctx, node, node.input(1).dtype)
 
 
 @onnx_op("BitCast")
-def bit_cast(ctx: Import, node: Node) -> Value:
+def _bit_cast(ctx: Import, node: Node) -> Value:
     dtype = element_type(node.attr("to"), node.where)
     x = node.input(0)
     if x.dtype.bits != dtype.bits:
@@ -245,5 +253,5 @@ def dropout(ctx: Import, node: Node) -> tuple[Value, ...]:
 
 
 @onnx_op("Identity")
-def identity(ctx: Import, node: Node) -> Value:
+def _identity(ctx: Import, node: Node) -> Value:
     return node.input(0)

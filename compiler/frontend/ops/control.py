@@ -6,10 +6,10 @@ import numpy as np
 from onnx import GraphProto
 
 from tilewright.compiler.frontend.context import Import
+from tilewright.compiler.frontend.dim_logic import larger
 from tilewright.compiler.frontend.inputs import hint_of
 from tilewright.compiler.frontend.node import Node
 from tilewright.compiler.frontend.registry import onnx_op
-from tilewright.compiler.frontend.shape_rules import larger
 from tilewright.compiler.frontend.terms import Term, concat, size_of
 from tilewright.compiler.ir.core import Region, Value
 from tilewright.compiler.ir.dims import Dim
@@ -21,7 +21,9 @@ _UNROLL_LIMIT = 64
 """Iterations of a constant loop whose carried shapes change that are written out at most."""
 
 
-def _block(ctx: Import, types: Sequence[TensorType], build: Callable[..., tuple[Value, ...]]) -> Region:
+def _block(
+    ctx: Import, types: Sequence[TensorType], build: Callable[..., tuple[Value, ...]]
+) -> Region:
     """A region with parameters of `types` whose results are those of `build(*parameters)`."""
     params = tuple(Value(t) for t in types)
     outer, ctx.builder.ops = ctx.builder.ops, []
@@ -79,7 +81,9 @@ class _ShapeChanges(Exception):
     """A carried value leaves the body with another shape than it entered."""
 
 
-def _same_types(ctx: Import, node: Node, before: Sequence[Value], after: Sequence[Value]) -> tuple[Value, ...]:
+def _same_types(
+    ctx: Import, node: Node, before: Sequence[Value], after: Sequence[Value]
+) -> tuple[Value, ...]:
     """The new carried values with the types of the old ones."""
     out = []
     for old, new in zip(before, after, strict=True):
@@ -102,7 +106,7 @@ def _counter(ctx: Import, graph: GraphProto, i: Value) -> Value:
 
 
 @onnx_op("Loop")
-def loop(ctx: Import, node: Node) -> tuple[Value, ...]:
+def _repeat(ctx: Import, node: Node) -> tuple[Value, ...]:
     graph: GraphProto = node.attr("body")
     limit, condition = node.maybe(0), node.maybe(1)
     carried = tuple(node.input(i) for i in range(2, len(node.inputs)))
@@ -146,7 +150,11 @@ def _loop(
             always = False
             next_fits = Term(ctx, i) + 1 < ctx.reshape(limit, ())
             go = (Term(ctx, go) & next_fits).value
-        return (go, *_same_types(ctx, node, state, results[1 : 1 + len(state)]), *results[1 + len(state) :])
+        return (
+            go,
+            *_same_types(ctx, node, state, results[1 : 1 + len(state)]),
+            *results[1 + len(state) :],
+        )
 
     types = [TensorType(DType.I64, ()), *(v.type for v in carried)]
     try:
@@ -198,7 +206,7 @@ def _unrolled(
 
 
 @onnx_op("Scan", since=9)
-def scan(ctx: Import, node: Node) -> tuple[Value, ...]:
+def _scan(ctx: Import, node: Node) -> tuple[Value, ...]:
     graph: GraphProto = node.attr("body")
     count = node.attr("num_scan_inputs")
     values = node.all_inputs()

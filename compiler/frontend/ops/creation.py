@@ -5,9 +5,9 @@ import math
 import numpy as np
 
 from tilewright.compiler.frontend.context import Import
+from tilewright.compiler.frontend.dim_logic import is_zero, larger
 from tilewright.compiler.frontend.node import Node
 from tilewright.compiler.frontend.registry import onnx_op
-from tilewright.compiler.frontend.shape_rules import is_zero, larger
 from tilewright.compiler.frontend.tensors import dense_array, element_type
 from tilewright.compiler.frontend.terms import Term, iota, size_of
 from tilewright.compiler.ir.core import Value
@@ -18,7 +18,7 @@ from tilewright.compiler.ir.types import DType
 
 
 @onnx_op("Constant")
-def constant(ctx: Import, node: Node) -> Value:
+def _constant(ctx: Import, node: Node) -> Value:
     given = node.attrs
     if "value" in given:
         return ctx.constant(given["value"], node.output_names[0])
@@ -34,7 +34,7 @@ def constant(ctx: Import, node: Node) -> Value:
 
 
 @onnx_op("ConstantOfShape")
-def constant_of_shape(ctx: Import, node: Node) -> Value:
+def _constant_of_shape(ctx: Import, node: Node) -> Value:
     dims = ctx.dims_of(node.input(0))
     if dims is None:
         hint = "make the shape a constant, or an integer input of the model"
@@ -97,7 +97,7 @@ def _offsets(ctx: Import, rows: Dim, columns: Dim) -> Term:
 
 
 @onnx_op("EyeLike")
-def eye_like(ctx: Import, node: Node) -> Value:
+def _eye_like(ctx: Import, node: Node) -> Value:
     x = node.input(0)
     if x.rank != 2:
         ctx.fail(node, "the operand must have rank 2", f"found {x.type}")
@@ -107,7 +107,7 @@ def eye_like(ctx: Import, node: Node) -> Value:
 
 
 @onnx_op("Trilu")
-def trilu(ctx: Import, node: Node) -> Value:
+def _trilu(ctx: Import, node: Node) -> Value:
     x, k = Term(ctx, node.input(0)), node.maybe(1)
     offset = size_of(ctx, 0) if k is None else Term(ctx, ctx.reshape(k, ()))
     difference = _offsets(ctx, *x.dims[-2:])

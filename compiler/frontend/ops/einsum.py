@@ -63,7 +63,7 @@ def _parse(ctx: Import, node: Node) -> tuple[list[str], str]:
 
 
 @onnx_op("Einsum")
-def einsum(ctx: Import, node: Node) -> Value:
+def _einsum(ctx: Import, node: Node) -> Value:
     specs, out = _parse(ctx, node)
     parts = [
         _diagonal(ctx, _Part(Term(ctx, v), s))
@@ -73,8 +73,12 @@ def einsum(ctx: Import, node: Node) -> Value:
     acc = parts[0]
     for i, part in enumerate(parts[1:], start=1):
         later = set(out).union(*(p.letters for p in parts[i + 1 :]))
-        acc = _product(ctx, _sum_out(acc, later | set(part.letters)),
-                       _sum_out(part, later | set(acc.letters)), later)
+        acc = _product(
+            ctx,
+            _sum_out(acc, later | set(part.letters)),
+            _sum_out(part, later | set(acc.letters)),
+            later,
+        )
     acc = _sum_out(acc, set(out))
     missing = [c for c in out if c not in acc.letters]
     term = acc.term.reshape(*acc.term.dims, *(1,) * len(missing))
@@ -139,7 +143,9 @@ def _product(ctx: Import, a: _Part, b: _Part, later: set[str]) -> _Part:
     out = batch + rows + columns
     if summed:
         names = dict(zip(sorted(set(out + "".join(summed))), _LETTERS, strict=False))
-        spec = "{},{}->{}".format(*("".join(names[c] for c in s) for s in (a.letters, b.letters, out)))
+        spec = "{},{}->{}".format(
+            *("".join(names[c] for c in s) for s in (a.letters, b.letters, out))
+        )
         return _Part(Term(ctx, ctx.emit(Contract, a=a.term.value, b=b.term.value, spec=spec)), out)
     wide_a = a.term.transpose(*(a.letters.index(c) for c in batch + rows))
     wide_b = b.term.transpose(*(b.letters.index(c) for c in batch + columns))

@@ -74,14 +74,14 @@ def power(ctx: Import, node: Node) -> Value:
 
 
 @onnx_op("Mod")
-def mod(ctx: Import, node: Node) -> Value:
+def _mod(ctx: Import, node: Node) -> Value:
     a, b = pair(ctx, node)
     fmod = bool(node.attr("fmod", 0))
     return ctx.emit(binary.Fmod if fmod else binary.Mod, a=a, b=b)
 
 
 @onnx_op("BitShift")
-def bit_shift(ctx: Import, node: Node) -> Value:
+def _bit_shift(ctx: Import, node: Node) -> Value:
     a, b = pair(ctx, node)
     left = node.attr("direction") == "LEFT"
     return ctx.emit(binary.ShiftLeft if left else binary.ShiftRight, a=a, b=b)
@@ -96,34 +96,34 @@ def _fold(ctx: Import, node: Node, op: type[Op]) -> Value:
 
 
 @onnx_op("Sum")
-def sum_(ctx: Import, node: Node) -> Value:
+def _sum(ctx: Import, node: Node) -> Value:
     return _fold(ctx, node, binary.Add)
 
 
 @onnx_op("Max")
-def maximum(ctx: Import, node: Node) -> Value:
+def _maximum(ctx: Import, node: Node) -> Value:
     return _fold(ctx, node, binary.Max)
 
 
 @onnx_op("Min")
-def minimum(ctx: Import, node: Node) -> Value:
+def _minimum(ctx: Import, node: Node) -> Value:
     return _fold(ctx, node, binary.Min)
 
 
 @onnx_op("Mean")
-def mean(ctx: Import, node: Node) -> Value:
+def _mean(ctx: Import, node: Node) -> Value:
     total = Term(ctx, _fold(ctx, node, binary.Add))
     return (total / len(node.inputs)).value
 
 
 @onnx_op("Where")
-def where(ctx: Import, node: Node) -> Value:
+def _where(ctx: Import, node: Node) -> Value:
     condition, a, b = ctx.broadcast(*node.all_inputs())
     return ctx.emit(binary.Where, condition=condition, a=a, b=b)
 
 
 @onnx_op("PRelu")
-def prelu(ctx: Import, node: Node) -> Value:
+def _prelu(ctx: Import, node: Node) -> Value:
     x, slope = node.input(0), node.input(1)
     if slope.rank == 1 and x.rank > 2 and node.opset < 7:
         slope = ctx.reshape(slope, (*slope.shape, *(1,) * (x.rank - 2)))

@@ -18,21 +18,21 @@ from tilewright.compiler.ir.types import DType, TensorType
 
 
 @onnx_op("Gather")
-def gather(ctx: Import, node: Node) -> Value:
+def _gather(ctx: Import, node: Node) -> Value:
     x, indices = node.input(0), node.input(1)
     axis = node.axis(node.attr("axis", 0), x.rank)
     return ctx.emit(Gather, x=x, indices=indices, axis=axis)
 
 
 @onnx_op("GatherElements")
-def gather_elements(ctx: Import, node: Node) -> Value:
+def _gather_elements(ctx: Import, node: Node) -> Value:
     x, indices = node.input(0), node.input(1)
     axis = node.axis(node.attr("axis", 0), x.rank)
     return ctx.emit(GatherElements, x=x, indices=indices, axis=axis)
 
 
 @onnx_op("GatherND")
-def gather_nd(ctx: Import, node: Node) -> Value:
+def _gather_nd(ctx: Import, node: Node) -> Value:
     x, indices, batch = node.input(0), node.input(1), node.attr("batch_dims", 0)
     common = [ctx.unify(x.shape[i], indices.shape[i], "batch_dims") for i in range(batch)]
     x = ctx.relabel(x, (*common, *x.shape[batch:]), "batch_dims")
@@ -48,7 +48,7 @@ def _reduction(ctx: Import, node: Node) -> str:
 
 
 @onnx_op("ScatterElements", "Scatter")
-def scatter_elements(ctx: Import, node: Node) -> Value:
+def _scatter_elements(ctx: Import, node: Node) -> Value:
     x, indices, updates = node.input(0), node.input(1), node.input(2)
     updates = ctx.relabel(updates, indices.shape, "indices and updates")
     axis = node.axis(node.attr("axis", 0), x.rank)
@@ -59,7 +59,7 @@ def scatter_elements(ctx: Import, node: Node) -> Value:
 
 
 @onnx_op("ScatterND")
-def scatter_nd(ctx: Import, node: Node) -> Value:
+def _scatter_nd(ctx: Import, node: Node) -> Value:
     x, indices, updates = node.input(0), node.input(1), node.input(2)
     depth = indices.shape[-1]
     if not isinstance(depth, int):
@@ -104,14 +104,14 @@ def one_hot(ctx: Import, node: Node) -> Value:
 
 
 @onnx_op("NonZero")
-def non_zero(ctx: Import, node: Node) -> Value:
+def _non_zero(ctx: Import, node: Node) -> Value:
     x = node.input(0)
     count = ctx.data_symbol(f"nonzero_{len(ctx.symbols)}", x.type.elements)
     return ctx.emit(NonZero, x=x, count=count)
 
 
 @onnx_op("Compress")
-def compress(ctx: Import, node: Node) -> Value:
+def _compress(ctx: Import, node: Node) -> Value:
     x, condition = node.input(0), node.input(1)
     axis = node.attr("axis", None)
     if axis is None:

@@ -55,7 +55,7 @@ def _fitted(ctx: Import, value: Value, shape: Sequence[Dim]) -> Value:
 
 
 @onnx_op("MatMul")
-def matmul(ctx: Import, node: Node) -> Value:
+def _matmul(ctx: Import, node: Node) -> Value:
     a, b = node.input(0), node.input(1)
     if a.rank == 0 or b.rank == 0 or a.dtype != b.dtype:
         ctx.fail(node, "the operands must be matrices of one type", f"{a.type} and {b.type}")

@@ -133,7 +133,7 @@ for _name, _body in _BODIES.items():
 
 
 @onnx_op("ArgMax", "ArgMin")
-def arg_reduce(ctx: Import, node: Node) -> Value:
+def _arg_reduce(ctx: Import, node: Node) -> Value:
     x = node.input(0)
     return ctx.emit(
         ArgReduce,
@@ -146,7 +146,7 @@ def arg_reduce(ctx: Import, node: Node) -> Value:
 
 
 @onnx_op("CumSum", "CumProd")
-def cumulate(ctx: Import, node: Node) -> Value:
+def _cumulate(ctx: Import, node: Node) -> Value:
     x, axis = node.input(0), node.input(1)
     exclusive, reverse = bool(node.attr("exclusive", 0)), bool(node.attr("reverse", 0))
     kind = "sum" if node.op_type == "CumSum" else "prod"

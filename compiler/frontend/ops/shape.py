@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 
-from tilewright.compiler.frontend.context import Import, cancelled
+from tilewright.compiler.frontend.context import Import
+from tilewright.compiler.frontend.dim_logic import is_zero, larger, negative
 from tilewright.compiler.frontend.node import Node
 from tilewright.compiler.frontend.registry import onnx_op
 from tilewright.compiler.frontend.runtime_axes import candidates
-from tilewright.compiler.frontend.shape_rules import is_zero, larger, negative
 from tilewright.compiler.frontend.terms import Term
+from tilewright.compiler.frontend.unify import cancelled
 from tilewright.compiler.ir.core import Value
 from tilewright.compiler.ir.dims import Dim, ceildiv, dmax, floordiv, mod, product, symbols
 from tilewright.compiler.ir.ops.shape import Broadcast, Concat, Transpose
@@ -73,14 +74,14 @@ def reshape(ctx: Import, node: Node) -> Value:
 
 
 @onnx_op("Flatten")
-def flatten(ctx: Import, node: Node) -> Value:
+def _flatten(ctx: Import, node: Node) -> Value:
     x, axis = node.input(0), node.attr("axis", 1)
     axis = x.rank if axis == x.rank else node.axis(axis, x.rank) if x.rank else 0
     return ctx.reshape(x, (product(x.shape[:axis]), product(x.shape[axis:])))
 
 
 @onnx_op("Transpose")
-def transpose(ctx: Import, node: Node) -> Value:
+def _transpose(ctx: Import, node: Node) -> Value:
     x = node.input(0)
     perm = node.axes(node.attr("perm", tuple(reversed(range(x.rank)))), x.rank)
     if perm == tuple(range(x.rank)):
@@ -97,7 +98,7 @@ def _axes_operand(ctx: Import, node: Node, index: int) -> tuple[int, ...] | Valu
 
 
 @onnx_op("Squeeze")
-def squeeze(ctx: Import, node: Node) -> Value:
+def _squeeze(ctx: Import, node: Node) -> Value:
     x, axes = node.input(0), _axes_operand(ctx, node, 1)
     if isinstance(axes, Value):
         want = _declared(ctx, node)
@@ -117,7 +118,7 @@ def squeeze(ctx: Import, node: Node) -> Value:
 
 
 @onnx_op("Unsqueeze")
-def unsqueeze(ctx: Import, node: Node) -> Value:
+def _unsqueeze(ctx: Import, node: Node) -> Value:
     x, axes = node.input(0), _axes_operand(ctx, node, 1)
     if isinstance(axes, Value):
         want = _declared(ctx, node)
@@ -144,7 +145,7 @@ def _declared(ctx: Import, node: Node) -> tuple[int, ...]:
 
 
 @onnx_op("Expand")
-def expand(ctx: Import, node: Node) -> Value:
+def _expand(ctx: Import, node: Node) -> Value:
     x = node.input(0)
     want = shape_of(ctx, node, node.input(1), "target shape")
     rank = max(x.rank, len(want))
@@ -185,7 +186,7 @@ def tiled(ctx: Import, x: Value, repeats: Sequence[Dim]) -> Value:
 
 
 @onnx_op("Tile", since=6)
-def tile(ctx: Import, node: Node) -> Value:
+def _tile(ctx: Import, node: Node) -> Value:
     x = node.input(0)
     repeats = ctx.dims_of(node.input(1))
     if repeats is None:
@@ -224,7 +225,9 @@ def concat(ctx: Import, node: Node) -> Value:
                 common[i] = ctx.unify(common[i], dim, "concatenation")
     same = []
     for part in parts:
-        want = [d if i == axis else c for i, (d, c) in enumerate(zip(part.shape, common, strict=True))]
+        want = [
+            d if i == axis else c for i, (d, c) in enumerate(zip(part.shape, common, strict=True))
+        ]
         same.append(ctx.relabel(part, want, "concatenation"))
     return ctx.emit(Concat, parts=tuple(same), axis=axis)
 
@@ -252,25 +255,24 @@ def split_sizes(ctx: Import, node: Node, dim: Dim) -> list[Dim]:
             ctx.constrain(mod(dim, count), 0, f"{node.where}: the axis must divide evenly")
         return [floordiv(dim, count)] * count
     size = ceildiv(dim, count)
-    starts = [size * i for i in range(count)]
-    if isinstance(dim, int):
-        return [max(0, min(size, dim - int(s))) for s in starts]
-    return [dmax(0, dim - s) if i == count - 1 else size for i, s in enumerate(starts)]
+    if isinstance(dim, int) and isinstance(size, int):
+        return [max(0, min(size, dim - size * i)) for i in range(count)]
+    return [*[size] * (count - 1), dmax(0, dim - size * (count - 1))]
 
 
 @onnx_op("Split")
-def split(ctx: Import, node: Node) -> tuple[Value, ...]:
+def _split(ctx: Import, node: Node) -> tuple[Value, ...]:
     x = node.input(0)
     axis = node.axis(node.attr("axis", 0), x.rank)
     return tuple(t.value for t in Term(ctx, x).split(axis, split_sizes(ctx, node, x.shape[axis])))
 
 
 @onnx_op("Shape")
-def shape(ctx: Import, node: Node) -> Value:
+def _shape(ctx: Import, node: Node) -> Value:
     x = node.input(0)
     return ctx.shape_tensor(x.shape[slice(node.attr("start", 0), node.attr("end", None))])
 
 
 @onnx_op("Size")
-def size(ctx: Import, node: Node) -> Value:
+def _size(ctx: Import, node: Node) -> Value:
     return ctx.dim_value(node.input(0).type.elements)

@@ -3,16 +3,16 @@
 from collections.abc import Sequence
 
 from tilewright.compiler.frontend.context import Import
-from tilewright.compiler.frontend.node import Node
-from tilewright.compiler.frontend.registry import onnx_op
-from tilewright.compiler.frontend.runtime_axes import normalized, scattered
-from tilewright.compiler.frontend.shape_rules import (
+from tilewright.compiler.frontend.dim_logic import (
     decided,
     larger,
     negative,
     select,
     smaller,
 )
+from tilewright.compiler.frontend.node import Node
+from tilewright.compiler.frontend.registry import onnx_op
+from tilewright.compiler.frontend.runtime_axes import normalized, scattered
 from tilewright.compiler.frontend.terms import Term, concat, iota
 from tilewright.compiler.ir.core import Value
 from tilewright.compiler.ir.dims import Dim, ceildiv
@@ -94,7 +94,7 @@ def _at_data(ctx: Import, node: Node) -> Value | None:
 
 
 @onnx_op("Slice")
-def slice_(ctx: Import, node: Node) -> Value:
+def _slice(ctx: Import, node: Node) -> Value:
     x = node.input(0)
     found = _at_data(ctx, node)
     if found is not None:
@@ -106,7 +106,9 @@ def slice_(ctx: Import, node: Node) -> Value:
     axes = list(range(len(starts))) if axes is None else axes
     steps = [1] * len(starts) if steps is None else steps
     if not len(starts) == len(axes) == len(steps) <= x.rank:
-        ctx.fail(node, "axes and steps must fit starts", f"{len(axes)}, {len(steps)}, {len(starts)}")
+        ctx.fail(
+            node, "axes and steps must fit starts", f"{len(axes)}, {len(steps)}, {len(starts)}"
+        )
     places = [normalized(a, x.rank) for a in axes]
     if any(isinstance(a, int) and not 0 <= a < x.rank for a in places):
         ctx.fail(node, "an axis is out of range", f"axes {list(map(str, axes))} of {x.type}")
@@ -120,6 +122,8 @@ def slice_(ctx: Import, node: Node) -> Value:
         untouched = set()
     for i, dim in enumerate(x.shape):
         step = all_steps[i]
+        position: Dim
+        count: Dim
         if i in untouched:
             position, count = 0, dim
         elif isinstance(step, int):
@@ -168,12 +172,14 @@ def pad(ctx: Import, node: Node) -> Value:
     return ctx.emit(Pad, x=x, value=value, low=tuple(low), high=tuple(high), mode=mode)
 
 
-def _blocks(ctx: Import, x: Value, spread: Sequence[Dim], perm: Sequence[int], out: Sequence[Dim]) -> Value:
+def _blocks(
+    ctx: Import, x: Value, spread: Sequence[Dim], perm: Sequence[int], out: Sequence[Dim]
+) -> Value:
     return Term(ctx, x).reshape(*spread).transpose(*perm).reshape(*out).value
 
 
 @onnx_op("DepthToSpace")
-def depth_to_space(ctx: Import, node: Node) -> Value:
+def _depth_to_space(ctx: Import, node: Node) -> Value:
     x, b = node.input(0), node.attr("blocksize")
     n, c, h, w = x.shape
     left = c // (b * b)
@@ -186,7 +192,7 @@ def depth_to_space(ctx: Import, node: Node) -> Value:
 
 
 @onnx_op("SpaceToDepth")
-def space_to_depth(ctx: Import, node: Node) -> Value:
+def _space_to_depth(ctx: Import, node: Node) -> Value:
     x, b = node.input(0), node.attr("blocksize")
     n, c, h, w = x.shape
     spread = (n, c, h // b, b, w // b, b)
