@@ -31,6 +31,12 @@ def fold_batch_norm(graph: Graph) -> Graph:
     Leaves alone: contractions whose result has another use; weights that another operation uses
         too; element types other than f32 and f64.
     """
+    while (after := _once(graph)) is not graph:  # a joined shift may let the next scale move
+        graph = after
+    return graph
+
+
+def _once(graph: Graph) -> Graph:
     used = users(graph.ops)
     outputs = set(graph.outputs)
 

@@ -16,6 +16,7 @@ CANONICALIZE = (
     "fold-shapes",
     "fold-gathers",
     "fold-arithmetic",
+    "fold-gathers",
     "share-common-subexpressions",
     "fold-constants",
     "fold-shapes",
