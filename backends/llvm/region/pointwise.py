@@ -10,6 +10,9 @@ from tilewright.backends.llvm.region.schedule import CHUNK, Schedule, lane_piece
 from tilewright.backends.llvm.region.scope import Frame, Scope, vector_loop
 from tilewright.backends.llvm.region.spec import Load, Piece
 
+MAX_COPIES = 9
+"""Most copies of the inner loop made for pieces along outer axes (padding two axes takes nine)."""
+
 LIGHT = 8
 """Bodies below this cost are unrolled: the loop overhead would be a good part of them."""
 
@@ -31,6 +34,21 @@ def decode(e: Emit, plan: Schedule, unit: Value) -> tuple[dict[int, Int], Int]:
     return index, block
 
 
+def _outer_pieces(plan: Schedule) -> list[tuple[int, tuple[dims.Dim, ...], list[int]]]:
+    """(axis, starts, nodes) of the pieces along outer axes that get a copy of the inner loop for
+    every arm, as long as `MAX_COPIES` allows; others branch at every vector."""
+    groups: dict[tuple[int, tuple[dims.Dim, ...]], list[int]] = {}
+    for i, node in enumerate(plan.spec.body):
+        if isinstance(node, Piece) and (node.axis != plan.lane or not plan.lanes):
+            groups.setdefault((node.axis, node.starts), []).append(i)
+    chosen, copies = [], 1
+    for (axis, starts), nodes in groups.items():
+        if axis != plan.lane and copies * (len(starts) + 1) <= MAX_COPIES:
+            copies *= len(starts) + 1
+            chosen.append((axis, starts, nodes))
+    return chosen
+
+
 def emit_pointwise(e: Emit, plan: Schedule) -> None:
     """A unit is one row, or `CHUNK` elements of a long one."""
     ix = Index(e)
@@ -38,25 +56,20 @@ def emit_pointwise(e: Emit, plan: Schedule) -> None:
     frame = Frame(e, spec, plan.facts, lane, plan.lanes)
     roots = [s.value for s in spec.outputs]
     cost = max(plan.facts.cost[r] for r in roots)
-    unroll = 4 if cost < LIGHT else 1
     pieces = lane_pieces(spec, lane) if plan.lanes else []
     starts = next((n.starts for n in [spec.body[i] for i in pieces] if isinstance(n, Piece)), ())
+    outer = _outer_pieces(plan)
+    unroll = 4 if cost < LIGHT and not outer else 1
 
-    def unit_body(unit: Value, _: list[Value]) -> list[Value]:
-        index, block = decode(e, plan, unit)
-        extent = dims.emit(spec.domain[lane], e)
-        low = ix.mul(block, CHUNK)
-        high: Int = extent
-        if not (isinstance(extent, int) and extent <= CHUNK):
-            high = ix.min(extent, ix.add(low, CHUNK))
-        row = Scope(frame, None, index)
+    def line(index: dict[int, Int], low: Int, high: Int, outer_arms: dict[int, int]) -> None:
+        row = Scope(frame, None, index, arms=outer_arms)
         row.hoist(roots)
         for arm in range(len(starts) + 1):
             first = low if arm == 0 else ix.max(low, dims.emit(starts[arm - 1], e))
             last = high if arm == len(starts) else ix.min(high, dims.emit(starts[arm], e))
             if starts:
                 last = ix.max(first, last)  # a piece outside this chunk is empty, not negative
-            arms = dict.fromkeys(pieces, arm)
+            arms = {**outer_arms, **dict.fromkeys(pieces, arm)}
 
             def body(
                 base: Int,
@@ -72,7 +85,34 @@ def emit_pointwise(e: Emit, plan: Schedule) -> None:
                 return now
 
             vector_loop(e, first, last, plan.lanes, unroll, [], body)
-        return []
+
+    def choose(
+        level: int, index: dict[int, Int], low: Int, high: Int, arms: dict[int, int]
+    ) -> list[Value]:
+        """The row's loop under branches that fix the arms of the outer pieces."""
+        if level == len(outer):
+            line(index, low, high, arms)
+            return []
+        axis, bounds, nodes = outer[level]
+
+        def arm(k: int) -> list[Value]:
+            def this() -> list[Value]:
+                return choose(level + 1, index, low, high, {**arms, **dict.fromkeys(nodes, k)})
+
+            if k == len(bounds):
+                return this()
+            return e.branch(ix.lt(index[axis], dims.emit(bounds[k], e)), this, lambda: arm(k + 1))
+
+        return arm(0)
+
+    def unit_body(unit: Value, _: list[Value]) -> list[Value]:
+        index, block = decode(e, plan, unit)
+        extent = dims.emit(spec.domain[lane], e)
+        low = ix.mul(block, CHUNK)
+        high: Int = extent
+        if not (isinstance(extent, int) and extent <= CHUNK):
+            high = ix.min(extent, ix.add(low, CHUNK))
+        return choose(0, index, low, high, {})
 
     e.loop(e.begin, e.end, 1, [], unit_body)
 

@@ -179,6 +179,8 @@ class Scope:
             raw = e.load(pointer, ix.sub(base, frame.lanes - 1), kind, frame.lanes)
             raw = e.shuffle(raw, raw, list(reversed(range(frame.lanes))))
             return to_register(e, raw, dtype)
+        if not varying and stride in (2, -2) and self.count is None:
+            return to_register(e, self._every_other(pointer, base, kind, stride == 2), dtype)
         steps = e.iota("i64", frame.lanes)
         if self.count is not None:
             # Lanes that do not exist read the last one that does.
@@ -192,6 +194,16 @@ class Scope:
         for lane in range(frame.lanes):
             raw = e.insert(raw, e.load(pointer, e.extract(index, lane), kind), lane)
         return to_register(e, raw, dtype)
+
+    def _every_other(self, pointer: Value, base: Int, kind: str, forward: bool) -> Value:
+        """Lanes two elements apart: two loads that end at the last element, and a shuffle."""
+        e, ix, lanes = self.frame.e, Index(self.frame.e), self.frame.lanes
+        first = base if forward else ix.sub(base, 2 * (lanes - 1))
+        low = e.load(pointer, first, kind, lanes)
+        high = e.load(pointer, ix.add(first, lanes - 1), kind, lanes)
+        # Element 2j of the span is in `low`, or at 2j - (lanes - 1) of `high`.
+        picks = [2 * j if 2 * j < lanes else 2 * j + 1 for j in range(lanes)]
+        return e.shuffle(low, high, picks if forward else picks[::-1])
 
     def _checked(self, gather: Gather) -> Value:
         """The i64 index of ``gather``, wrapped and checked as its contract says."""
