@@ -73,7 +73,7 @@ def test_slices_with_steps_and_reversal(tier):
     for step, start, count in (
         (-1, 49, 50),
         (2, 1, 20),
-        (2, 1, 16),
+        (2, 19, 16),
         (-2, 49, 25),
         (-3, 48, 16),
         (1, 7, 40),
