@@ -6,6 +6,7 @@ Every kernel is tested against it, and the error of an artifact is measured agai
 from tilewright.backends.reference import (
     contraction,
     control,
+    custom,
     elementwise,
     movement,
     nn,
@@ -18,6 +19,7 @@ __all__ = [
     "DataError",
     "contraction",
     "control",
+    "custom",
     "elementwise",
     "evaluate_op",
     "movement",

@@ -120,7 +120,7 @@ def _bitcast(op: unary.Bitcast, at: Context, x: Array) -> Array:
 def _fmod(a: Array, b: Array) -> Array:
     if a.dtype.kind == "f":
         return np.asarray(np.fmod(a, b))
-    return np.where(b == 0, a.dtype.type(0), a - truncating_divide(a, b) * b)
+    return np.asarray(np.where(b == 0, a.dtype.type(0), a - truncating_divide(a, b) * b))
 
 
 def _mod(a: Array, b: Array) -> Array:

@@ -77,8 +77,8 @@ NUMBER = ("add", "sub", "mul", "div", "mod", "fmod", "min", "max", "eq", "lt", "
 INTEGER = ("bit_and", "bit_or", "bit_xor", "shift_left", "shift_right")
 
 
-@pytest.mark.parametrize("dtype", (*FLOATS, *INTS), ids=str)
-@pytest.mark.parametrize("name", (*NUMBER, *INTEGER, "pow"))
+@pytest.mark.parametrize("dtype", [*FLOATS, *INTS], ids=str)
+@pytest.mark.parametrize("name", [*NUMBER, *INTEGER, "pow"])
 def test_binary(name: str, dtype: DType) -> None:
     if dtype.is_float and name in INTEGER:
         return
@@ -138,7 +138,7 @@ def test_cast(source: DType, target: DType) -> None:
 @pytest.mark.parametrize(
     "isa", ["x86-64-v2", pytest.param("x86-64-v4", marks=pytest.mark.isa("avx512f"))]
 )
-@pytest.mark.parametrize("target", (DType.F16, DType.BF16, *NARROW), ids=str)
+@pytest.mark.parametrize("target", [DType.F16, DType.BF16, *NARROW], ids=str)
 def test_narrow_floats_round_once(target: DType, isa: str) -> None:
     """Every code, the middle between neighbours, and doubles just off the middle."""
     bits = np.arange(1 << min(target.bits, 12)).astype(f"u{target.numpy.itemsize}")

@@ -50,7 +50,6 @@ def test_slice(dtype: DType, steps: tuple[int, int]) -> None:
 )
 def test_dynamic_slice(starts: tuple[int, int], steps: tuple[int, int]) -> None:
     x, index = value(DType.F32, 7, N), value(DType.I64, 2)
-    op = shape.DynamicSlice(x=x, starts=index, steps=index, shape=(3, 2))
     op = shape.DynamicSlice(x=x, starts=index, steps=value(DType.I64, 2), shape=(3, 2))
     data = [numbers(DType.F32, 7, 9), np.array(starts), np.array(steps)]
     check(op, data, {"n": 9})

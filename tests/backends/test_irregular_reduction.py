@@ -63,7 +63,7 @@ def test_cumulate(kind: str, dtype: DType, exclusive: int, reverse: int) -> None
         check(op, [data], {"n": n}, rtol=TOLERANCE.get(dtype, 0.0))
 
 
-@pytest.mark.parametrize("dtype", (*NUMBERS, DType.BOOL), ids=str)
+@pytest.mark.parametrize("dtype", [*NUMBERS, DType.BOOL], ids=str)
 @pytest.mark.parametrize("last", [False, True])
 @pytest.mark.parametrize("kind", ["max", "min"])
 def test_arg_reduce(kind: str, last: bool, dtype: DType) -> None:

@@ -1,6 +1,7 @@
 """Runs an irregular kernel on guarded memory and compares it with the reference interpreter."""
 
 import ctypes
+import itertools
 import mmap
 import pickle
 
@@ -71,7 +72,7 @@ def execute(
     units = evaluate(lowered.units, env)
     cuts = sorted({units * i // pieces for i in range(pieces + 1)})
     status = 0
-    for begin, end in zip(cuts[:-1], cuts[1:], strict=True):
+    for begin, end in itertools.pairwise(cuts):
         status = max(status, kernel(pointers, numbers, begin, end, scratch.address))
     for block, dim in zip(counts, lowered.counts, strict=True):
         if units and not status:

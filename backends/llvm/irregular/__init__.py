@@ -1,4 +1,4 @@
-"""Kernels for what is not an affine region or a fast contraction: loop nests for every element type.
+"""Loop nests for what is no affine region and no fast contraction, for every element type.
 
 `lower(op)` gives the kernel call of an operation, `emit(module, spec, name, target)` its function.
 """
@@ -6,22 +6,25 @@
 from tilewright.backends.llvm.irregular import (
     contraction,
     counting,
+    detection,
+    distinct,
     elementwise,
     indexing,
     leaves,
+    matrices,
     movement,
     pooling,
     reduction,
     selection,
 )
 from tilewright.backends.llvm.irregular.kernel import (
-    DATA_ERROR,
     IrregularKernel,
     LoweredKernel,
     emit,
     lower,
     supports,
 )
+from tilewright.backends.llvm.irregular.nest import DATA_ERROR
 
 __all__ = [
     "DATA_ERROR",
@@ -29,11 +32,14 @@ __all__ = [
     "LoweredKernel",
     "contraction",
     "counting",
+    "detection",
+    "distinct",
     "elementwise",
     "emit",
     "indexing",
     "leaves",
     "lower",
+    "matrices",
     "movement",
     "pooling",
     "reduction",

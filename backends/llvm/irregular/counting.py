@@ -91,6 +91,6 @@ def _non_zero(op: control.NonZero, p: Parameters) -> LoweredKernel:
 @makes(control.Compress)
 def _compress(op: control.Compress, p: Parameters) -> LoweredKernel:
     dims, axis = op.x.shape, op.axis
-    extents = p.shape((product(dims[:axis]), dims[axis], product(dims[axis + 1 :])))
-    spec = Compress(op.x.dtype, *extents, p(op.condition.shape[0]))
+    outer, size, inner = product(dims[:axis]), dims[axis], product(dims[axis + 1 :])
+    spec = Compress(op.x.dtype, p(outer), p(size), p(inner), p(op.condition.shape[0]))
     return LoweredKernel(spec, (op.x, op.condition), p.dims, 1, counts=(op.count,))

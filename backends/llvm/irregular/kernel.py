@@ -20,16 +20,13 @@ from tilewright.compiler.ir.core import Op, Value
 from tilewright.compiler.ir.dims import Dim
 from tilewright.compiler.ir.ops.control import Custom
 
-DATA_ERROR = 3
-"""The status that a kernel returns for an index out of range or a failed guard."""
-
 
 @dataclass(frozen=True)
 class IrregularKernel:
     """Base of all families: hashable and picklable; equal specs share one function.
 
     `body` writes the loop nest. Operands and results are dense and row-major; elements of less
-    than a byte take one byte each. Returns 0, or `DATA_ERROR` where the family can fail.
+    than a byte take one byte each. Returns 0, or `nest.DATA_ERROR` where the family can fail.
     """
 
     family: ClassVar[str]

@@ -34,6 +34,9 @@ class P:
 
 Extent = int | P
 
+DATA_ERROR = 3
+"""The status that a kernel returns for an index out of range or a failed guard."""
+
 
 class Cell:
     """A mutable local: an entry-block alloca that LLVM turns into registers."""
@@ -225,7 +228,7 @@ class Nest:
     def fail_if(self, condition: ir.Value) -> None:
         """Return the data error's status if `condition` holds."""
         with self.b.if_then(condition, likely=False):
-            self.b.ret(ir.Constant(I32, 3))
+            self.b.ret(ir.Constant(I32, DATA_ERROR))
 
     # Memory --------------------------------------------------------------------------------
 

@@ -52,8 +52,8 @@ _STRUCTURAL = ("broadcast",)
 """Operations that the program's broadcasting of inputs already does."""
 
 
-def elementwise(op: Op) -> bool:
-    """Whether a program may contain `op`."""
+def elementwise(op: Op | type[Op]) -> bool:
+    """Whether a program may contain `op` (an operation or a class)."""
     return op.opname in _UNARY_FLOAT or op.opname in _OTHERS or op.opname in _BINARY
 
 

@@ -8,13 +8,14 @@ from typing import ClassVar
 from llvmlite import ir
 
 from tilewright.backends.llvm.builder import Int, i64
+from tilewright.backends.llvm.irregular.heap import build, sift, unwind
 from tilewright.backends.llvm.irregular.kernel import (
     IrregularKernel,
     LoweredKernel,
     Parameters,
     makes,
 )
-from tilewright.backends.llvm.irregular.nest import Array, Extent, Nest
+from tilewright.backends.llvm.irregular.nest import Extent, Nest
 from tilewright.compiler.ir.dims import product
 from tilewright.compiler.ir.ops import reduce
 from tilewright.compiler.ir.types import DType
@@ -92,50 +93,26 @@ class TopK(IrregularKernel):
             row, column = k.div(u, inner), k.rem(u, inner)
             line = k.add(k.mul(k.mul(row, length), inner), column)
             to = k.add(k.mul(k.mul(row, count), inner), column)
+
+            def before(i: Int, j: Int) -> ir.Value:
+                a, b = x.get(k.add(line, k.mul(i, inner))), x.get(k.add(line, k.mul(j, inner)))
+                if not self.largest:
+                    a, b = b, a
+                wins, loses = above(k, self.dtype, a, b), above(k, self.dtype, b, a)
+                return k.b.or_(wins, k.b.and_(k.b.not_(loses), k.cmp("<", i, j)))
+
             with k.loop(count) as i:
                 heap.set(i, i)
-            half = k.div(count, 2)
-            with k.loop(half) as i:
-                self._sift(k, x, heap, line, inner, k.sub(k.sub(half, 1), i), count)
-            with k.when(k.cmp(">", count, 0)), k.loop(length, count) as i:
-                with k.when(self._better(k, x, line, inner, i, heap.get(0))):
-                    heap.set(0, i)
-                    self._sift(k, x, heap, line, inner, 0, count)
-            with k.loop(count) as i:
-                left = k.sub(k.sub(count, 1), i)
-                worst = heap.get(0)
+            build(k, heap, before, count)
+            # With k = 0 there is no worst entry to compare with.
+            end = k.c.select(k.cmp(">", count, 0), length, 0)
+            with k.loop(end, count) as i, k.when(before(i, heap.get(0))):
+                heap.set(0, i)
+                sift(k, heap, before, 0, count)
+            with unwind(k, heap, before, count) as (left, worst):
                 place = k.add(to, k.mul(left, inner))
                 indices.set(place, worst)
                 values.put(place, x.raw(k.add(line, k.mul(worst, inner))))
-                heap.set(0, heap.get(left))
-                self._sift(k, x, heap, line, inner, 0, left)
-
-    def _better(self, k: Nest, x: Array, line: Int, inner: Int, i: Int, j: Int) -> ir.Value:
-        """Whether position i comes before position j in the result."""
-        a, b = x.get(k.add(line, k.mul(i, inner))), x.get(k.add(line, k.mul(j, inner)))
-        if not self.largest:
-            a, b = b, a
-        wins, loses = above(k, self.dtype, a, b), above(k, self.dtype, b, a)
-        return k.b.or_(wins, k.b.and_(k.b.not_(loses), k.cmp("<", i, j)))
-
-    def _sift(
-        self, k: Nest, x: Array, heap: Array, line: Int, inner: Int, root: Int, size: Int
-    ) -> None:
-        """Move the entry at `root` down until both its children are better than it."""
-        at = k.cell(i64(root))
-        with k.repeat() as done:
-            node = at.get()
-            left = k.add(k.mul(node, 2), 1)
-            k.leave_if(k.cmp(">=", left, size), done)
-            right = k.min(k.add(left, 1), k.sub(size, 1))
-            a, b = heap.get(left), heap.get(right)
-            child = k.b.select(self._better(k, x, line, inner, a, b), i64(right), i64(left))
-            entry, lower = heap.get(node), heap.get(child)
-            k.leave_if(self._better(k, x, line, inner, lower, entry), done)
-            k.leave_if(k.cmp("==", lower, entry), done)
-            heap.set(node, lower)
-            heap.set(child, entry)
-            at.set(child)
 
 
 @makes(reduce.ArgReduce)
