@@ -50,11 +50,14 @@ class ExternalFiles:
             raise UserError(
                 where, f"cannot open {location!r}: {error.strerror}", "", hint
             ) from None
-        with os.fdopen(handle, "rb") as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
+        try:
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
                 raise UserError(where, f"external data {location!r} is not a regular file")
-            mapped = np.memmap(file, np.uint8, "r") if status.st_size else np.zeros(0, np.uint8)
+            with os.fdopen(os.dup(handle), "rb") as file:
+                empty = os.fstat(handle).st_size == 0
+                mapped = np.zeros(0, np.uint8) if empty else np.memmap(file, np.uint8, "r")
+        finally:
+            os.close(handle)
         self._maps[location] = mapped
         return mapped
 

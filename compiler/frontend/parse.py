@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from google.protobuf.descriptor import FieldDescriptor  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError, Message  # type: ignore[import-untyped]
 from onnx import IR_VERSION, FunctionProto, ModelProto, NodeProto
 from onnx.defs import onnx_opset_version
 
@@ -56,6 +57,7 @@ def parse(source: Source) -> Model:
         path = Path(source)
         name, folder = path.name, path.parent
         proto, raws = _parse_bytes(_map(path), name)
+    _check_text(proto, name)
     _check(proto, name)
     opsets = {normal(o.domain): o.version for o in proto.opset_import}
     model = Model(proto, raws, ExternalFiles(folder), name, local_functions(proto), opsets)
@@ -86,6 +88,21 @@ def _parse_bytes(data: np.ndarray, name: str) -> tuple[ModelProto, tuple[np.ndar
         found = f"{len(proto.graph.initializer)} initializers, {len(spans)} tensors"
         raise UserError(name, "not an ONNX model, or damaged", found, hint)
     return proto, tuple(None if s is None else data[s.start : s.stop] for s in spans)
+
+
+def _check_text(message: Message, name: str) -> None:
+    """Refuse text that is not UTF-8 (protobuf gives it as bytes) in any field."""
+    for field, content in message.ListFields():
+        if field.type == FieldDescriptor.TYPE_STRING:
+            texts = [content] if isinstance(content, str | bytes) else content
+            bad = next((t for t in texts if isinstance(t, bytes)), None)
+            if bad is not None:
+                found = f"{field.full_name}: {bad[:40]!r}"
+                raise UserError(name, "text that is not UTF-8, the model is damaged", found)
+        elif field.type == FieldDescriptor.TYPE_MESSAGE:
+            parts = [content] if isinstance(content, Message) else content
+            for part in parts:
+                _check_text(part, name)
 
 
 def _check(proto: ModelProto, name: str) -> None:
