@@ -60,8 +60,7 @@ def test_case(path: Path, update_golden: bool) -> None:
     kind, _, expected = expected.partition("\n")
     if kind.strip() == "ERROR":
         with pytest.raises((UserError, VerifyError)) as error:
-            graph = parse_graph(head, path.name)
-            run_pipeline(graph, names, evaluate=evaluated)
+            run_pipeline(parse_graph(head, path.name), names, evaluate=evaluated)
         assert str(error.value).strip() == expected.strip()
         return
     before = parse_graph(head, path.name)
