@@ -42,9 +42,17 @@ class Guarded:
 
 
 def execute(
-    op: Op, arrays: list[np.ndarray], env: dict[str, int], target: str, pieces: int
+    op: Op,
+    arrays: list[np.ndarray],
+    env: dict[str, int],
+    target: str,
+    pieces: int,
+    in_place: bool = False,
 ) -> tuple[int, LoweredKernel, list[np.ndarray]]:
-    """Status and results of the kernel of `op`; units are run in `pieces` separate calls."""
+    """Status and results of the kernel of `op`; units are run in `pieces` separate calls.
+
+    `in_place`: results share memory with operands where the kernel allows it.
+    """
     lowered = lower(op)
     spec = pickle.loads(pickle.dumps(lowered.spec))
     assert spec == lowered.spec
@@ -63,6 +71,8 @@ def execute(
         size = int(np.prod(shape)) * value.dtype.numpy.itemsize
         results.append(Guarded(size))
         results[-1].write(np.full(size, 0xA5, np.uint8))
+    for result, operand in lowered.inplace if in_place else ():
+        results[result] = blocks[operand]
     counts = [Guarded(8) for _ in lowered.counts]
     addresses = [b.address for b in (*blocks, *results, *counts)]
     pointers = (ctypes.c_void_p * max(1, len(addresses)))(*addresses)
@@ -90,7 +100,7 @@ def check(
     atol: float = 0.0,
     target: str = "x86-64-v3",
 ) -> None:
-    """The kernel of `op` agrees with the reference, however its units are split.
+    """The kernel of `op` agrees with the reference, however its units are split, and in place.
 
     Floats within rtol and atol (NaN equal), everything else exactly. Where the reference finds a
     data error the kernel must return a status, and have a text for it.
@@ -103,8 +113,9 @@ def check(
         assert status != 0
         assert lowered.error
         return
-    for pieces in (1, 3):
-        status, _, found = execute(op, arrays, known, target, pieces)
+    runs = [(1, False), (3, False), *([(1, True)] if lower(op).inplace else [])]
+    for pieces, in_place in runs:
+        status, _, found = execute(op, arrays, known, target, pieces, in_place)
         assert status == 0
         for value, expected, got in zip(op.results, want, found, strict=True):
             if value.dtype.is_float:
