@@ -6,7 +6,7 @@ and `3*seq` compare equal. Dimensions are ints when they are known: every constr
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
