@@ -10,9 +10,12 @@ Exit status: 0 when every case passes or is refused with a message, 1 otherwise.
 """
 
 import argparse
+import contextlib
 import json
 import multiprocessing
+import os
 import re
+import signal
 import sys
 import tempfile
 import warnings
@@ -114,16 +117,22 @@ def run_case(case: Case, stage: str) -> str:
         else:
             runner = _interpreted(symbolic(case.model) if stage == "symbolic" else case.model)
     except UserError as error:
-        return f"unsupported: {error.what}"
+        return f"unsupported: {_reason(error)}"
     for inputs, expected in case.data_sets():
         try:
             results = runner([as_array(x) for x in inputs])
         except UserError as error:
             if stage != "symbolic":
                 raise
-            return f"unsupported: when run: {error.what}"
+            return f"unsupported: when run: {_reason(error)}"
         compare(results, [as_array(x) for x in expected], case.rtol, case.atol)
     return "pass"
+
+
+def _reason(error: UserError) -> str:
+    """What is wrong, with the names of operators that are not supported."""
+    names = re.findall(r"^\s*(\S+) \(.*?\) x\d+", error.found, re.MULTILINE)
+    return f"{error.what}: {', '.join(sorted(names))}" if names else error.what
 
 
 def symbolic(model: Any) -> Any:
@@ -160,7 +169,7 @@ def _compiled(model: Any) -> Callable[[list[Any]], list[Any]]:
 
     folder = tempfile.TemporaryDirectory(prefix="conformance-")
     path = Path(folder.name) / "model.tw"
-    tilewright.compile(model, path)
+    tilewright.compile(model, path, jobs=1)
     session = tilewright.load(path)
     names = [i.name for i in session.get_inputs()]
 
@@ -205,10 +214,13 @@ def outcome_of(case: Case, stage: str) -> str:
 
 
 def _serve(cases: dict[str, Case], stage: str, pipe: Connection) -> None:
-    while (name := pipe.recv()) is not None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            pipe.send(outcome_of(cases[name], stage))
+    os.setpgrp()  # with the processes that the compiler starts, so that all can be ended
+    with contextlib.suppress(EOFError):  # the run is over
+        while True:
+            name = pipe.recv()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                pipe.send(outcome_of(cases[name], stage))
 
 
 class Worker:
@@ -222,7 +234,7 @@ class Worker:
         context = multiprocessing.get_context("fork")
         self.pipe, child = context.Pipe()
         arguments = (self.cases, self.stage, child)
-        self.process = context.Process(target=_serve, args=arguments, daemon=True)
+        self.process = context.Process(target=_serve, args=arguments)
         self.process.start()
         child.close()
 
@@ -241,10 +253,13 @@ class Worker:
         return outcome
 
     def stop(self) -> None:
-        """End the process."""
+        """End the process and those that it started."""
+        self.pipe.close()
+        assert self.process.pid
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.kill()
         self.process.join()
-        self.pipe.close()
 
 
 def run_all(
