@@ -165,12 +165,14 @@ def _interpreted(model: Any) -> Callable[[list[Any]], list[Any]]:
 
 
 def _compiled(model: Any) -> Callable[[list[Any]], list[Any]]:
-    import tilewright
+    from tilewright.compiler.driver import compile_model
+    from tilewright.compiler.options import Options
+    from tilewright.runtime.session import load
 
     folder = tempfile.TemporaryDirectory(prefix="conformance-")
     path = Path(folder.name) / "model.tw"
-    tilewright.compile(model, path, jobs=1)
-    session = tilewright.load(path)
+    compile_model(model, path, Options(jobs=1))
+    session = load(path)
     names = [i.name for i in session.get_inputs()]
 
     def run(inputs: list[Any]) -> list[Any]:
