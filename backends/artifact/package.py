@@ -130,7 +130,8 @@ def _variant(target: Target) -> ManifestVariant:
 
 
 def _bounds(graph: Graph) -> dict[str, tuple[int, int | None]]:
-    return {name: (s.low, s.high) for name, s in graph.symbols.items()}
+    shapes = {name: s for name, s in graph.symbols.items() if s.source[0] == "shape"}
+    return {name: (symbol.low, symbol.high) for name, symbol in shapes.items()}
 
 
 def _launches(lowered: Lowered) -> Iterator[Launch]:
