@@ -92,12 +92,17 @@ def compile_model(
 
 
 def compile_graph(
-    graph: Graph, output: str | Path, targets: Sequence[str] = ("native",)
+    graph: Graph,
+    output: str | Path,
+    targets: Sequence[str] = ("native",),
+    jobs: int | None = None,
 ) -> CompileResult:
     """Compile a graph as it is, without passes; for tests and for looking at single steps."""
     result = CompileResult(graph)
     done = _Stages(None)
-    _build(result, resolve_targets(targets), output, Options(), done, lambda stage, what: None)
+    _build(
+        result, resolve_targets(targets), output, Options(jobs=jobs), done, lambda stage, what: None
+    )
     return result
 
 

@@ -71,7 +71,13 @@ def compile_all(
     jobs: int | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> list[Compiled]:
-    """All kernels, in worker processes; raises `CodegenError` naming the one that failed."""
+    """All kernels; raises `CodegenError` naming the one that failed.
+
+    jobs: worker processes, None for one a core; 0 compiles in this process, which starts faster but
+    does not survive a crash of LLVM or MLIR.
+    """
+    if jobs == 0:
+        return [_compile_here(spec, target, progress) for spec in specs]
     count = min(jobs or os.cpu_count() or 1, max(1, len(specs)))
     done: list[Compiled] = []
     context = get_context("spawn")
@@ -91,3 +97,16 @@ def compile_all(
             if progress is not None:
                 progress(name)
     return done
+
+
+def _compile_here(
+    spec: Hashable, target: Target, progress: Callable[[str], None] | None
+) -> Compiled:
+    try:
+        made = compile_kernel(spec, target)
+    except (RuntimeError, ValueError) as error:
+        name = kernel_name(spec, target)
+        raise CodegenError(f"kernel {name}: {error}; spec: {spec!r}") from error
+    if progress is not None:
+        progress(made.name)
+    return made
