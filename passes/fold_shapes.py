@@ -96,9 +96,10 @@ def _grouped_transpose(
 def _split_slice(op: Reshape, inner: Slice, builder: Builder) -> Value | None:
     """[.., n] cut from the last axis and split in [.., h, d]: split first, so whole d are cut."""
     rank = inner.x.rank
+    if rank == 0 or len(op.shape) != rank + 1 or any(s != 1 for s in inner.steps):
+        return None
     d, whole, start = op.shape[-1], inner.x.shape[-1], inner.starts[-1]
-    lead = inner.shape[:-1] == inner.x.shape[:-1] == op.shape[:-2]
-    if len(op.shape) != rank + 1 or not lead or any(s != 1 for s in inner.steps):
+    if not inner.shape[:-1] == inner.x.shape[:-1] == op.shape[:-2]:
         return None
     if any(s != 0 for s in inner.starts[:-1]) or not (divides(d, whole) and divides(d, start)):
         return None
