@@ -1,0 +1,236 @@
+"""`tilewright compile`: an ONNX model to an artifact."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tilewright.compiler.errors import UserError, nearest
+from tilewright.tools.cli.files import check_output
+from tilewright.tools.cli.interrupt import ends_workers
+from tilewright.tools.cli.options import (
+    STAGES,
+    dim_option,
+    jobs_option,
+    model_argument,
+    path_type,
+    subcommand,
+    target_option,
+)
+from tilewright.tools.cli.screen import Screen
+
+if TYPE_CHECKING:
+    from tilewright.compiler.driver import CompileResult
+    from tilewright.passes.memory.plan import Plan
+    from tilewright.passes.pipelines import Step
+
+EXAMPLES = """
+tilewright compile model.onnx -o model.tw
+tilewright compile model.onnx --target x86-64-v3,x86-64-v4 --dim batch=1..8 --dim seq=1..512
+tilewright compile model.onnx --stop-after passes --print-after fuse-regions
+tilewright compile model.onnx --dump dump/
+"""
+
+
+@subcommand("compile", EXAMPLES)
+@model_argument
+@click.option("-o", "--output", type=path_type, help="The artifact; MODEL's name with .tw if none.")
+@target_option
+@dim_option
+@jobs_option
+@click.option(
+    "--stop-after", type=click.Choice(STAGES), help="Stop after a stage; nothing is written."
+)
+@click.option("--print-after", multiple=True, metavar="PASS", help="Print the IR after a pass.")
+@click.option("--print-after-each", is_flag=True, help="Print the IR after every pass.")
+@click.option(
+    "--dump", type=path_type, metavar="DIR", help="Write the IR of every step and the LLVM IR."
+)
+@click.option("--name", help="Name of the model in the artifact.")
+def command(
+    screen: Screen,
+    model: Path,
+    output: Path | None,
+    target: str,
+    dims: dict[str, str],
+    jobs: int | None,
+    stop_after: str | None,
+    print_after: tuple[str, ...],
+    print_after_each: bool,
+    dump: Path | None,
+    name: str | None,
+) -> dict[str, Any]:
+    """Compile MODEL, an ONNX file, into an artifact.
+
+    The artifact holds native code for every target and the packed weights; `tilewright run` and
+    `tilewright.load` run it without the compiler.
+    """
+    from tilewright.compiler.driver import compile_model
+    from tilewright.compiler.ir.print import print_graph
+    from tilewright.compiler.options import Options
+
+    path = output or Path(model.with_suffix(".tw").name)
+    if stop_after in (None, "package"):
+        check_output(path)
+    wanted = set(print_after)
+    check_passes(wanted)
+    printed: list[dict[str, str]] = []
+
+    def watch(step: Step) -> None:
+        if print_after_each or pass_name(step.name) in wanted:
+            text = print_graph(step.after, weights=False)
+            printed.append({"pass": step.name, "ir": text})
+            screen.text(f"# after {step.name}\n{text}")
+
+    options = Options(targets=(target,), dims=dims, jobs=jobs, stop_after=stop_after, name=name)
+    with screen.working(f"compiling {model}") as update, ends_workers():
+        result = compile_model(
+            model,
+            path,
+            options,
+            progress=lambda stage, what: update(f"{stage}: {what}"),
+            observer=watch,
+        )
+    if dump is not None:
+        with screen.working(f"writing {dump}"):
+            write_dump(dump, result)
+    report = summary(result, model)
+    if printed:
+        report["printed"] = printed
+    show(screen, report)
+    return report
+
+
+def pass_name(spec: str) -> str:
+    """`fuse-bias` of `fuse-bias{max-rank=2}`."""
+    return spec.partition("{")[0].strip()
+
+
+def check_passes(names: set[str]) -> None:
+    """Raise UserError for a name that no pass has."""
+    from tilewright.passes.registry import passes
+
+    for name in sorted(names - passes().keys()):
+        raise UserError(f"pass {name!r}", "there is no such pass", hint=nearest(name, passes()))
+
+
+def summary(result: CompileResult, model: Path) -> dict[str, Any]:
+    """What a compile did, as the document of --json; sizes in bytes, times in seconds."""
+    return {
+        "model": str(model),
+        "artifact": str(result.path) if result.path is not None else None,
+        "artifact_bytes": result.bytes,
+        "model_bytes": model.stat().st_size,
+        "seconds": dict(result.seconds),
+        "operations": len(result.graph.ops),
+        "passes": [
+            {
+                "name": s.name,
+                "seconds": s.seconds,
+                "changed": s.changed,
+                "operations": len(s.after.ops),
+            }
+            for s in result.steps
+        ],
+        "variants": [
+            {
+                "target": lowered.target.name,
+                "launches": len(lowered.launches),
+                "kernels": len(lowered.specs),
+                "weight_bytes": sum(weight.bytes for weight in lowered.weights),
+                "memory": {
+                    "arena": str(plan.arena),
+                    "arena_bytes": plan.nominal,
+                    "max_live": plan.bound,
+                    "at": dict(plan.env),
+                    "method": plan.method,
+                    "certificate": certificate(plan),
+                },
+            }
+            for lowered, plan in zip(result.variants, result.plans, strict=True)
+        ],
+    }
+
+
+def certificate(plan: Plan) -> str:
+    """What is known of how good a memory plan is."""
+    if plan.nominal <= plan.bound:
+        return "optimal: the arena is the max-live bound"
+    if plan.method == "exact":
+        return "optimal: the solver proved that no smaller arena exists"
+    return f"valid: {100 * (plan.nominal / plan.bound - 1):.1f}% above the max-live bound"
+
+
+def show(screen: Screen, report: dict[str, Any]) -> None:
+    """The tables of a compile."""
+    seconds = report["seconds"]
+    rows = [(stage, f"{time:.2f}") for stage, time in seconds.items()]
+    screen.table(
+        report["model"], ("stage", ">seconds"), [*rows, ("all", f"{sum(seconds.values()):.2f}")]
+    )
+    if screen.verbose:
+        screen.table(
+            "passes",
+            ("pass", ">ms", ">operations", "changed"),
+            [
+                (
+                    p["name"],
+                    f"{p['seconds'] * 1e3:.1f}",
+                    p["operations"],
+                    "yes" if p["changed"] else "",
+                )
+                for p in report["passes"]
+            ],
+        )
+    for variant in report["variants"]:
+        memory = variant["memory"]
+        at = ", ".join(f"{name} = {size}" for name, size in memory["at"].items())
+        bytes_at = f" bytes with {at}" if at else " bytes"
+        screen.table(
+            variant["target"],
+            ("", ""),
+            [
+                ("kernels", f"{variant['kernels']} for {variant['launches']} launches"),
+                ("weights", f"{variant['weight_bytes']:,} bytes"),
+                ("arena", f"{memory['arena_bytes']:,}{bytes_at}"),
+                ("max-live bound", f"{memory['max_live']:,}{bytes_at}"),
+                ("plan", memory["method"]),
+                ("certificate", memory["certificate"]),
+            ],
+        )
+    if report["artifact"] is not None:
+        screen.text(
+            f"{report['artifact']}: {report['artifact_bytes']:,} bytes "
+            f"(the model has {report['model_bytes']:,})"
+        )
+
+
+def write_dump(folder: Path, result: CompileResult) -> None:
+    """Write the IR after import and each pass, and the LLVM IR of every kernel as it was emitted.
+
+    Raises UserError when the folder cannot be written.
+    """
+    from tilewright.backends.llvm.backend import entry_points
+    from tilewright.backends.llvm.emitters import emit_text, kernel_name
+    from tilewright.compiler.ir.print import print_graph
+
+    graphs = [("import", result.steps[0].before if result.steps else result.graph)]
+    graphs += [(pass_name(step.name), step.after) for step in result.steps]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for number, (name, graph) in enumerate(graphs):
+            (folder / f"{number:02}-{name}.ir").write_text(print_graph(graph))
+        for lowered in result.variants:
+            place = folder / lowered.target.name
+            place.mkdir(exist_ok=True)
+            for spec in (*lowered.specs, entry_points(lowered)):
+                name = kernel_name(spec, lowered.target)
+                text, _ = emit_text(spec, lowered.target, name)
+                (place / f"{name}.ll").write_text(text)
+    except OSError as refusal:
+        found = f"the system says: {refusal.strerror}"
+        raise UserError(
+            str(folder), "the dump cannot be written", found, "choose another folder"
+        ) from None

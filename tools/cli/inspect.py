@@ -1,0 +1,279 @@
+"""`tilewright inspect`: what is in a model or an artifact."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tilewright.compiler.errors import UserError
+from tilewright.tools.cli.build import imported
+from tilewright.tools.cli.files import is_artifact
+from tilewright.tools.cli.options import dim_option, path_type, sizes, subcommand
+from tilewright.tools.cli.screen import Screen
+
+EXAMPLES = """
+tilewright inspect model.onnx
+tilewright inspect model.tw --plan
+tilewright inspect model.tw --memory --shape seq=128
+tilewright inspect model.onnx --ir fuse-regions
+tilewright inspect model.onnx --diff recognize-attention fuse-regions
+tilewright inspect model.onnx --kernel f32_matmul --llvm
+tilewright inspect model.tw --kernel encoder.layer.0.query
+"""
+
+
+@subcommand("inspect", EXAMPLES)
+@click.argument("path", type=path_type, metavar="MODEL.onnx|ARTIFACT.tw")
+@click.option("--plan", "plan_", is_flag=True, help="Every kernel launch: its work and ONNX nodes.")
+@click.option("--memory", is_flag=True, help="The map of the arena.")
+@click.option(
+    "--shape",
+    multiple=True,
+    callback=sizes,
+    metavar="NAME=SIZE",
+    help="Dimensions for --memory (repeatable).",
+)
+@click.option(
+    "--ir", "ir", metavar="STAGE", help="IR after `import` or a pass; PASS:2 is its second run."
+)
+@click.option("--diff", nargs=2, metavar="STAGE STAGE", help="What changes between two stages.")
+@click.option("--kernel", metavar="NAME", help="Code of one kernel: a symbol, a part, or a node.")
+@click.option("--llvm", is_flag=True, help="With --kernel: LLVM IR as emitted (models only).")
+@click.option("--asm", is_flag=True, help="With --kernel: the assembly.")
+@click.option("--target", help="Which target, or which variant of an artifact.")
+@dim_option
+def command(
+    screen: Screen,
+    path: Path,
+    plan_: bool,
+    memory: bool,
+    shape: dict[str, int],
+    ir: str | None,
+    diff: tuple[str, str] | None,
+    kernel: str | None,
+    llvm: bool,
+    asm: bool,
+    target: str | None,
+    dims: dict[str, str],
+) -> dict[str, Any]:
+    """Show a model's or artifact's signature, plan, memory map, IR or code.
+
+    Nothing of an artifact is executed; one for another machine can be inspected too.
+    """
+    if (llvm or asm) and kernel is None:
+        raise click.UsageError("--llvm and --asm say what to show of a --kernel NAME.")
+    if is_artifact(path):
+        if ir is not None or diff is not None:
+            raise UserError(
+                str(path), "an artifact holds no IR", "", "inspect the ONNX model it was made from"
+            )
+        return _artifact(screen, path, plan_, memory, shape, kernel, llvm, target)
+    if ir is not None or diff is not None:
+        return _stages(screen, path, dims, ir, diff)
+    if kernel is not None or plan_ or memory:
+        return _lowered(
+            screen, path, dims, target or "native", plan_, memory, shape, kernel, llvm, asm
+        )
+    from tilewright.tools.inspect_model import describe_model
+
+    report = describe_model(path, imported(screen, path, dims))
+    _signature(screen, f"{path}: {report['name']}", report)
+    weights = report["weights"]
+    screen.text(f"{weights['count']} constants of {weights['bytes']:,} bytes")
+    _counts(screen, "ONNX operators", report["onnx_operators"])
+    _counts(screen, "operations of the IR after import", report["operations"])
+    return report
+
+
+def _stages(
+    screen: Screen,
+    path: Path,
+    dims: dict[str, str],
+    ir: str | None,
+    diff: tuple[str, str] | None,
+) -> dict[str, Any]:
+    from tilewright.compiler.ir.print import print_graph
+    from tilewright.tools.inspect_model import IMPORT, all_stages, difference, stage
+
+    graph = imported(screen, path, dims)
+    if ir == IMPORT and diff is None:
+        stages = [(IMPORT, graph)]
+    else:
+        with screen.working(f"passes over {path}"):
+            stages = all_stages(graph)
+    report: dict[str, Any] = {"model": str(path), "stages": [name for name, _ in stages]}
+    if ir is not None:
+        report["ir"] = print_graph(stage(stages, ir), weights=False)
+        screen.text(report["ir"].rstrip("\n"))
+    if diff is not None:
+        report["diff"] = difference(stages, *diff)
+        screen.text(report["diff"] or f"no difference between {diff[0]} and {diff[1]}")
+    return report
+
+
+def _lowered(
+    screen: Screen,
+    path: Path,
+    dims: dict[str, str],
+    target: str,
+    plan_: bool,
+    memory: bool,
+    shape: dict[str, int],
+    kernel: str | None,
+    llvm: bool,
+    asm: bool,
+) -> dict[str, Any]:
+    """Plan, memory map and kernels of a model: everything but linking."""
+    from collections import defaultdict
+
+    from tilewright.backends.artifact.package import Variant, plan_report
+    from tilewright.compiler.driver import compile_model
+    from tilewright.compiler.options import Options
+    from tilewright.tools.inspect_kernel import from_model
+
+    with screen.working(f"lowering {path}"):
+        options = Options(targets=(target,), dims=dims, stop_after="lower")
+        result = compile_model(path, None, options)
+    lowered, planned = result.variants[0], result.plans[0]
+    report: dict[str, Any] = {"model": str(path), "target": lowered.target.name}
+    if plan_ or memory:
+        # The tier is known once the code is made; this stops before.
+        tiers: defaultdict[str, str] = defaultdict(lambda: "-")
+        whole = plan_report([Variant(lowered, b"", planned, tiers)], result.steps)
+        _plan_and_memory(
+            screen, report, whole["variants"][lowered.target.name], plan_, memory, shape
+        )
+    if kernel is not None:
+        both = not (llvm or asm)
+        with screen.working(f"generating {kernel}"):
+            code = from_model(lowered, kernel, llvm or both, asm or both)
+        report["kernel"] = {
+            "name": code.name,
+            "tier": code.tier,
+            "llvm": code.llvm,
+            "assembly": code.assembly,
+        }
+        screen.text("\n\n".join(part.strip("\n") for part in (code.llvm, code.assembly) if part))
+    return report
+
+
+def _artifact(
+    screen: Screen,
+    path: Path,
+    plan_: bool,
+    memory: bool,
+    shape: dict[str, int],
+    kernel: str | None,
+    llvm: bool,
+    target: str | None,
+) -> dict[str, Any]:
+    from tilewright.tools.inspect_artifact import (
+        describe_artifact,
+        open_whole,
+        read_plan,
+        variant_plan,
+    )
+    from tilewright.tools.inspect_kernel import from_artifact
+
+    file = open_whole(path)
+    plan = read_plan(file)
+    name, variant = variant_plan(str(path), plan, target)
+    report = describe_artifact(file, plan)
+    if kernel is not None:
+        if llvm:
+            hint = f"tilewright inspect MODEL.onnx --kernel {kernel} --llvm"
+            raise UserError(str(path), "an artifact holds no LLVM IR", "", hint)
+        chosen = next(v for v in file.manifest.variants if v.target == name)
+        code = from_artifact(file, chosen, kernel)
+        report["kernel"] = {"name": code.name, "assembly": code.assembly}
+        screen.text(code.assembly.rstrip("\n"))
+        return report
+    if plan_ or memory:
+        _plan_and_memory(screen, report, variant, plan_, memory, shape)
+        return report
+    _signature(screen, f"{path}: {report['name']}, by {report['producer']}", report)
+    screen.table(
+        "variants",
+        ("target", "machine", ">code bytes", "runs here", "features"),
+        [
+            (
+                v["target"],
+                v["machine"],
+                f"{v['bytes']:,}",
+                "yes" if v["runs_here"] else "no",
+                " ".join(v["features"]),
+            )
+            for v in report["variants"]
+        ],
+    )
+    entries = [(entry, f"{size:,}") for entry, size in report["entries"].items()]
+    screen.table("entries", ("file", ">bytes"), [*entries, ("all", f"{report['bytes']:,}")])
+    _counts(screen, f"{report['launches']} kernel launches", report["operations"])
+    return report
+
+
+def _plan_and_memory(
+    screen: Screen,
+    report: dict[str, Any],
+    variant: dict[str, Any],
+    plan_: bool,
+    memory: bool,
+    shape: dict[str, int],
+) -> None:
+    from tilewright.tools.inspect_artifact import memory_rows, picture
+    from tilewright.tools.inspect_kernel import kernel_rows
+
+    if plan_:
+        report["plan"] = {"launches": variant["launches"], "notes": variant["notes"]}
+        columns = (">#", "operation", "kernel", "tier", "units", "flops", "bytes", "ONNX nodes")
+        screen.table("kernel launches", columns, kernel_rows(variant["launches"]))
+        notes = dict.fromkeys((n["source"], n["note"]) for n in variant["notes"])
+        if notes:
+            screen.table("decisions", ("ONNX nodes", "note"), list(notes))
+    if memory:
+        found = variant["memory"]
+        rows, arena, values = memory_rows(found, shape)
+        report["memory"] = {**found, "at": values, "arena_bytes": arena, "buffers": rows}
+        at = ", ".join(f"{name} = {size}" for name, size in values.items())
+        title = (
+            f"arena of {arena:,} bytes{f' with {at}' if at else ''}, planned by {found['method']}"
+        )
+        drawn = picture(rows, arena)
+        screen.table(
+            title,
+            ("buffer", ">first", ">last", ">bytes", ">offset", "arena"),
+            [
+                (
+                    r["name"],
+                    r["first"],
+                    r["end"] - 1,
+                    f"{r['bytes_at']:,}",
+                    f"{r['offset_at']:,}",
+                    line,
+                )
+                for r, line in zip(rows, drawn, strict=True)
+            ],
+        )
+
+
+def _signature(screen: Screen, title: str, report: dict[str, Any]) -> None:
+    rows = [
+        (kind, t["name"], t["dtype"], f"[{', '.join(map(str, t['shape']))}]")
+        for kind, key in (("input", "inputs"), ("output", "outputs"))
+        for t in report[key]
+    ]
+    screen.table(title, ("", "name", "type", "shape"), rows)
+    if report["dims"]:
+        bounds = (
+            f"{name} = {low}..{'' if high is None else high}"
+            for name, (low, high) in report["dims"].items()
+        )
+        screen.text(f"dimensions: {', '.join(bounds)}")
+    for key, value in report["metadata"].items():
+        screen.text(f"{key}: {value}")
+
+
+def _counts(screen: Screen, title: str, counts: dict[str, int]) -> None:
+    screen.table(title, ("operation", ">count"), list(counts.items()))

@@ -1,0 +1,41 @@
+"""Ctrl-C while worker processes run: it reaches this process alone, which then ends them.
+
+A terminal sends SIGINT to all processes of a command. Workers would print tracebacks, and the pool
+would wait for everything that is queued. So SIGINT is blocked here, which started processes
+inherit, and a thread waits for it.
+"""
+
+from __future__ import annotations
+
+import _thread
+import multiprocessing
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_TICK_S = 0.1
+
+
+@contextmanager
+def ends_workers() -> Iterator[None]:
+    """In the block Ctrl-C ends the worker processes and raises KeyboardInterrupt here."""
+    stop = threading.Event()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    thread = threading.Thread(target=_wait, args=(stop,), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _wait(stop: threading.Event) -> None:
+    while not stop.is_set():
+        if signal.sigtimedwait({signal.SIGINT}, _TICK_S) is not None:
+            for process in multiprocessing.active_children():
+                process.terminate()
+            _thread.interrupt_main()
+            return

@@ -1,0 +1,133 @@
+"""What commands share: the `subcommand` decorator, and options with the reading of their values."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tilewright.tools.cli.screen import Screen
+
+STAGES = ("import", "passes", "lower", "codegen", "package")
+"""The stages of `compiler.driver`, repeated here so that --help need not load the compiler."""
+
+Function = Callable[..., Any]
+
+
+def subcommand(name: str, examples: str) -> Callable[[Function], click.Command]:
+    """Declare a command: its function gets a `Screen` first and returns the document of --json."""
+
+    def declare(function: Function) -> click.Command:
+        @functools.wraps(function)
+        def run(*, json: bool, verbose: bool, **values: Any) -> None:
+            screen = Screen(json, verbose)
+            screen.finish(function(screen, **values))
+
+        flagged = click.option(
+            "-v", "--verbose", is_flag=True, help="Say on stderr what is being done."
+        )(run)
+        flagged = click.option(
+            "--json", is_flag=True, help="Print one JSON document on stdout and nothing else."
+        )(flagged)
+        text = "\b\nExamples:\n" + "\n".join(f"  {line}" for line in examples.strip().split("\n"))
+        return click.command(name, epilog=text)(flagged)
+
+    return declare
+
+
+def assignments(
+    context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+) -> dict[str, str]:
+    """`name=value` options as a dict; wrong usage otherwise."""
+    found: dict[str, str] = {}
+    for text in values:
+        # The last sign: names of ONNX inputs may hold one, sizes and bounds never do.
+        name, sign, value = text.rpartition("=")
+        if not sign or not name.strip() or not value.strip():
+            raise click.BadParameter(f"{text!r} is not of the form NAME=VALUE", context, parameter)
+        found[name.strip()] = value.strip()
+    return found
+
+
+def sizes(
+    context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+) -> dict[str, int]:
+    """`name=size` options as a dict; several may be joined by commas."""
+    parts = tuple(part for text in values for part in text.split(",") if part.strip())
+    found: dict[str, int] = {}
+    for name, text in assignments(context, parameter, parts).items():
+        if not (text.isascii() and text.isdigit()):
+            raise click.BadParameter(f"{name}={text}: expected a size", context, parameter)
+        found[name] = int(text)
+    return found
+
+
+path_type = click.Path(path_type=Path)
+
+model_argument = click.argument("model", type=path_type)
+
+target_option = click.option(
+    "--target",
+    default="native",
+    show_default=True,
+    metavar="NAMES",
+    help="Targets, one variant each: native, or rows of `tilewright targets`, comma-separated.",
+)
+
+dim_option = click.option(
+    "--dim",
+    "dims",
+    multiple=True,
+    callback=assignments,
+    metavar="NAME=BOUNDS",
+    help="Bounds of a symbolic dimension: 4, 1..8 or 1.. (repeatable).",
+)
+
+jobs_option = click.option(
+    "--jobs", type=click.IntRange(min=1), help="Worker processes for code generation."
+)
+
+threads_option = click.option(
+    "--threads", type=click.IntRange(min=1), help="Threads of a run; all CPUs by default."
+)
+
+
+def feed_options(function: Function) -> Function:
+    """--input, --inputs, --random, --shape, --range and --seed: where a run's data come from."""
+    for option in reversed(
+        (
+            click.option(
+                "--input",
+                "files",
+                multiple=True,
+                callback=assignments,
+                metavar="NAME=FILE.npy",
+                help="The array of an input (repeatable).",
+            ),
+            click.option(
+                "--inputs", "bundle", type=path_type, help="An .npz file with an array an input."
+            ),
+            click.option(
+                "--shape",
+                "shape",
+                multiple=True,
+                callback=sizes,
+                metavar="NAME=SIZE",
+                help="Size of a symbolic dimension of random inputs (repeatable).",
+            ),
+            click.option(
+                "--range",
+                "ranges",
+                multiple=True,
+                callback=assignments,
+                metavar="NAME=LO..HI",
+                help="Least and greatest value of a random integer input (repeatable).",
+            ),
+            click.option("--seed", type=int, default=0, show_default=True, help="Of random data."),
+        )
+    ):
+        function = option(function)
+    return function

@@ -1,0 +1,206 @@
+"""`tilewright verify`: the error of an artifact beside ONNX Runtime's, both against float64."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tilewright.compiler.errors import UserError
+from tilewright.tools.cli.build import imported, index_ranges, temporary_artifact
+from tilewright.tools.cli.files import is_artifact
+from tilewright.tools.cli.interrupt import ends_workers
+from tilewright.tools.cli.options import (
+    dim_option,
+    feed_options,
+    jobs_option,
+    model_argument,
+    path_type,
+    subcommand,
+    target_option,
+    threads_option,
+)
+from tilewright.tools.cli.screen import Screen
+
+EXAMPLES = """
+tilewright verify model.onnx
+tilewright verify model.onnx model.tw --shape batch=2,seq=128
+tilewright verify model.onnx --against float64 --tolerance 1e-5
+tilewright verify model.onnx --inputs samples.npz --per-node
+"""
+
+
+class VerificationFailed(UserError):
+    """Outputs are further from float64 than they may be."""
+
+
+@subcommand("verify", EXAMPLES)
+@model_argument
+@click.argument("artifact", type=path_type, required=False)
+@click.option(
+    "--against",
+    type=click.Choice(("onnxruntime", "float64")),
+    default="onnxruntime",
+    show_default=True,
+    help="Allow twice the error of ONNX Runtime, or the tolerance alone.",
+)
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(min=0),
+    help="Relative L2 error that passes anyway [1e-6; 1e-5 without ONNX Runtime].",
+)
+@click.option(
+    "--per-node", is_flag=True, help="Find the operation that loses the most, in any case."
+)
+@feed_options
+@target_option
+@dim_option
+@jobs_option
+@threads_option
+def command(
+    screen: Screen,
+    model: Path,
+    artifact: Path | None,
+    against: str,
+    tolerance: float | None,
+    per_node: bool,
+    files: dict[str, str],
+    bundle: Path | None,
+    shape: dict[str, int],
+    ranges: dict[str, str],
+    seed: int,
+    target: str,
+    dims: dict[str, str],
+    jobs: int | None,
+    threads: int | None,
+) -> dict[str, Any]:
+    """Compare ARTIFACT, or MODEL compiled now, with the float64 reference run of MODEL.
+
+    Exit status 1 when an output is off by more than twice the error of ONNX Runtime and by more
+    than the tolerance; then the first operation that diverges is named. Inputs without a file are
+    random.
+    """
+    from tilewright.runtime.session import load
+    from tilewright.tools.cli.feeds import FeedOptions, describe, make_feeds
+    from tilewright.tools.verify import TOLERANCE, TOLERANCE_ALONE, exact_outputs, judge, locate
+
+    if is_artifact(model):
+        raise click.UsageError("The model comes first: tilewright verify MODEL.onnx [ARTIFACT.tw]")
+    graph = imported(screen, model, dims)
+    with _artifact(screen, model, artifact, target, dims, jobs) as path:
+        with load(path, threads) as session:
+            options = FeedOptions(files, bundle, shape, ranges, seed, index_ranges(graph))
+            feeds = make_feeds(str(artifact or model), session.manifest, options, random=True)
+            ours = session.run(None, feeds)
+            names = [output.name for output in session.get_outputs()]
+            used, variant = session.threads, session.variant
+    with screen.working("running the reference in float64"):
+        exact = exact_outputs(graph, feeds)
+    if list(graph.output_names) != names:
+        found = f"the model has {list(graph.output_names)}, the artifact {names}"
+        raise UserError(str(artifact), "not an artifact of this model", found, "compile it again")
+    peer, reason = _peer_outputs(model, feeds, names, used) if against != "float64" else (None, "")
+    if tolerance is None:
+        tolerance = TOLERANCE_ALONE if peer is None else TOLERANCE
+    rows = judge(names, ours, peer, exact, tolerance)
+    passed = all(row.passed for row in rows)
+    report: dict[str, Any] = {
+        "model": str(model),
+        "artifact": str(artifact) if artifact is not None else None,
+        "variant": variant,
+        "against": "float64" if peer is None else "onnxruntime",
+        "tolerance": tolerance,
+        "outputs": [{**asdict(row), "passed": row.passed} for row in rows],
+        "passed": passed,
+    }
+    screen.text(f"{artifact or model} [{variant}]: {describe(feeds)}")
+    if reason:
+        report["skipped"] = {"onnxruntime": reason}
+        screen.warn(f"without ONNX Runtime: {reason}")
+    _show(screen, report["outputs"])
+    if per_node or not passed:
+        with (
+            screen.working("looking for the first operation that diverges") as update,
+            ends_workers(),
+            tempfile.TemporaryDirectory(prefix="tilewright-") as folder,
+        ):
+            where = locate(graph, feeds, Path(folder), variant, update)
+        report["divergence"] = asdict(where) if where is not None else None
+        screen.text(_sentence(report["divergence"], str(artifact) if artifact else None))
+    if not passed:
+        screen.finish(report)
+        screen.json = False  # the report is the document; the failure goes to stderr alone
+        worst = max((row for row in rows if not row.passed), key=lambda row: row.ours / row.limit)
+        raise VerificationFailed(
+            f"{artifact or model}: output {worst.name!r}",
+            "is too far from float64",
+            f"relative L2 error {worst.ours:.2e}, allowed {worst.limit:.2e}",
+        )
+    return report
+
+
+@contextmanager
+def _artifact(
+    screen: Screen,
+    model: Path,
+    artifact: Path | None,
+    target: str,
+    dims: dict[str, str],
+    jobs: int | None,
+) -> Iterator[Path]:
+    if artifact is not None:
+        yield artifact
+    else:
+        with temporary_artifact(screen, model, target, dims, jobs) as path:
+            yield path
+
+
+def _peer_outputs(
+    model: Path, feeds: dict[str, Any], names: list[str], threads: int
+) -> tuple[list[Any] | None, str]:
+    from tilewright.tools.cli.peers import PeerMissing, checked, open_peer
+
+    try:
+        runner = open_peer("onnxruntime", model, threads, names)
+        return checked("onnxruntime", runner, feeds), ""
+    except PeerMissing as missing:
+        return None, str(missing)
+
+
+def _show(screen: Screen, rows: list[dict[str, Any]]) -> None:
+    screen.table(
+        "relative L2 error against float64",
+        ("output", "shape", ">tilewright", ">onnxruntime", ">allowed", ""),
+        [
+            (
+                row["name"],
+                list(row["shape"]),
+                f"{row['ours']:.2e}",
+                "-" if row["peer"] is None else f"{row['peer']:.2e}",
+                f"{row['limit']:.2e}",
+                "passed" if row["passed"] else "FAILED",
+            )
+            for row in rows
+        ],
+    )
+
+
+def _sentence(found: dict[str, Any] | None, artifact: str | None) -> str:
+    """The finding of `locate` in words."""
+    if found is None:
+        return "every operation agrees with float64 to the last bit"
+    nodes = found["source"] or "(none: the compiler put it in)"
+    error = f"{found['error']:.2e}, its operands {found['before']:.2e}"
+    if found["kind"] == "pass":
+        return f"pass {found['name']} changes the result: relative L2 error {found['error']:.2e}"
+    if found["kind"] == "operation":
+        return f"first wrong operation: {found['name']} of ONNX nodes {nodes}: error {error}"
+    text = f"no operation is wrong by itself; {found['name']} of {nodes} loses the most: {error}"
+    if artifact is not None:
+        text += f"\n(checked on the model compiled now, not on {artifact})"
+    return text
