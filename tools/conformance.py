@@ -3,8 +3,9 @@
     python -m tilewright.tools.conformance --stage reference
     python -m tilewright.tools.conformance --stage compiled --only attention
 
-The stage `reference` imports a model and interprets it with numpy, `symbolic` does so after giving
-dimensions above 1 of every input a name, `compiled` runs the artifact.
+The stage `reference` imports a model and interprets it with numpy. `symbolic` first gives dimensions
+above 1 of every input a name, `optimized` interprets what the compiler's passes make of it, and
+`compiled` runs the artifact.
 The outcome of every case is kept in tests/conformance/table.json; a run rewrites its stage there.
 Exit status: 0 when every case passes or is refused with a message, 1 otherwise.
 """
@@ -31,7 +32,7 @@ import numpy as np
 from tilewright.compiler.errors import UserError
 
 KINDS = ("node", "simple", "pytorch-converted", "pytorch-operator")
-STAGES = ("reference", "symbolic", "compiled")
+STAGES = ("reference", "symbolic", "optimized", "compiled")
 TABLE = Path(__file__).resolve().parent.parent / "tests" / "conformance" / "table.json"
 LIMIT_SECONDS = 20.0
 # One unit in the last place of float16, where the expected values were rounded after every step.
@@ -115,7 +116,8 @@ def run_case(case: Case, stage: str) -> str:
         if stage == "compiled":
             runner = _compiled(case.model)
         else:
-            runner = _interpreted(symbolic(case.model) if stage == "symbolic" else case.model)
+            model = symbolic(case.model) if stage == "symbolic" else case.model
+            runner = _interpreted(model, passes=stage == "optimized")
     except UserError as error:
         return f"unsupported: {_reason(error)}"
     for inputs, expected in case.data_sets():
@@ -156,11 +158,16 @@ def symbolic(model: Any) -> Any:
     return copy
 
 
-def _interpreted(model: Any) -> Callable[[list[Any]], list[Any]]:
+def _interpreted(model: Any, passes: bool) -> Callable[[list[Any]], list[Any]]:
     from tilewright.backends import reference
+    from tilewright.compiler.driver import compile_model
     from tilewright.compiler.frontend.load import load_onnx
+    from tilewright.compiler.options import Options
 
-    graph = load_onnx(model)
+    if passes:
+        graph = compile_model(model, None, Options(stop_after="passes")).graph
+    else:
+        graph = load_onnx(model)
     return lambda inputs: reference.run(graph, [np.asarray(x) for x in inputs])
 
 
@@ -171,7 +178,7 @@ def _compiled(model: Any) -> Callable[[list[Any]], list[Any]]:
 
     folder = tempfile.TemporaryDirectory(prefix="conformance-")
     path = Path(folder.name) / "model.tw"
-    compile_model(model, path, Options(jobs=1))
+    compile_model(model, path, Options(jobs=0))
     session = load(path)
     names = [i.name for i in session.get_inputs()]
 

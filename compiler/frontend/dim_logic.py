@@ -10,6 +10,21 @@ from tilewright.compiler.ir.dims import Dim, Sym, dmax, dmin, floordiv, mod, sym
 BoundsOf = Callable[[Dim], tuple[int | None, int | None]]
 
 
+def too_long(dim: Dim, limit: int = 500) -> bool:
+    """Whether `dim` has more than `limit` atoms: nobody reads such a size, and it costs time."""
+    count, todo = 0, [dim]
+    while todo and count <= limit:
+        item = todo.pop()
+        if isinstance(item, int):
+            continue
+        for atoms, _ in item.terms:
+            count += 1 + len(atoms)
+            for atom in atoms:
+                if not isinstance(atom, Sym):
+                    todo += [atom.a, atom.b]
+    return count > limit
+
+
 def negative(x: Dim) -> Dim:
     """1 when x < 0, else 0; no overflow for any i64."""
     return -dmax(-1, dmin(x, 0))

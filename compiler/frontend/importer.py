@@ -14,6 +14,7 @@ from tilewright.compiler.frontend.functions import FunctionKey, normal, schema_b
 from tilewright.compiler.frontend.inputs import hint_of
 from tilewright.compiler.frontend.node import Hint, Node
 from tilewright.compiler.frontend.order import sorted_nodes
+from tilewright.compiler.frontend.signature import check_operands
 from tilewright.compiler.frontend.tensors import array_of
 from tilewright.compiler.ir.core import Region, TypeRule, Value
 from tilewright.compiler.ir.dims import Dim
@@ -151,6 +152,8 @@ class Blocks:
         if schema is not None and schema.deprecated:
             hint = "convert the model to a newer opset with onnx.version_converter"
             raise UserError(where, f"the operator was removed in opset {since}", "", hint)
+        if schema is not None and local is None:
+            check_operands(schema, proto, where)
         inputs = tuple(self._operand(n, where) for n in proto.input)
         node = Node(
             op_type=proto.op_type,

@@ -11,6 +11,7 @@ from tilewright.compiler.frontend.context import Import
 from tilewright.compiler.frontend.importer import Blocks, Scope
 from tilewright.compiler.frontend.inputs import DimOption, Inputs, read_inputs
 from tilewright.compiler.frontend.parse import Model, Source, parse
+from tilewright.compiler.frontend.signature import complaint
 from tilewright.compiler.frontend.tensors import dense_weight, weight_of
 from tilewright.compiler.frontend.unify import Bounded, Unified
 from tilewright.compiler.ir.core import Constraint, Graph, Op, Symbol, Value, walk
@@ -45,6 +46,8 @@ def load_onnx(source: Source, dims: Mapping[str, DimOption] | None = None) -> Gr
         ctx = Import(weights, {**inputs.symbols, **extra}, inputs.values, equal)
         try:
             return _run(model, inputs, ctx, reasons)
+        except UserError:
+            raise
         except Bounded as found:
             limits[found.symbol] = found.high
         except Unified as found:
@@ -55,6 +58,12 @@ def load_onnx(source: Source, dims: Mapping[str, DimOption] | None = None) -> Gr
             limits.pop(found.symbol, None)
             swap = {found.symbol: found.value}
             equal = {name: substitute(dim, swap) for name, dim in equal.items()} | swap
+        except Exception as error:
+            # An importer tripped: the model's fault if ONNX itself refuses the model, else ours.
+            text = complaint(model.proto)
+            if text is None:
+                raise
+            raise UserError(ctx.place(), "the model is not valid", text) from error
 
 
 def _inputs(

@@ -14,6 +14,7 @@ from tilewright.compiler.frontend.dim_logic import (
     negative,
     positive,
     smaller,
+    too_long,
 )
 from tilewright.compiler.ir.core import Op
 from tilewright.compiler.ir.dims import Dim, Expr, dmax, floordiv, mod
@@ -52,7 +53,7 @@ def _elementwise(*ops: type[Op]) -> Callable[[Callable[..., Scalar]], Callable[.
             out = np.empty(arrays[0].shape, object)
             for i, scalars in enumerate(zip(*(a.reshape(-1) for a in arrays), strict=True)):
                 known = not any(s is None for s in scalars)
-                out.reshape(-1)[i] = f(op, bounds_of, *scalars) if known else None
+                out.reshape(-1)[i] = _limited(f(op, bounds_of, *scalars)) if known else None
             return out
 
         for op in ops:
@@ -60,6 +61,11 @@ def _elementwise(*ops: type[Op]) -> Callable[[Callable[..., Scalar]], Callable[.
         return f
 
     return register
+
+
+def _limited(x: Scalar) -> Scalar:
+    """None for expressions too long to be useful."""
+    return None if isinstance(x, Expr) and too_long(x) else x
 
 
 def _wrap(op: Any, x: Scalar) -> Scalar:

@@ -50,6 +50,9 @@ def _constant_of_shape(ctx: Import, node: Node) -> Value:
 def range_(ctx: Import, node: Node) -> Value:
     """`start + i * delta`; the length is an expression for integers, constant for floats."""
     start, limit, delta = node.all_inputs()
+    if any(v.type.elements != 1 for v in (start, limit, delta)):
+        found = f"{start.type}, {limit.type}, {delta.type}"
+        ctx.fail(node, "start, limit and delta must be scalars", found)
     given = [ctx.number(v) for v in (start, limit, delta)]
     if all(g is not None for g in given):
         first, last, step = given

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from tilewright.compiler.frontend.context import Import
-from tilewright.compiler.frontend.dim_logic import is_zero, larger, negative
+from tilewright.compiler.frontend.dim_logic import is_zero, larger, negative, too_long
 from tilewright.compiler.frontend.node import Node
 from tilewright.compiler.frontend.registry import onnx_op
 from tilewright.compiler.frontend.runtime_axes import candidates
@@ -48,10 +48,13 @@ def reshape(ctx: Import, node: Node) -> Value:
     else:
         want = shape_of(ctx, node, node.input(1), "new shape")
     copy = not node.attr("allowzero", 0)
+    read = [d for d in want if not isinstance(d, int) and from_values(ctx, d)]
+    # Sizes that run-time integers decide may be -1 or 0; with many of them only sizes are accepted.
+    special = len(read) <= 3 and not any(too_long(d, 40) for d in read)
     known: list[Dim] = []
     inferred: Dim = 0
     for i, dim in enumerate(want):
-        unsure = not isinstance(dim, int) and from_values(ctx, dim)
+        unsure = special and any(dim is d for d in read)
         if not unsure and dim != -1:
             known.append(x.shape[i] if dim == 0 and copy and i < x.rank else dim)
             continue
@@ -63,14 +66,17 @@ def reshape(ctx: Import, node: Node) -> Value:
     rest = _quotient(x.type.elements, product(tuple(known)))
     out: list[Dim] = []
     for dim, size in zip(want, known, strict=True):
-        unsure = not isinstance(dim, int) and from_values(ctx, dim)
-        if unsure:
+        if special and any(dim is d for d in read):
             out.append(size + negative(dim) * (rest - 1))
         else:
             out.append(rest if dim == -1 else size)
     if sum(1 for d in want if d == -1) > 1:
         ctx.fail(node, "more than one dimension is -1", f"shape {list(map(str, want))}")
-    return ctx.reshape(x, ctx.declared(out, node.hint()))
+    shape = ctx.declared(out, node.hint())
+    if any(too_long(d) for d in shape):
+        hint = "make the new shape a constant, or declare the output shape"
+        ctx.fail(node, "the new shape is too complicated an expression", "", hint)
+    return ctx.reshape(x, shape)
 
 
 @onnx_op("Flatten")
