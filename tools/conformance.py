@@ -3,8 +3,8 @@
     python -m tilewright.tools.conformance --stage reference
     python -m tilewright.tools.conformance --stage compiled --only attention
 
-The stage `reference` imports a model and interprets it with numpy. `symbolic` first gives dimensions
-above 1 of every input a name, `optimized` interprets what the compiler's passes make of it, and
+The stage `reference` imports a model and interprets it with numpy. `symbolic` first names the
+dimensions above 1 of every input, `optimized` interprets what the compiler's passes make of it, and
 `compiled` runs the artifact.
 The outcome of every case is kept in tests/conformance/table.json; a run rewrites its stage there.
 Exit status: 0 when every case passes or is refused with a message, 1 otherwise.

@@ -222,6 +222,9 @@ class Import:
         want = tuple(shape)
         if value.shape == want:
             return value
+        if value.rank != len(want):
+            found = f"{value.type} and {len(want)} dimensions"
+            self.reject(f"{what}: the ranks differ", found)
         for have, new in zip(value.shape, want, strict=True):
             one = self.unify(have, new, what)
             if self.is_data(have) or self.is_data(new):

@@ -175,8 +175,11 @@ def top_k(ctx: Import, node: Node) -> tuple[Value, ...]:
         if found is None:
             hint = "make k a constant, or an integer input of the model"
             ctx.fail(node, "k is computed from data", f"k: {node.input(1).type}", hint)
+        if len(found) != 1:
+            ctx.fail(node, "k must have one element", f"k: {node.input(1).type}")
         want = node.hint()
-        size = None if want is None or want.static is None else want.static[axis]
+        declared = None if want is None else want.static
+        size = declared[axis] if declared is not None and len(declared) == x.rank else None
         k = found[0]
         if size is not None and not isinstance(k, int) and not ctx.is_data(k):
             ctx.constrain(k, size, f"{node.where}: k must be the declared {size}")

@@ -47,36 +47,39 @@ def reshape(ctx: Import, node: Node) -> Value:
         want = node.attr("shape")
     else:
         want = shape_of(ctx, node, node.input(1), "new shape")
+    if sum(1 for d in want if d == -1) > 1:
+        ctx.fail(node, "more than one dimension is -1", f"shape {list(map(str, want))}")
     copy = not node.attr("allowzero", 0)
-    read = [d for d in want if not isinstance(d, int) and from_values(ctx, d)]
-    # Sizes that run-time integers decide may be -1 or 0; with many of them only sizes are accepted.
-    special = len(read) <= 3 and not any(too_long(d, 40) for d in read)
+    read = [i for i, d in enumerate(want) if not isinstance(d, int) and from_values(ctx, d)]
+    # Sizes that run-time integers decide may be -1 or 0. Where that gets too complicated they must
+    # be sizes: others then fail the check of the number of elements.
+    special = read if len(read) <= 4 else []
+    shape = ctx.declared(_new_shape(x, want, copy, special), node.hint())
+    if special and any(too_long(d) for d in shape):
+        shape = ctx.declared(_new_shape(x, want, copy, []), node.hint())
+    return ctx.reshape(x, shape)
+
+
+def _new_shape(x: Value, want: Sequence[Dim], copy: bool, special: Sequence[int]) -> list[Dim]:
+    """The shape that `want` means; the dimensions at `special` may turn out as -1 or 0."""
     known: list[Dim] = []
-    inferred: Dim = 0
     for i, dim in enumerate(want):
-        unsure = special and any(dim is d for d in read)
-        if not unsure and dim != -1:
-            known.append(x.shape[i] if dim == 0 and copy and i < x.rank else dim)
-            continue
-        is_rest = 1 if not unsure else negative(dim)
         same: Dim = x.shape[i] if i < x.rank else 0
-        kept = dim * (1 - is_rest) + (is_zero(dim) * same if copy and unsure else 0)
-        known.append(is_rest + kept if unsure else 1)
-        inferred = inferred + is_rest
+        if i in special:
+            kept = dim * (1 - negative(dim)) + (is_zero(dim) * same if copy else 0)
+            known.append(negative(dim) + kept)
+        elif dim == -1:
+            known.append(1)
+        else:
+            known.append(same if dim == 0 and copy and i < x.rank else dim)
     rest = _quotient(x.type.elements, product(tuple(known)))
     out: list[Dim] = []
-    for dim, size in zip(want, known, strict=True):
-        if special and any(dim is d for d in read):
+    for i, (dim, size) in enumerate(zip(want, known, strict=True)):
+        if i in special:
             out.append(size + negative(dim) * (rest - 1))
         else:
             out.append(rest if dim == -1 else size)
-    if sum(1 for d in want if d == -1) > 1:
-        ctx.fail(node, "more than one dimension is -1", f"shape {list(map(str, want))}")
-    shape = ctx.declared(out, node.hint())
-    if any(too_long(d) for d in shape):
-        hint = "make the new shape a constant, or declare the output shape"
-        ctx.fail(node, "the new shape is too complicated an expression", "", hint)
-    return ctx.reshape(x, shape)
+    return out
 
 
 @onnx_op("Flatten")
