@@ -44,7 +44,10 @@ def _extended(ctx: Import, new: _Heads, past: Value | None, axes: str) -> _Heads
     """The cache followed by the new entries: [B, heads, past + length, size]."""
     if past is None:
         return new
-    return _Heads(concat([Term(ctx, past), new.ordered(axes)], 2), axes)
+    moved = new.ordered(axes)
+    batch, heads, _, size = moved.dims
+    cache = ctx.relabel(past, (batch, heads, past.shape[2], size), "the cache and the new entries")
+    return _Heads(concat([Term(ctx, cache), moved], 2), axes)
 
 
 @onnx_op("Attention")
@@ -57,12 +60,14 @@ def attention(ctx: Import, node: Node) -> tuple[Value | None, ...]:
     past_key, past_value = node.maybe(4), node.maybe(5)
     k = _extended(ctx, _split(ctx, node, node.input(1), "kv_num_heads", "bgkd"), past_key, "bgkd")
     v = _extended(ctx, _split(ctx, node, node.input(2), "kv_num_heads", "bgke"), past_value, "bgke")
+    k, v = _matched(ctx, q, k, v)
     size = q.size("d")
     scale = node.attr("scale", None)
-    if scale is None:
-        if not isinstance(size, int):
-            ctx.fail(node, f"scale is needed when the head size {size} is not known")
+    if scale is None and isinstance(size, int):
         scale = 1.0 / math.sqrt(size)
+    elif scale is None:  # the factor goes into the queries
+        root = size_of(ctx, size, DType.F64).sqrt()
+        q, scale = _Heads(q.term * (1.0 / root).cast(q.term.dtype), q.axes), 1.0
     past = past_key.shape[2] if past_key is not None else 0
     causal, mask = _mask(ctx, node, q, k, past)
     packed = node.input(0).rank == 3
@@ -95,6 +100,17 @@ def attention(ctx: Import, node: Node) -> tuple[Value | None, ...]:
     results.append(v.ordered("bgke").value if node.wants(2) else None)
     results.append(None if scores is None else scores.value)
     return tuple(results[: node.n_outputs])
+
+
+def _matched(ctx: Import, q: _Heads, k: _Heads, v: _Heads) -> tuple[_Heads, _Heads]:
+    """Keys and values with the sizes that they share with the queries and each other unified."""
+    sizes = {"b": q.size("b"), "d": q.size("d"), "g": k.size("g"), "k": k.size("k")}
+    out = []
+    for part in (k, v):
+        dims = [sizes.get(a, d) for a, d in zip(part.axes, part.term.dims, strict=True)]
+        value = ctx.relabel(part.term.value, dims, "the sizes of query, key and value")
+        out.append(_Heads(Term(ctx, value), part.axes))
+    return out[0], out[1]
 
 
 def _low_precision(node: Node, dtype: DType) -> bool:

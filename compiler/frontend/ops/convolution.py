@@ -40,7 +40,8 @@ def read_window(ctx: Import, node: Node, spatial: Sequence[Dim], taps: Sequence[
     rank = len(spatial)
     known = tuple(t for t in taps if isinstance(t, int))
     if len(known) != rank:
-        ctx.fail(node, f"the kernel size {list(taps)} must be known and have {rank} entries")
+        text = ", ".join(map(str, taps))
+        ctx.fail(node, f"the kernel size [{text}] must be known and have {rank} entries")
     strides = tuple(node.attr("strides", None) or [1] * rank)
     dilations = tuple(node.attr("dilations", None) or [1] * rank)
     pads = list(node.attr("pads", None) or [0] * (2 * rank))
@@ -102,16 +103,23 @@ def convolve(x: Term, w: Term, window: Window, groups: int) -> Term:
     )
 
 
-def _check(ctx: Import, node: Node, x: Value, w: Value) -> None:
+def checked(ctx: Import, node: Node, x: Value, w: Value, transposed: bool = False) -> Value:
+    """x [N, g*C, spatial..] with the channels that w [O, C, ..] (transposed: [g*C, O, ..]) takes.
+
+    Refuses ranks that do not fit each other, channels that differ are unified.
+    """
     if not 3 <= x.rank <= 5 or w.rank != x.rank:
         ctx.fail(node, f"convolutions have 1 to 3 spatial axes, found x {x.type} and w {w.type}")
+    channels = w.shape[0] if transposed else w.shape[1] * node.attr("group", 1)
+    dims = (x.shape[0], channels, *x.shape[2:])
+    return ctx.relabel(x, dims, "the channels of x and the weights")
 
 
 @onnx_op("Conv")
 def conv(ctx: Import, node: Node) -> Value:
     """x: [N, g*C, spatial..], w: [g*O, C, taps..] -> [N, g*O, spatial'..]."""
-    x, w, bias = node.input(0), node.input(1), node.maybe(2)
-    _check(ctx, node, x, w)
+    w, bias = node.input(1), node.maybe(2)
+    x = checked(ctx, node, node.input(0), w)
     window = read_window(ctx, node, x.shape[2:], w.shape[2:])
     weights = arranged(ctx, w, (*range(2, w.rank), 1, 0))
     out = convolve(channels_last(Term(ctx, x)), weights, window, node.attr("group", 1))
@@ -123,8 +131,8 @@ def conv(ctx: Import, node: Node) -> Value:
 @onnx_op("ConvInteger")
 def conv_integer(ctx: Import, node: Node) -> Value:
     """`conv(x - x_zero, w - w_zero)` in i32; pads count as x_zero, i.e. as zero after it."""
-    x, w = node.input(0), node.input(1)
-    _check(ctx, node, x, w)
+    w = node.input(1)
+    x = checked(ctx, node, node.input(0), w)
     window = read_window(ctx, node, x.shape[2:], w.shape[2:])
     shifted = shift_integers(ctx, x, node.maybe(2), None)
     weights = shift_integers(ctx, w, node.maybe(3), 0)
@@ -165,8 +173,8 @@ def conv_transpose(ctx: Import, node: Node) -> Value:
     Zeros are put between the elements of x and a convolution with the mirrored kernel follows. A
     kernel that does not overlap itself (taps = strides, no pads) is one contraction.
     """
-    x, w, bias = node.input(0), node.input(1), node.maybe(2)
-    _check(ctx, node, x, w)
+    w, bias = node.input(1), node.maybe(2)
+    x = checked(ctx, node, node.input(0), w, transposed=True)
     spatial = x.shape[2:]
     window, extra = _transposed_window(ctx, node, spatial, w.shape[2:])
     groups = node.attr("group", 1)
@@ -189,7 +197,7 @@ def _transposed_window(
     rank = len(spatial)
     known = tuple(t for t in taps if isinstance(t, int))
     if len(known) != rank:
-        ctx.fail(node, f"the kernel size {list(taps)} must be known")
+        ctx.fail(node, f"the kernel size [{', '.join(map(str, taps))}] must be known")
     strides = tuple(node.attr("strides", None) or [1] * rank)
     dilations = tuple(node.attr("dilations", None) or [1] * rank)
     extra = tuple(node.attr("output_padding", None) or [0] * rank)

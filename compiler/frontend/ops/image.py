@@ -75,7 +75,7 @@ def resize(ctx: Import, node: Node) -> Value:
     axes = node.axes(node.attr("axes", None) or range(x.rank), x.rank)
     roi = None
     if method.transform == "tf_crop_and_resize":
-        roi = _floats(ctx, node.input(1))
+        roi = _floats(ctx, node.input(1), 2 * len(axes), "elements of roi")
     scales = node.maybe(1) if legacy else node.maybe(2)
     if scales is not None and scales.shape != (0,):
         value, plan = _by_scales(ctx, node, scales, axes, roi)
@@ -98,13 +98,12 @@ def upsample(ctx: Import, node: Node) -> Value:
     return _resized(Term(ctx, value), plan, method)
 
 
-def _floats(ctx: Import, value: Value) -> list[Number]:
-    """The elements of a 1-D tensor: floats when known, else f64 scalars."""
+def _floats(ctx: Import, value: Value, count: int, what: str) -> list[Number]:
+    """The elements of a 1-D tensor of `count`: floats when known, else f64 scalars."""
+    value = ctx.relabel(value, (count,), f"the number of {what}")
     array = ctx.array(value)
     if array is not None:
         return [float(v) for v in array]
-    count = value.shape[0]
-    assert isinstance(count, int)
     wide = Term(ctx, value).cast(DType.F64)
     return [wide.slice(0, i, 1).reshape() for i in range(count)]
 
@@ -128,9 +127,7 @@ def _by_scales(
     ctx: Import, node: Node, scales: Value, axes: Sequence[int], roi: Sequence[Number] | None
 ) -> tuple[Value, list[Axis]]:
     x = node.input(0)
-    factors = _floats(ctx, scales)
-    if len(factors) != len(axes):
-        ctx.fail(node, f"{len(factors)} scales for {len(axes)} axes")
+    factors = _floats(ctx, scales, len(axes), "scales")
     regions = [_region(roi, i, len(axes)) for i in range(len(axes))]
     if all(isinstance(f, float) for f in factors):
         pairs = zip(axes, factors, regions, strict=True)
@@ -159,9 +156,10 @@ def _by_sizes(
     ctx: Import, node: Node, sizes: Value, axes: Sequence[int], roi: Sequence[Number] | None
 ) -> list[Axis]:
     x = node.input(0)
+    ctx.unify(sizes.shape[0], len(axes), "the number of sizes")
     wanted = ctx.dims_of(sizes)
-    if wanted is None or len(wanted) != len(axes):
-        ctx.fail(node, f"sizes must be known when the run starts, one for each of {len(axes)} axes")
+    if wanted is None:
+        ctx.fail(node, "sizes must be known when the run starts")
     policy = node.attr("keep_aspect_ratio_policy", "stretch")
     given = [number(ctx, w) / number(ctx, x.shape[a]) for w, a in zip(wanted, axes, strict=True)]
     full: list[Dim] = list(x.shape)
@@ -266,16 +264,22 @@ def _positions(ctx: Import, axis: Axis, method: Method) -> Term:
         assert axis.roi is not None
         start, end = axis.roi
         length = (end - start) * (size - 1.0)
-        if axis.result == 1:
-            place = index * 0.0 + (length / 2.0 + start * (size - 1.0))
-        else:
-            place = index * _quotient(length, result - 1.0) + start * (size - 1.0)
-    elif kind == "pytorch_half_pixel" and axis.result == 1:
-        place = index * 0.0 - 0.5
+        first = start * (size - 1.0)
+        place = index * _quotient(length, result - 1.0) + first
+        place = _unless_single(axis, index * 0.0 + (length / 2.0 + first), place)
+    elif kind == "pytorch_half_pixel":
+        place = _unless_single(axis, index * 0.0 - 0.5, place)
     elif kind == "half_pixel_symmetric":
         adjustment = number(ctx, axis.result) / result
         place = place + size / 2.0 * (1.0 - adjustment)
     return place
+
+
+def _unless_single(axis: Axis, single: Term, place: Term) -> Term:
+    """`single` when the result has one element, else `place`."""
+    if isinstance(axis.result, int):
+        return single if axis.result == 1 else place
+    return size_of(place.ctx, axis.result).equals(1).where(single, place, DType.F64)
 
 
 def _quotient(a: Number, b: Number) -> Number:

@@ -10,6 +10,7 @@ from tilewright.compiler.frontend.ops.convolution import (
     arranged,
     channels_first,
     channels_last,
+    checked,
     convolve,
     read_window,
     shift_integers,
@@ -198,7 +199,8 @@ def qlinear_matmul(ctx: Import, node: Node) -> Value:
 @onnx_op("QLinearConv")
 def qlinear_conv(ctx: Import, node: Node) -> Value:
     """The convolution of quantized x and w with an i32 bias, quantized again."""
-    x, w = node.input(0), node.input(3)
+    w = node.input(3)
+    x = checked(ctx, node, node.input(0), w)
     window = read_window(ctx, node, x.shape[2:], w.shape[2:])
     image = channels_last(shift_integers(ctx, x, node.input(2), None))
     shifted = shift_integers(ctx, w, node.input(5), 0)

@@ -178,6 +178,8 @@ def affine_grid(ctx: Import, node: Node) -> Value:
         rows.append(unit.reshape(spatial[i], *ones).broadcast(*spatial).unsqueeze(-1))
     rows.append(fill(ctx, 1.0, theta.dtype, (*spatial, 1)))
     points = concat(rows, -1).reshape(product(spatial), len(spatial) + 1)
+    dims = (theta.dims[0], len(spatial), len(spatial) + 1)
+    theta = Term(ctx, ctx.relabel(theta.value, dims, "the sides of theta"))
     return theta.contract("nac,pc->npa", points).reshape(*declared).value
 
 
