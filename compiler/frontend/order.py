@@ -1,8 +1,8 @@
 """Execution order of a block of nodes: operands first, the file's order otherwise."""
 
-import heapq
 from collections.abc import Callable, Iterator, Sequence
 
+import networkx as nx
 from onnx import AttributeProto, GraphProto, NodeProto
 
 from tilewright.compiler.errors import UserError
@@ -25,35 +25,22 @@ def sorted_nodes(
                 found = f"by {label(nodes[producer[name]])} and {label(node)}"
                 raise UserError(where, f"the value {name!r} is computed twice", found)
             producer[name] = i
-    waiting = [0] * len(nodes)
-    users: list[list[int]] = [[] for _ in nodes]
+    graph = nx.DiGraph()
+    graph.add_nodes_from(range(len(nodes)))
     for i, node in enumerate(nodes):
-        needs: set[int] = set()
         for name in set(used_names(node)):
             if name in producer:
-                needs.add(producer[name])
+                graph.add_edge(producer[name], i)
             elif name in node.input and not exists(name):
                 found = f"the node is {label(node)}"
                 raise UserError(where, f"the operand {name!r} does not exist", found)
-        waiting[i] = len(needs)
-        for j in needs:
-            users[j].append(i)
-    ready = [i for i, count in enumerate(waiting) if count == 0]
-    heapq.heapify(ready)
-    order: list[int] = []
-    while ready:
-        i = heapq.heappop(ready)
-        order.append(i)
-        for j in users[i]:
-            waiting[j] -= 1
-            if waiting[j] == 0:
-                heapq.heappush(ready, j)
-    if len(order) < len(nodes):
-        stuck = [label(nodes[i]) for i, count in enumerate(waiting) if count]
-        more = ", ..." if len(stuck) > 5 else ""
-        found = f"nodes: {', '.join(stuck[:5])}{more}"
-        raise UserError(where, "the graph has a cycle", found)
-    return [nodes[i] for i in order]
+    try:
+        return [nodes[i] for i in nx.lexicographical_topological_sort(graph)]
+    except nx.NetworkXUnfeasible:
+        cycle = sorted(i for i, _ in nx.find_cycle(graph))
+        more = ", ..." if len(cycle) > 5 else ""
+        names = ", ".join(label(nodes[i]) for i in cycle[:5])
+        raise UserError(where, "the graph has a cycle", f"nodes: {names}{more}") from None
 
 
 def used_names(node: NodeProto) -> Iterator[str]:

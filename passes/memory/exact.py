@@ -79,7 +79,9 @@ class _Search:
                     return False  # nothing was above it: moving it cannot help
         return False
 
-    def _commit(self, i: int, at: int, open_: set[int]) -> tuple[list[tuple[int, int]], bool] | None:
+    def _commit(
+        self, i: int, at: int, open_: set[int]
+    ) -> tuple[list[tuple[int, int]], bool] | None:
         top = at + self.buffers[i].size
         self.offset[i] = at
         saved: list[tuple[int, int]] = []
@@ -116,7 +118,9 @@ class _Search:
         self.offset[i] = -1
 
 
-def pack_exact(buffers: Sequence[Buffer], start: list[int], seconds: float) -> tuple[list[int], bool]:
+def pack_exact(
+    buffers: Sequence[Buffer], start: list[int], seconds: float
+) -> tuple[list[int], bool]:
     """Better offsets than `start` if the search finds them in time, and whether they are optimal.
 
     Sizes must already be multiples of the alignment. The answer is optimal when its height is the

@@ -47,9 +47,7 @@ def plan_memory(
     used = set().union(*(symbols(b.bytes) for b in lifetimes)) if lifetimes else set()
     env = {n: NOMINAL if (h := table[n].high) is None else h for n in sorted(used)}
     env = {n: max(v, table[n].low) for n, v in env.items()}
-    sized = [
-        Buffer(b.name, b.lower, b.upper, evaluate(_aligned(b.bytes), env)) for b in lifetimes
-    ]
+    sized = [Buffer(b.name, b.lower, b.upper, evaluate(_aligned(b.bytes), env)) for b in lifetimes]
     bound = max_live(sized)
     if all(table[n].high is not None for n in used):
         offsets = pack_greedy(sized)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from tilewright.backends.llvm.lowering import fallback
 from tilewright.backends.llvm.lowering.elementwise_names import NAMES
 from tilewright.backends.llvm.lowering.region_nodes import Nodes, Unsuitable, identity
+from tilewright.backends.llvm.lowering.region_rows import RowNodes
 from tilewright.backends.llvm.lowering.rules import lowers, rules
 from tilewright.backends.llvm.lowering.state import Lowering, formula
 from tilewright.backends.llvm.lowering.view import View, element_bytes
@@ -73,7 +74,7 @@ def _domain(ops: Sequence[Op], results: Sequence[Value]) -> tuple[tuple[Dim, ...
 def _launch(low: Lowering, op: Op, ops: Sequence[Op], pairs: Sequence[tuple[Value, Value]]) -> None:
     """One region kernel that computes `made` into the place of `value` for all pairs."""
     domain, reduced = _domain(ops, [made for made, _ in pairs])
-    nodes = Nodes(low, {}, domain, reduced)
+    nodes = RowNodes(low, {}, domain, reduced)
     same = identity(len(domain))
     kept = [a for a in range(len(domain)) if a not in reduced]
     plans: list[tuple[int, Value, tuple[int, ...]]] = []
