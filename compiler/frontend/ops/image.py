@@ -255,7 +255,7 @@ def _positions(ctx: Import, axis: Axis, method: Method) -> Term:
     size, scale = number(ctx, axis.size), axis.scale
     result = scale * size  # may be fractional, unlike axis.result
     kind = method.transform
-    place = (index + 0.5) / scale - 0.5
+    place: Term = (index + 0.5) / scale - 0.5
     if kind == "asymmetric":
         place = index / scale
     elif kind == "align_corners":
