@@ -1,6 +1,6 @@
 """A whole compile, read top to bottom: the only module that joins front end, passes and backends.
 
-Stages, each of which `--stop-after` can end with: `import`, `passes`, `lower`, `codegen`, `package`.
+The stages that `--stop-after` takes: `import`, `passes`, `lower`, `codegen`, `package`.
 """
 
 from __future__ import annotations

@@ -100,7 +100,7 @@ class _Fuser:
         sources = dict.fromkeys(op.source for op in group.members if op.source)
         made = dataclasses.replace(
             Fused(inputs=tuple(body.inputs), body=region),
-            source=", ".join(sources),  # type: ignore[call-arg]
+            source=", ".join(sources),
         )
         for old, new in zip(results, made.results, strict=True):
             new.name = old.name
@@ -132,7 +132,7 @@ class _Body:
     def add(self, op: Op) -> None:
         """Put a copy of `op` into the body, and what it needs to load its operands."""
         mapping = {value: self._operand(value) for value in op.operands}
-        copy = with_operands(op, mapping, {}) if mapping else dataclasses.replace(op)  # type: ignore[type-var]
+        copy = with_operands(op, mapping, {}) if mapping else dataclasses.replace(op)
         self.ops.append(copy)
         for old, new in zip(op.results, copy.results, strict=True):
             new.name = old.name

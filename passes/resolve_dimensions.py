@@ -169,7 +169,7 @@ class _Resolver:
                     changes[name] = new_region
         if not changes:
             return op
-        made = dataclasses.replace(op, **changes)  # type: ignore[type-var]
+        made = dataclasses.replace(op, **changes)
         for before, after in zip(op.results, made.results, strict=True):
             after.name = before.name
             self.values[before] = after

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from typing import Protocol
 
 from llvmlite import ir
 
@@ -45,12 +46,13 @@ class Lifetime:
     bytes: Dim
 
 
-@dataclass(frozen=True)
-class Placement:
+class Placement(Protocol):
     """What the backend needs of a memory plan: offsets of its lifetimes and the arena's size."""
 
-    offsets: tuple[Dim, ...]
-    arena: Dim
+    @property
+    def offsets(self) -> tuple[Dim, ...]: ...
+    @property
+    def arena(self) -> Dim: ...
 
 
 Planner = Callable[[list[Lifetime]], Placement]

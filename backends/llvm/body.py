@@ -211,9 +211,9 @@ class BodyEmitter:
             elif isinstance(step, Branch):
                 flag = code.load(self._address(code, dims, step.condition), I8)
                 with code.either(code.cmp("!=", code.b.zext(flag, I64), 0)) as (then, otherwise):
-                    with then:  # type: ignore[attr-defined]
+                    with then:
                         self._emit_steps(code, dims, step.then)
-                    with otherwise:  # type: ignore[attr-defined]
+                    with otherwise:
                         self._emit_steps(code, dims, step.otherwise)
             else:
                 self._emit_repeat(code, dims, step)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from tilewright.backends.llvm.program import Launch, Program, Step, lifetimes
+from tilewright.backends.llvm.program import Branch, Launch, Program, Repeat, Step, lifetimes
 
 
 def share(program: Program) -> list[int]:
@@ -24,11 +24,11 @@ def share(program: Program) -> list[int]:
             clock += 1
             if isinstance(step, Launch):
                 _try(step, at)
-            elif hasattr(step, "then"):
+            elif isinstance(step, Branch):
                 visit(step.then)
                 visit(step.otherwise)
                 clock += 1
-            elif hasattr(step, "body"):
+            elif isinstance(step, Repeat):
                 visit(step.body)
                 clock += 1
 

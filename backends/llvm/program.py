@@ -29,8 +29,8 @@ class Launch:
 
     `spec` determines the kernel's code; `operands` and `dims` are its arguments. A nonzero status
     stops the run with the text `error`. `counts` are data symbols that the kernel
-    writes (extra i64 output arguments). `inplace` pairs (result operand, input operand) positions that
-    may share memory. `flops` and `bytes` describe its work for the profiler.
+    writes (extra i64 output arguments). `inplace` pairs positions (result, operand) that may share
+    memory. `flops` and `bytes` describe its work for the profiler.
     """
 
     spec: Hashable

@@ -61,6 +61,7 @@ class Region:
     results: tuple[Value, ...]
 
 
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Op:
     """Base of all operations. `source` names the ONNX nodes that the operation came from."""
 
@@ -68,8 +69,12 @@ class Op:
     operand_fields: ClassVar[tuple[str, ...]]
     region_fields: ClassVar[tuple[str, ...]]
     attr_fields: ClassVar[tuple[str, ...]]
-    source: str
-    results: tuple[Value, ...]
+    source: str = ""
+
+    @property
+    def results(self) -> tuple[Value, ...]:
+        """The values that the operation computes."""
+        return self._results  # type: ignore[attr-defined,no-any-return]
 
     def infer_types(self) -> tuple[TensorType, ...]:
         raise AssertionError(f"{type(self).__name__} has no infer_types")
@@ -82,7 +87,7 @@ class Op:
     def __post_init__(self) -> None:
         types = self.infer_types()
         values = tuple(Value(t, op=self, index=i) for i, t in enumerate(types))
-        object.__setattr__(self, "results", values)
+        object.__setattr__(self, "_results", values)
 
     @property
     def out(self) -> Value:
@@ -120,8 +125,6 @@ def op(name: str) -> Callable[[type[Any]], type[Any]]:
     """Declare an operation class called `name` in the text form."""
 
     def declare(cls: type[Any]) -> type[Any]:
-        cls.__annotations__ = {**cls.__annotations__, "source": str}
-        cls.source = ""
         made = dataclass(frozen=True, eq=False, kw_only=True, repr=False)(cls)
         hints = typing.get_type_hints(made)
         operands, regions, attrs = [], [], []

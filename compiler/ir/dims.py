@@ -122,6 +122,12 @@ def _sum(terms: tuple[Term, ...]) -> "int | Expr":
     return Expr(tuple(ordered))
 
 
+def as_int(dim: "int | Expr") -> int:
+    """A dimension that is known; it is a mistake of the caller if it is not."""
+    assert isinstance(dim, int), f"{dim} is not known"
+    return dim
+
+
 def sym(name: str) -> Expr:
     """The dimension called `name`."""
     return Expr((((Sym(name),), 1),))

@@ -236,7 +236,7 @@ class _Parser:
         start: Token,
     ) -> Op:
         absent = dataclasses.MISSING
-        declared = dataclasses.fields(cls)  # type: ignore[arg-type]
+        declared = dataclasses.fields(cls)
         missing = [f.name for f in declared if f.name not in fields and f.default is absent]
         if missing:
             self.t.fail(f"{cls.opname} lacks {', '.join(missing)}", start.at)

@@ -54,7 +54,7 @@ def literal(value: Any) -> str:
 def attributes(op: Op) -> dict[str, Any]:
     """The attributes of `op` that differ from their defaults."""
     out: dict[str, Any] = {}
-    for field in dataclasses.fields(op):  # type: ignore[arg-type]
+    for field in dataclasses.fields(op):
         if field.name not in op.attr_fields:
             continue
         value = getattr(op, field.name)

@@ -71,7 +71,7 @@ def with_operands(op: Op, mapping: Mapping[Value, Value], regions: Mapping[str, 
             changes[name] = mapping[old]
     if not changes:
         return op
-    made = dataclasses.replace(op, **changes)  # type: ignore[type-var]
+    made = dataclasses.replace(op, **changes)
     for old_value, new_value in zip(op.results, made.results, strict=True):
         new_value.name = old_value.name
     return made
@@ -156,7 +156,7 @@ def _clone_ops(ops: tuple[Op, ...], mapping: dict[Value, Value]) -> list[Op]:
             regions[name] = Region(params, nested, results)
         copy = with_operands(op, mapping, regions)
         if copy is op:
-            copy = dataclasses.replace(op)  # type: ignore[type-var]
+            copy = dataclasses.replace(op)
         made.append(copy)
         mapping.update(zip(op.results, copy.results, strict=True))
     return made

@@ -7,6 +7,8 @@ something else would fit under the buffer about to be placed. Capacities are tri
 max-live bound upwards by bisection; orders of the branches are restarted with growing node limits.
 """
 
+import itertools
+import math
 import time
 from collections.abc import Callable, Sequence
 
@@ -23,7 +25,7 @@ class _Search:
     def __init__(self, buffers: Sequence[Buffer], capacity: int, deadline: float) -> None:
         self.buffers, self.capacity, self.deadline = buffers, capacity, deadline
         points = sorted({p for b in buffers for p in (b.lower, b.upper)})
-        self.spans = list(zip(points, points[1:], strict=False))
+        self.spans = list(itertools.pairwise(points))
         self.sections = [
             [s for s, (lo, hi) in enumerate(self.spans) if b.lower <= lo and hi <= b.upper]
             for b in buffers
@@ -45,7 +47,7 @@ class _Search:
                 self.total[s] += b.size
 
     def solve(self, order: Order, nodes: int) -> list[int] | None:
-        """Offsets within the capacity, or None when there are none; `_OutOfNodes` past the limit."""
+        """Offsets within the capacity, None when there are none; `_OutOfNodes` past the limit."""
         self.left = nodes
         n = len(self.buffers)
         rank = {i: r for r, i in enumerate(sorted(range(n), key=order))}
@@ -163,6 +165,4 @@ def _try(
 
 
 def _gcd(sizes: list[int]) -> int:
-    import math
-
     return math.gcd(*sizes) or 1

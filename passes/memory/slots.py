@@ -21,12 +21,14 @@ def assign_slots(buffers: Sequence[Buffer]) -> list[int]:
     chosen = [0] * len(buffers)
     for i in order:
         b = buffers[i]
-        for s, members in enumerate(slots):
-            if all(b.lower >= m.upper or m.lower >= b.upper for m in members):
-                break
-        else:
-            s = len(slots)
+        free = (s for s, members in enumerate(slots) if not any(_meet(b, m) for m in members))
+        slot = next(free, len(slots))
+        if slot == len(slots):
             slots.append([])
-        slots[s].append(b)
-        chosen[i] = s
+        slots[slot].append(b)
+        chosen[i] = slot
     return chosen
+
+
+def _meet(a: Buffer, b: Buffer) -> bool:
+    return a.lower < b.upper and b.lower < a.upper

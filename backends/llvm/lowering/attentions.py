@@ -8,7 +8,7 @@ from tilewright.backends.llvm.lowering.state import Lowering, formula
 from tilewright.backends.llvm.lowering.view import View
 from tilewright.backends.llvm.program import Place
 from tilewright.compiler.ir.core import Op, Value
-from tilewright.compiler.ir.dims import Dim, floordiv
+from tilewright.compiler.ir.dims import Dim, as_int, floordiv
 from tilewright.compiler.ir.ops import binary, leaf, shape, unary
 from tilewright.compiler.ir.ops.contraction import Contract
 from tilewright.compiler.ir.ops.nn import Attention, Softmax
@@ -27,8 +27,8 @@ def attention(low: Lowering, op: Attention) -> None:
         return
     mask = op.mask
     spec = AttentionSpec(
-        head_dim=int(size["d"]),
-        value_dim=int(size["e"]),
+        head_dim=as_int(size["d"]),
+        value_dim=as_int(size["e"]),
         scale=op.scale,
         mask=None if mask is None else ("f32" if mask.dtype == DType.F32 else "i8"),
         causal=op.causal,
@@ -50,9 +50,8 @@ def attention(low: Lowering, op: Attention) -> None:
         full = (size["b"], size["h"], size["q"], size["k"])
         view = low.view(mask).broadcast(full)
         operands.append(view.at)
-    target = low.result(op.out)
-    seen = target.transpose(tuple(op.out_axes.index(c) for c in "bhqe"))
-    strides += seen.strides[:3]
+    target = _target(low, op)
+    strides += target.strides[:3]
     if mask is not None:
         strides += view.strides
     group = floordiv(size["h"], size["g"])
@@ -71,6 +70,19 @@ def attention(low: Lowering, op: Attention) -> None:
         flops=work * (2 * (spec.head_dim + spec.value_dim) + 8),
         traffic=traffic + target.bytes,
     )
+
+
+def _target(low: Lowering, op: Attention) -> View:
+    """Memory for the result, its values contiguous, as [b, h, q, e]."""
+    letters = op.out_axes
+    if letters.endswith("e"):
+        made = low.result(op.out)
+    else:
+        letters = letters.replace("e", "") + "e"
+        shape = tuple(op.out.shape[op.out_axes.index(c)] for c in letters)
+        made = low.buffer(op.out.dtype, shape, op.out.name or "t")
+        low.alias(op.out, made.transpose(tuple(letters.index(c) for c in op.out_axes)))
+    return made.transpose(tuple(letters.index(c) for c in "bhqe"))
 
 
 def _rows(low: Lowering, view: View) -> View:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
 from tilewright.backends.kernels.f32_conv import FAMILY, ConvSpec
@@ -9,6 +11,7 @@ from tilewright.backends.llvm.lowering import fallback
 from tilewright.backends.llvm.lowering.epilogues import fuse
 from tilewright.backends.llvm.lowering.rules import lowers
 from tilewright.backends.llvm.lowering.state import Lowering, formula
+from tilewright.backends.llvm.program import Place
 from tilewright.compiler.ir.core import Value
 from tilewright.compiler.ir.dims import product
 from tilewright.compiler.ir.ops.contraction import Conv
@@ -26,11 +29,11 @@ def conv(low: Lowering, op: Conv) -> None:
     perm = tuple(range(op.out.rank))
     fused = fuse(low, op.body, op.extras, perm, op.out.rank - 1)
     if fused is None:
-        bare = Conv(**{**_fields(op), "extras": (), "body": None})
+        bare = dataclasses.replace(op, extras=(), body=None)
         conv(low, bare)
         fallback.lower_body(low, op, bare.out)
         return
-    *taps, _, out_channels = (int(d) for d in op.w.shape)  # type: ignore[arg-type]
+    *taps, _, out_channels = op.w.shape
     spec = ConvSpec(
         channels=int(op.x.shape[-1]),
         out_channels=out_channels,
@@ -70,12 +73,7 @@ def _supported(low: Lowering, op: Conv) -> bool:
     return f32 and body and known and isinstance(op.w.op, Constant) and low.array(op.w) is not None
 
 
-def _fields(op: Conv) -> dict[str, object]:
-    names = (*op.operand_fields, *op.attr_fields, *op.region_fields, "source")
-    return {name: getattr(op, name) for name in names}
-
-
-def _packed(low: Lowering, w: Value, spec: ConvSpec) -> tuple[object, int]:
+def _packed(low: Lowering, w: Value, spec: ConvSpec) -> tuple[Place, int]:
     assert isinstance(w.op, Constant)
     assert FAMILY.pack is not None
     name = w.op.name

@@ -56,13 +56,9 @@ def tied_tables(graph: Graph) -> frozenset[str]:
             looked_up.add(op.x.op.name)
         elif isinstance(op, Contract) and op.a.dtype == op.b.dtype == DType.F32:
             (ia, ib, out), _ = axis_sizes(op.spec, op.a, op.b)
-            table = (
-                isinstance(op.b.op, Constant)
-                and op.b.rank == 2
-                and not set(ia) & set(out) & set(ib)
-            )
-            if table and ib[0] in out and ib[1] in ia:
-                multiplied.add(op.b.op.name)  # type: ignore[union-attr]
+            table = op.b.rank == 2 and not set(ia) & set(out) & set(ib)
+            if isinstance(op.b.op, Constant) and table and ib[0] in out and ib[1] in ia:
+                multiplied.add(op.b.op.name)
     return frozenset(looked_up & multiplied)
 
 
@@ -70,7 +66,7 @@ def packed_rows(low: Lowering, w: Value) -> PackedRows | None:
     """Where the rows of `w` are when it is a tied table, else None."""
     if not isinstance(w.op, Constant) or w.op.name not in low.tied:
         return None
-    n, k = (int(d) for d in w.shape)  # type: ignore[arg-type]
+    n, k = w.shape
     place = packed_matrix(low, w, (1, 0), k, n)
     shape = (-(-n // PANEL), PANEL, k)
     return PackedRows(View(place, DType.F32, shape, (k * PANEL, 1, PANEL)), n)

@@ -31,7 +31,7 @@ from tilewright.backends.llvm.region.spec import (
 )
 from tilewright.compiler.ir import core
 from tilewright.compiler.ir.core import Value
-from tilewright.compiler.ir.dims import Atom, Dim, Expr
+from tilewright.compiler.ir.dims import Atom, Dim, Expr, as_int
 from tilewright.compiler.ir.ops import leaf, shape, unary
 from tilewright.compiler.ir.types import DType
 
@@ -315,7 +315,7 @@ class Nodes:
         row = self.op("where", (negative, wrapped, index), dtype)
         below = self.op("lt", (row, zero), "bool")
         outside = self.op("or", (below, self.op("ge", (row, size), "bool")), "bool")
-        panels, stride = int(rows.view.shape[0]), rows.view.strides[0]
+        panels, stride = as_int(rows.view.shape[0]), rows.view.strides[0]
         panel = self.op("shr", (row, self.number(5, dtype)), dtype)
         panel = self.op("where", (outside, self.number(panels, dtype), panel), dtype)
         lane = self.op("and", (row, self.number(PANEL - 1, dtype)), dtype)

@@ -98,7 +98,7 @@ class Lowering:
         op = value.op
         assert isinstance(op, Constant), f"{value} is used before it is lowered"
         weight = self.graph.weights[op.name]
-        size = int(np.prod([int(d) for d in value.shape])) * element_bytes(value.dtype)  # type: ignore[arg-type]
+        size = int(np.prod([int(d) for d in value.shape])) * element_bytes(value.dtype)
         place = self.weight(("raw", weight.hash()), op.name, size, lambda: weight.load())
         found = View(place, value.dtype, value.shape, dense_strides(value.shape))
         self.views[value] = found
