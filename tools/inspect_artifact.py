@@ -73,8 +73,10 @@ def _tensor(info: Any) -> dict[str, Any]:
 
 
 def _operations(plan: Mapping[str, Any]) -> Counter[str]:
-    first = next(iter(plan["variants"].values()), {"launches": []})
-    return Counter(launch["operation"] for launch in first["launches"])
+    variants: Mapping[str, Any] = plan["variants"]
+    for variant in variants.values():
+        return Counter(launch["operation"] for launch in variant["launches"])
+    return Counter()
 
 
 def variant_plan(where: str, plan: Mapping[str, Any], target: str | None) -> tuple[str, Any]:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from tilewright.runtime.manifest import Variant
 
 
+DISASSEMBLERS = ("objdump", "llvm-objdump")
+
+
 @dataclass(frozen=True)
 class KernelCode:
     """Code of one kernel. `llvm` is as emitted, `assembly` after LLVM's optimization; either may be
@@ -82,23 +85,25 @@ def from_artifact(file: ArtifactFile, variant: Variant, wanted: str) -> KernelCo
         # The manifest names the first variant's kernels; the others differ in the target alone.
         sources.setdefault(launch.name.replace(first, suffix), []).append(launch.source)
     name = choose_kernel(wanted, {kernel: ", ".join(found) for kernel, found in sources.items()})
-    tool = shutil.which("objdump") or shutil.which("llvm-objdump")
-    if tool is None:
+    tools = [path for name in DISASSEMBLERS if (path := shutil.which(name))]
+    if not tools:
         raise TargetError(
             file.where,
             "there is no disassembler on this machine",
-            "looked for objdump and llvm-objdump",
+            f"looked for {' and '.join(DISASSEMBLERS)}",
             "install binutils or llvm, or `tilewright inspect MODEL.onnx --kernel NAME --asm`",
         )
     with tempfile.NamedTemporaryFile(suffix=".so") as code:
         code.write(file.read(variant.file))
         code.flush()
-        text = _disassemble(tool, code.name, name)
+        # An objdump of binutils may know only its own machine, so the next one is tried too.
+        texts = (_disassemble(tool, code.name, name) for tool in tools)
+        text = next(filter(None, texts), "")
     if not text:
         raise ArtifactError(
             file.where,
             f"kernel {name!r} cannot be disassembled",
-            f"{tool} finds no such symbol in {variant.file}",
+            f"{' and '.join(tools)} show no such symbol in {variant.file}",
             "inspect the model instead, or install a disassembler for the artifact's machine",
         )
     return KernelCode(name, variant.target, "", "", text)

@@ -32,6 +32,8 @@ TOLERANCE_ALONE = 1e-5
 """The same where there is nothing to compare with but float64."""
 DIVERGED = 1e-4
 """Relative L2 error at which an operation counts as wrong; float32 rounding stays far below."""
+ROUNDING = 2.0**-24
+"""Relative error of rounding once to float32."""
 CHUNK = 64
 """Intermediate values that one artifact returns when operations are checked."""
 
@@ -146,7 +148,7 @@ def first_operation(
     grown = [v for v in values if errors[v] > 0]
     if not grown:
         return None
-    worst = max(grown, key=lambda v: errors[v] / max(_before(v.op, errors), np.finfo("f4").eps))
+    worst = max(grown, key=lambda v: errors[v] / max(_before(v.op, errors), ROUNDING))
     assert worst.op is not None, "graph inputs are not among the values"
     return _divergence("rounding", worst.op, errors)
 

@@ -51,17 +51,17 @@ OURS = "tilewright"
 @click.option(
     "--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Of every runtime."
 )
-@click.option("--rounds", type=click.IntRange(min=1), default=20, show_default=True)
+@click.option("--rounds", type=click.IntRange(min=1), default=50, show_default=True)
 @click.option(
     "--budget",
     type=click.FloatRange(min=0, min_open=True),
-    default=20.0,
+    default=10.0,
     show_default=True,
     help="Seconds after which no new round starts.",
 )
 @click.option("--no-kernels", is_flag=True, help="Leave the table of kernels out.")
 @click.option(
-    "--record", "record_path", type=path_type, metavar="FILE.json", help="Write the times."
+    "--record", "record_path", type=path_type, metavar="FILE", help="Write the times as JSON."
 )
 @target_option
 @dim_option
@@ -116,7 +116,7 @@ def command(
         contenders: dict[str, Callable[[], object]] = {**peers, OURS: ours}
         with screen.working(f"timing {', '.join(contenders)}"):
             timings = interleave(contenders, rounds=rounds, budget_s=budget)
-            runs = max(1, timings[OURS].rounds)
+            runs = min(timings[OURS].rounds, 10)
             kernels = [] if no_kernels else profile_rows(session.profile(feeds, runs), runs)
         variant = session.variant
     for name, reason in skipped.items():

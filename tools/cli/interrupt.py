@@ -13,6 +13,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 
 _TICK_S = 0.1
 
@@ -21,6 +22,7 @@ _TICK_S = 0.1
 def ends_workers() -> Iterator[None]:
     """In the block Ctrl-C ends the worker processes and raises KeyboardInterrupt here."""
     stop = threading.Event()
+    resource_tracker.ensure_running()  # the first worker would start it, which unblocks SIGINT
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     thread = threading.Thread(target=_wait, args=(stop,), daemon=True)
     thread.start()

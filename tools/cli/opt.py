@@ -124,7 +124,7 @@ def list_passes(screen: Screen) -> list[dict[str, Any]]:
     """Every pass with the first line of its documentation."""
     from tilewright.passes.registry import passes
 
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "name": found.name,
             "options": {name: kind.__name__ for name, kind in found.options.items()},

@@ -35,10 +35,6 @@ tilewright verify model.onnx --inputs samples.npz --per-node
 """
 
 
-class VerificationFailed(UserError):
-    """Outputs are further from float64 than they may be."""
-
-
 @subcommand("verify", EXAMPLES)
 @model_argument
 @click.argument("artifact", type=path_type, required=False)
@@ -54,9 +50,7 @@ class VerificationFailed(UserError):
     type=click.FloatRange(min=0),
     help="Relative L2 error that passes anyway [1e-6; 1e-5 without ONNX Runtime].",
 )
-@click.option(
-    "--per-node", is_flag=True, help="Find the operation that loses the most, in any case."
-)
+@click.option("--per-node", is_flag=True, help="Check every operation in any case.")
 @feed_options
 @target_option
 @dim_option
@@ -92,13 +86,15 @@ def command(
     if is_artifact(model):
         raise click.UsageError("The model comes first: tilewright verify MODEL.onnx [ARTIFACT.tw]")
     graph = imported(screen, model, dims)
-    with _artifact(screen, model, artifact, target, dims, jobs) as path:
-        with load(path, threads) as session:
-            options = FeedOptions(files, bundle, shape, ranges, seed, index_ranges(graph))
-            feeds = make_feeds(str(artifact or model), session.manifest, options, random=True)
-            ours = session.run(None, feeds)
-            names = [output.name for output in session.get_outputs()]
-            used, variant = session.threads, session.variant
+    options = FeedOptions(files, bundle, shape, ranges, seed, index_ranges(graph))
+    with (
+        _artifact(screen, model, artifact, target, dims, jobs) as path,
+        load(path, threads) as session,
+    ):
+        feeds = make_feeds(str(artifact or model), session.manifest, options, random=True)
+        ours = session.run(None, feeds)
+        names = [output.name for output in session.get_outputs()]
+        used, variant = session.threads, session.variant
     with screen.working("running the reference in float64"):
         exact = exact_outputs(graph, feeds)
     if list(graph.output_names) != names:
@@ -133,14 +129,13 @@ def command(
         report["divergence"] = asdict(where) if where is not None else None
         screen.text(_sentence(report["divergence"], str(artifact) if artifact else None))
     if not passed:
-        screen.finish(report)
-        screen.json = False  # the report is the document; the failure goes to stderr alone
         worst = max((row for row in rows if not row.passed), key=lambda row: row.ours / row.limit)
-        raise VerificationFailed(
-            f"{artifact or model}: output {worst.name!r}",
-            "is too far from float64",
-            f"relative L2 error {worst.ours:.2e}, allowed {worst.limit:.2e}",
+        screen.warn(
+            f"{artifact or model}: output {worst.name!r} is too far from float64\n"
+            f"  relative L2 error {worst.ours:.2e}, allowed {worst.limit:.2e}"
         )
+        screen.finish(report)
+        raise click.exceptions.Exit(1)
     return report
 
 
