@@ -11,7 +11,7 @@ from tilewright.compiler.frontend.node import Hint
 from tilewright.compiler.frontend.tensors import BY_ONNX, element_type
 from tilewright.compiler.frontend.unify import fresh, identifier
 from tilewright.compiler.ir.core import Symbol, Value
-from tilewright.compiler.ir.dims import Dim, Expr, floordiv, substitute, sym, symbols
+from tilewright.compiler.ir.dims import Dim, floordiv, substitute, sym, symbols
 from tilewright.compiler.ir.types import TensorType
 
 DimOption = str | int | tuple[int, int | None]
@@ -61,18 +61,26 @@ def read_inputs(
     """
     bounds = parse_dims(options)
     names: dict[str, str] = {}
-    shapes = [_declared(info, model) for info in infos]
     found: dict[str, Symbol] = {}
-    for index, (info, shape) in enumerate(zip(infos, shapes, strict=True)):
+    shapes = [_declared(info, model) for info in infos]
+
+    def symbol(text: str, source: tuple[str, int, int]) -> Dim:
+        if text not in names:
+            names[text] = fresh(identifier(text), found)
+            low, high = bounds.get(text, bounds.get(names[text], (1, None)))
+            found[names[text]] = Symbol(low, high, source)
+        return sym(names[text])
+
+    for i, (info, shape) in enumerate(zip(infos, shapes, strict=True)):
         for axis, dim in enumerate(shape):
-            if isinstance(dim, int) or (dim and expression(str(dim), {}) is None):
-                continue
-            text = str(dim) or f"{info.name}_{axis}"
-            if text not in names:
-                names[text] = fresh(identifier(text), dict.fromkeys(names.values()))
-                low, high = _bounds_for(bounds, text, names[text])
-                found[names[text]] = Symbol(low, high, ("shape", index, axis))
-            shape[axis] = sym(names[text])
+            if isinstance(dim, str) and expression(dim, None) is None:
+                shape[axis] = symbol(dim or f"{info.name}_{axis}", ("shape", i, axis))
+    params: dict[str, Dim] = {text: sym(name) for text, name in names.items()}
+    for i, shape in enumerate(shapes):
+        for axis, dim in enumerate(shape):
+            if isinstance(dim, str):  # such as `past + 1`, if `past` is a dimension itself
+                known = expression(dim, params)
+                shape[axis] = symbol(dim, ("shape", i, axis)) if known is None else known
     unknown = bounds.keys() - names.keys() - found.keys()
     if unknown:
         name = min(unknown)
@@ -81,46 +89,25 @@ def read_inputs(
         raise UserError(model, f"there is no dimension {name!r}", f"found {have}", hint)
     fixed: dict[str, Dim] = {n: s.low for n, s in found.items() if s.low == s.high}
     fixed.update(equal)
-    for name, dim in equal.items():
-        _narrow(found, name, dim)
-    params = {text: substitute(sym(name), fixed) for text, name in names.items()}
+    for name, value in equal.items():
+        _narrow(found, name, value)
     values: list[Value] = []
     for info, shape in zip(infos, shapes, strict=True):
-        dims = []
-        for axis, dim in enumerate(shape):
-            if not isinstance(dim, int | Expr):
-                dim = _expression_dim(str(dim), params, found, (len(values), axis), bounds)
-            dims.append(substitute(dim, fixed))
+        dims = tuple(substitute(d, fixed) for d in shape if not isinstance(d, str))
         dtype = element_type(info.type.tensor_type.elem_type, f"{model}: input {info.name!r}")
-        values.append(Value(TensorType(dtype, tuple(dims)), info.name))
+        values.append(Value(TensorType(dtype, dims), info.name))
     kept = {n: s for n, s in found.items() if n not in fixed}
-    return Inputs(tuple(values), kept, params)
+    return Inputs(
+        tuple(values), kept, {text: substitute(sym(n), fixed) for text, n in names.items()}
+    )
 
 
-def _expression_dim(
-    text: str,
-    params: Mapping[str, Dim],
-    found: dict[str, Symbol],
-    place: tuple[int, int],
-    bounds: Mapping[str, tuple[int, int | None]],
-) -> Dim:
-    """A dim_param such as `past + 1` over other dimensions, or a symbol of its own."""
-    known = expression(text, params)
-    if known is not None and symbols(known) <= found.keys():
-        return known
-    name = identifier(text)
-    if name not in found:
-        low, high = _bounds_for(bounds, text, name)
-        found[name] = Symbol(low, high, ("shape", *place))
-    return sym(name)
-
-
-def expression(text: str, params: Mapping[str, Dim]) -> Dim | None:
+def expression(text: str, params: Mapping[str, Dim] | None) -> Dim | None:
     """The dimension written as `text` (names, integers, + - * // and brackets), or None.
 
-    A single name is not an expression here unless `params` knows it.
+    Names are those of `params`; with None, any name will do but a single name is no expression.
     """
-    if text in params:
+    if params is not None and text in params:
         return params[text]
     try:
         tree = ast.parse(text, mode="eval").body
@@ -131,11 +118,11 @@ def expression(text: str, params: Mapping[str, Dim]) -> Dim | None:
     return _fold(tree, params)
 
 
-def _fold(tree: ast.expr, params: Mapping[str, Dim]) -> Dim | None:
+def _fold(tree: ast.expr, params: Mapping[str, Dim] | None) -> Dim | None:
     if isinstance(tree, ast.Constant) and type(tree.value) is int:
         return tree.value
     if isinstance(tree, ast.Name):
-        return params.get(tree.id) if params else sym(tree.id)
+        return sym(tree.id) if params is None else params.get(tree.id)
     if isinstance(tree, ast.BinOp):
         a, b = _fold(tree.left, params), _fold(tree.right, params)
         if a is None or b is None:
@@ -183,12 +170,6 @@ def _declared(info: ValueInfoProto, model: str) -> list[Dim | str]:
         known = dim.HasField("dim_value") and dim.dim_value >= 0
         out.append(dim.dim_value if known else dim.dim_param)
     return out
-
-
-def _bounds_for(
-    bounds: Mapping[str, tuple[int, int | None]], text: str, name: str
-) -> tuple[int, int | None]:
-    return bounds.get(text, bounds.get(name, (1, None)))
 
 
 def _narrow(found: dict[str, Symbol], name: str, dim: Dim) -> None:

@@ -1,5 +1,7 @@
 """What the ONNX standard says about a node's operands, and about a model that failed to import."""
 
+from typing import Any
+
 from onnx import ModelProto, NodeProto, shape_inference
 from onnx.defs import OpSchema
 
@@ -22,7 +24,8 @@ def check_operands(schema: OpSchema, node: NodeProto, where: str) -> None:
         found_type = next((a.type for a in node.attribute if a.name == name), None)
         if spec.required and found_type is None:
             raise UserError(where, f"the required attribute {name!r} is missing")
-        if found_type is not None and found_type != spec.type.value:
+        wanted: Any = spec.type  # an enum whose type stub lacks its integer value
+        if found_type is not None and found_type != int(wanted):
             raise UserError(
                 where, f"the attribute {name!r} has the wrong type", f"type {found_type}"
             )
