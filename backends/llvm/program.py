@@ -117,12 +117,12 @@ def launches(steps: "list[Step] | tuple[Step, ...]") -> Iterator[Launch]:
 def lifetimes(program: Program) -> list[tuple[int, int]]:
     """For every arena buffer the half-open range of step numbers in which it must exist.
 
-    Steps are numbered in program order, nested ones included. A buffer that is used inside a
-    repeated body and was first used before it, or whose first use in the body may come before its
-    definition there, lives through the whole repetition.
+    Steps are numbered in program order, nested ones included. A buffer that a repeated body shares
+    with what comes before or after it lives through the whole repetition.
     """
     first: dict[int, int] = {}
     last: dict[int, int] = {}
+    repeats: list[tuple[int, int]] = []
     clock = 0
 
     def touch(place: Place | None, at: int) -> None:
@@ -155,9 +155,14 @@ def lifetimes(program: Program) -> list[tuple[int, int]]:
                 end = clock
                 touch(step.condition, end)
                 _extend(first, last, inside_start, end)
+                repeats.append((inside_start, end))
                 clock += 1
 
     visit(program.steps)
+    for start, end in repeats:  # inner ones first
+        for index, at in first.items():
+            if start <= at < end <= last[index]:
+                first[index] = start  # an earlier iteration may have written it
     return [(first.get(i, 0), last.get(i, -1) + 1) for i in range(len(program.buffers))]
 
 
