@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 
@@ -11,10 +12,14 @@ import tilewright
 COMPILE_ONLY = ("onnx", "onnxruntime", "llvmlite", "scipy", "networkx", "highspy", "torch_mlir")
 
 
-def python(code: str) -> str:
-    """Run `code` in a new interpreter and give what it prints."""
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def python(code: str, folder: Path = ROOT) -> str:
+    """Run `code` in a new interpreter, `folder` being current, and give what it prints."""
+    command = [sys.executable, "-c", code]
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
+        command, capture_output=True, text=True, check=False, timeout=60, cwd=folder
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -28,6 +33,13 @@ def test_the_version_is_the_distribution_version() -> None:
 def test_every_public_name_exists(name: str) -> None:
     assert getattr(tilewright, name) is not None
     assert name in dir(tilewright)
+
+
+def test_the_package_is_whole_from_every_folder(tmp_path: Path) -> None:
+    """In the repository root Python meets the folder tilewright/ before the installed package."""
+    code = "import tilewright.compiler as c, tilewright.runtime as r; print(c.__file__, r.__file__)"
+    here, elsewhere = python(code, ROOT), python(code, tmp_path)
+    assert here == elsewhere
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

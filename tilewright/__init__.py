@@ -10,11 +10,16 @@ only runs artifacts never imports the compiler.
 
 from collections.abc import Sequence
 from importlib import import_module
+from pkgutil import extend_path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tilewright.compiler.driver import CompileResult
     from tilewright.runtime.session import Session, load
+
+# With the repository root as the current folder Python finds this folder before the installed
+# package, and the sub-packages are not inside it; so look for them along sys.path too.
+__path__ = extend_path(__path__, __name__)
 
 __version__ = "0.1.0"
 
