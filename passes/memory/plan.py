@@ -45,11 +45,12 @@ def plan_memory(
 ) -> Plan:
     """Place all buffers. Every plan passes the independent validator before it is returned."""
     used = set().union(*(symbols(b.bytes) for b in lifetimes)) if lifetimes else set()
-    env = {n: NOMINAL if (h := table[n].high) is None else h for n in sorted(used)}
+    limits = {n: _limit(table[n]) for n in sorted(used)}
+    env = {n: NOMINAL if limit is None else limit for n, limit in limits.items()}
     env = {n: max(v, table[n].low) for n, v in env.items()}
     sized = [Buffer(b.name, b.lower, b.upper, evaluate(_aligned(b.bytes), env)) for b in lifetimes]
     bound = max_live(sized)
-    if all(table[n].high is not None for n in used):
+    if all(limit is not None for limit in limits.values()):
         offsets = pack_greedy(sized)
         method = "greedy"
         if height(sized, offsets) > bound:
@@ -73,6 +74,11 @@ def plan_memory(
     nominal = evaluate(total, env)
     validate(sized, [evaluate(o, env) for o in placed], nominal, ALIGNMENT)
     return Plan(placed, total, bound, nominal, env, "slots")
+
+
+def _limit(symbol: Symbol) -> int | None:
+    """The bound of a symbol that memory may be sized for; bounds of a mere type do not count."""
+    return symbol.high if symbol.high is not None and symbol.high < 1 << 31 else None
 
 
 def _aligned(size: Dim) -> Dim:
