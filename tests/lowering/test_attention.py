@@ -1,0 +1,102 @@
+"""Attention: every layout, mask and kind of causality; other types by decomposition."""
+
+import itertools
+
+import numpy as np
+import pytest
+from support.compiled_graph import check_graph, labels
+from support.draft_graph import Draft
+
+from tilewright.compiler.ir.ops.nn import Attention
+
+SIZES = {"b": "b", "h": 4, "g": 4, "q": "q", "k": "k", "d": 8, "e": 8}
+ENVS = ({"b": 2, "q": 5, "k": 7}, {"b": 1, "q": 1, "k": 1}, {"b": 1, "q": 3, "k": 40})
+
+
+def attention(dtype="f32", mask=None, envs=ENVS, sizes=SIZES, axes=(), special=False, **fields):
+    """A graph of one attention; `mask` is (type, shape letters or ints)."""
+    d = Draft((0, 64))
+    layout = dict(zip(("q_axes", "k_axes", "v_axes", "out_axes"), axes, strict=False))
+    values = {}
+    for name, plain in (("q", "bhqd"), ("k", "bgkd"), ("v", "bgke")):
+        letters = layout.get(f"{name}_axes", plain)
+        values[name] = d.input(name, dtype, *(sizes[c] for c in letters))
+    if mask is not None:
+        values["mask"] = d.input("mask", mask[0], *(sizes.get(c, c) for c in mask[1]))
+    fields.setdefault("scale", 0.3)
+    y = d(Attention, **values, **layout, **fields)
+    low = check_graph(d.graph(y), *envs, special=special, scale=4)
+    return [label for label in labels(low) if label != "copy"]
+
+
+QUERIES = ["".join(p) for p in itertools.permutations("bhqd")]
+
+
+@pytest.mark.parametrize("index", range(0, 24, 2))
+def test_layouts(index: int) -> None:
+    """Each tensor in another permutation, so that 12 cases meet most of the 24 layouts of each."""
+    q = QUERIES[index]
+    k = QUERIES[(index * 5 + 1) % 24].replace("h", "g").replace("q", "k")
+    v = QUERIES[(index * 7 + 2) % 24].replace("h", "g").replace("q", "k").replace("d", "e")
+    out = QUERIES[(index * 11 + 3) % 24].replace("d", "e")
+    attention(axes=(q, k, v, out), envs=ENVS[:2])
+
+
+def test_the_usual_layouts_need_one_kernel_and_no_copy() -> None:
+    for axes in (("bhqd", "bgkd", "bgke", "bhqe"), ("bqhd", "bkgd", "bkge", "bqhe")):
+        assert attention(axes=axes) == ["f32_attention"]
+
+
+@pytest.mark.parametrize("groups", [1, 2, 4])
+@pytest.mark.parametrize("sizes", [(8, 8), (5, 3), (64, 32), (1, 1)], ids=str)
+def test_grouped_heads_and_head_sizes(groups: int, sizes: tuple[int, int]) -> None:
+    own = SIZES | {"g": groups, "d": sizes[0], "e": sizes[1]}
+    assert attention(sizes=own, envs=ENVS[:1]) == ["f32_attention"]
+
+
+@pytest.mark.parametrize("shape", [("q", "k"), ("b", 1, 1, "k"), ("h", "q", 1), (), (1, "h", 1, 1)])
+@pytest.mark.parametrize("dtype", ["f32", "bool"])
+@pytest.mark.parametrize("zero", [False, True])
+def test_masks(shape: tuple, dtype: str, zero: bool) -> None:
+    """Random boolean masks hide whole rows at times; those give NaN, or 0 if asked for."""
+    attention(mask=(dtype, shape), envs=ENVS[:2], masked_zero=zero)
+
+
+def test_masks_of_minus_infinity_and_nan() -> None:
+    attention(mask=("f32", ("q", "k")), envs=ENVS[::2], special=True)
+
+
+@pytest.mark.parametrize("end", [False, True])
+@pytest.mark.parametrize("mask", [None, ("bool", ("q", "k"))])
+def test_causality(end: bool, mask) -> None:
+    envs = (*ENVS, {"b": 1, "q": 9, "k": 4}, {"b": 1, "q": 33, "k": 33})
+    for zero in (False, True):
+        attention(causal=True, causal_end=end, mask=mask, masked_zero=zero, envs=envs)
+
+
+@pytest.mark.parametrize("env", [{"b": 0}, {"q": 0}, {"k": 0}], ids=str)
+@pytest.mark.parametrize("zero", [False, True])
+def test_nothing_to_look_at(env: dict[str, int], zero: bool) -> None:
+    attention(envs=({"b": 2, "q": 3, "k": 4} | env,), masked_zero=zero)
+
+
+@pytest.mark.parametrize("dtype", ["f64", "f16", "bf16"])
+@pytest.mark.parametrize("causal", [False, True])
+def test_other_types_are_decomposed(dtype: str, causal: bool) -> None:
+    own = SIZES | {"g": 2}
+    made = attention(dtype, sizes=own, envs=ENVS[:2], causal=causal, causal_end=True, axes=(
+        "bqhd", "bkgd", "bkge", "bqhe"))  # fmt: skip
+    assert "f32_attention" not in made
+    assert np.count_nonzero(np.array(made) == "contract") == 2
+
+
+@pytest.mark.parametrize("mask", ["bool", "f64"])
+def test_decomposed_masks(mask: str) -> None:
+    attention("f64", mask=(mask, ("b", 1, "q", "k")), masked_zero=True, envs=ENVS[:2])
+
+
+def test_head_sizes_that_are_symbolic_or_zero_are_decomposed() -> None:
+    envs = tuple(e | {"d": 6, "e": 3} for e in ENVS[:2])
+    own = SIZES | {"d": "d", "e": "e"}
+    assert "f32_attention" not in attention(sizes=own, envs=envs)
+    assert "f32_attention" not in attention(sizes=SIZES | {"d": 0}, envs=ENVS[:1])
