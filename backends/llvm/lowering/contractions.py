@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from tilewright.backends.kernels.f32_bmm import FAMILY as BATCHED
 from tilewright.backends.kernels.f32_bmm import BmmSpec
 from tilewright.backends.kernels.f32_matmul import FAMILY, MatmulSpec
@@ -20,16 +22,23 @@ from tilewright.compiler.ir.types import DType
 @lowers(Contract)
 def contract(low: Lowering, op: Contract) -> None:
     """A matmul with constant weights, a batched one, or the general loop nest."""
-    if op.a.dtype == op.b.dtype == DType.F32 and op.out.dtype == DType.F32:
-        (ia, ib, out), sizes = axis_sizes(op.spec, op.a, op.b)
-        for (x, ix), (w, iw) in (((op.a, ia), (op.b, ib)), ((op.b, ib), (op.a, ia))):
-            shared = set(ix) & set(iw) & set(out)
-            known = low.array(w) is not None and not shared
-            if known and _constant_weights(low, op, (x, ix), (w, iw), out, sizes):
-                return
-        if _batched(low, op, ia, ib, out, sizes):
-            return
-    fallback.lower_with_body(low, op)
+    if op.a.dtype != DType.F32 or op.b.dtype != DType.F32:
+        fallback.lower_with_body(low, op)
+    elif not _by_kernel(low, op):
+        bare = dataclasses.replace(op, body=None, extras=())
+        contract(low, bare)
+        fallback.lower_body(low, op, bare.out)
+
+
+def _by_kernel(low: Lowering, op: Contract) -> bool:
+    """Lower to one kernel; False when none can apply the epilogue."""
+    (ia, ib, out), sizes = axis_sizes(op.spec, op.a, op.b)
+    for (x, ix), (w, iw) in (((op.a, ia), (op.b, ib)), ((op.b, ib), (op.a, ia))):
+        shared = set(ix) & set(iw) & set(out)
+        known = low.array(w) is not None and not shared
+        if known and _constant_weights(low, op, (x, ix), (w, iw), out, sizes):
+            return True
+    return _batched(low, op, ia, ib, out, sizes)
 
 
 def _constant_weights(

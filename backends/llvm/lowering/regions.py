@@ -8,7 +8,7 @@ from tilewright.backends.llvm.lowering import fallback
 from tilewright.backends.llvm.lowering.elementwise_names import NAMES
 from tilewright.backends.llvm.lowering.region_nodes import Nodes, Unsuitable, identity
 from tilewright.backends.llvm.lowering.region_rows import RowNodes
-from tilewright.backends.llvm.lowering.rules import lowers, rules
+from tilewright.backends.llvm.lowering.rules import lowers
 from tilewright.backends.llvm.lowering.state import Lowering, formula
 from tilewright.backends.llvm.lowering.view import View, element_bytes
 from tilewright.backends.llvm.region import dims as region_dims
@@ -37,8 +37,9 @@ def fused(low: Lowering, op: control.Fused) -> None:
     for made, value in pairs:
         if made in inner and made not in low.same:
             low.stand_in(made, value)
-    for step in op.body.ops:
-        rules()[type(step)](low, step)
+    from tilewright.backends.llvm.lowering.lower import lower_ops
+
+    lower_ops(low, op.body.ops)
     for made, value in pairs:
         if value not in low.views:
             low.alias(value, low.view(made))
