@@ -7,11 +7,15 @@ error message. Equal specs are compiled once.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Hashable, Sequence
+import sys
+import threading
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
+from types import ModuleType
 
 from llvmlite import binding as llvm
 
@@ -82,7 +86,8 @@ def compile_all(
     done: list[Compiled] = []
     context = get_context("spawn")
     with ProcessPoolExecutor(max_workers=count, mp_context=context) as pool:
-        futures = [pool.submit(compile_kernel, spec, target) for spec in specs]
+        with _empty_main():  # workers start in submit
+            futures = [pool.submit(compile_kernel, spec, target) for spec in specs]
         for spec, future in zip(specs, futures, strict=True):
             name = kernel_name(spec, target)
             try:
@@ -97,6 +102,26 @@ def compile_all(
             if progress is not None:
                 progress(name)
     return done
+
+
+_main_lock = threading.Lock()
+
+
+@contextmanager
+def _empty_main() -> Iterator[None]:
+    """In the block, processes that start see an empty `__main__`.
+
+    A spawned process imports the caller's main module again. The workers need nothing of it, a
+    script without a main guard would compile again in every worker, and code that came from stdin
+    has no file to import.
+    """
+    with _main_lock:
+        main = sys.modules["__main__"]
+        sys.modules["__main__"] = ModuleType("__main__")
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = main
 
 
 def _compile_here(
