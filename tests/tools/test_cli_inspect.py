@@ -1,0 +1,110 @@
+"""`tilewright inspect`."""
+
+import pytest
+from support.command_line import call
+
+from tilewright.runtime.session import load
+from tilewright.tools import demo
+
+MODEL = demo.model_path()
+
+
+def test_a_model(capsys) -> None:
+    report = call(capsys, "inspect", MODEL, "--json").document
+    assert report["inputs"] == [{"name": "image", "dtype": "f32", "shape": ["batch", 1, 8, 8]}]
+    assert report["outputs"] == [{"name": "logits", "dtype": "f32", "shape": ["batch", 10]}]
+    assert report["dims"] == {"batch": [1, None]}
+    assert report["onnx_operators"] == {"Relu": 4, "Conv": 3, "MaxPool": 2, "Gemm": 2, "Flatten": 1}
+    assert report["operations"]["conv"] == 3
+    table = call(capsys, "inspect", MODEL).out
+    assert "[batch, 1, 8, 8]" in table
+    assert "dimensions: batch = 1.." in table
+
+
+def test_an_artifact(digits_artifact, capsys) -> None:
+    report = call(capsys, "inspect", digits_artifact, "--json").document
+    with load(digits_artifact, threads=1) as session:
+        manifest = session.manifest
+    assert report["inputs"][0]["shape"] == list(manifest.inputs[0].shape)
+    assert report["launches"] == len(manifest.launches) == sum(report["operations"].values())
+    assert report["bytes"] == digits_artifact.stat().st_size
+    assert report["variants"][0]["runs_here"]
+    assert "manifest.json" in call(capsys, "inspect", digits_artifact).out
+
+
+def test_the_plan_names_the_same_launches_for_model_and_artifact(digits_artifact, capsys) -> None:
+    written = call(capsys, "inspect", digits_artifact, "--plan", "--json").document["plan"]
+    words = ("inspect", MODEL, "--plan", "--target", "x86-64-v2")
+    planned = call(capsys, *words, "--json").document["plan"]
+    names = [launch["kernel"] for launch in written["launches"]]
+    assert names == [launch["kernel"] for launch in planned["launches"]]
+    assert {launch["tier"] for launch in written["launches"]} <= {"llvm", "mlir"}
+    table = call(capsys, *words).out
+    assert all(name in table for name in names)
+
+
+@pytest.mark.parametrize("batch", [1, 7])
+def test_the_memory_map_holds_live_buffers_apart(batch, digits_artifact, capsys) -> None:
+    words = ("inspect", digits_artifact, "--memory", "--shape", f"batch={batch}")
+    memory = call(capsys, *words, "--json").document["memory"]
+    rows = memory["buffers"]
+    assert memory["at"] == {"batch": batch}
+    assert len(rows) >= 5
+    for i, a in enumerate(rows):
+        assert 0 < a["bytes_at"] <= memory["arena_bytes"] - a["offset_at"]
+        for b in rows[i + 1 :]:
+            together = a["first"] < b["end"] and b["first"] < a["end"]
+            apart = (
+                a["offset_at"] + a["bytes_at"] <= b["offset_at"]
+                or b["offset_at"] + b["bytes_at"] <= a["offset_at"]
+            )
+            assert apart or not together
+    drawn = [line for line in call(capsys, *words).out.split("\n") if "#" in line]
+    assert len(drawn) == len(rows)
+
+
+def test_ir_after_a_stage(capsys) -> None:
+    imported = call(capsys, "inspect", MODEL, "--ir", "import").out
+    assert imported.count(" = conv ") == 3
+    assert " = transpose " in imported
+    final = call(capsys, "inspect", MODEL, "--ir", "fuse-epilogues").out
+    assert " = conv " not in final
+    first = call(capsys, "inspect", MODEL, "--ir", "fold-constants:1").out
+    assert first.count(" = conv ") == 3
+
+
+def test_the_difference_between_two_stages(capsys) -> None:
+    lines = call(capsys, "inspect", MODEL, "--diff", "import", "fuse-epilogues").out.split("\n")
+    assert lines[:2] == ["--- import", "+++ fuse-epilogues"]
+    assert [x for x in lines if x.startswith("-") and " = conv " in x]
+    assert not [x for x in lines if x.startswith("+") and " = conv " in x]
+    same = call(capsys, "inspect", MODEL, "--diff", "import", "import").out
+    assert same == "no difference between import and import\n"
+
+
+def test_the_code_of_a_kernel_of_a_model(capsys) -> None:
+    words = ("inspect", MODEL, "--kernel", "dense2", "--target", "x86-64-v3")
+    both = call(capsys, *words, "--json").document["kernel"]
+    assert both["name"].startswith("f32_matmul_x86_64_v3_")
+    assert f'@"{both["name"]}"' in both["llvm"]
+    assert f"{both['name']}:" in both["assembly"]
+    assert "%ymm" in both["assembly"]
+    assert "%zmm" not in both["assembly"]
+    only = call(capsys, *words, "--llvm").out
+    assert only.strip() == both["llvm"].strip()
+
+
+def test_a_name_that_fits_several_kernels(capsys) -> None:
+    called = call(capsys, "inspect", MODEL, "--kernel", "f32_conv", "--target", "x86-64-v3")
+    assert called.status == 1
+    assert called.err.startswith("kernel 'f32_conv': 3 kernels match\n  f32_conv_x86_64_v3_")
+
+
+def test_the_code_of_a_kernel_of_an_artifact(digits_artifact, capsys) -> None:
+    called = call(capsys, "inspect", digits_artifact, "--kernel", "dense2", "--json")
+    if called.status:
+        assert "there is no disassembler on this machine" in called.document["error"]["message"]
+        pytest.skip("no objdump here")
+    kernel = called.document["kernel"]
+    assert f"<{kernel['name']}>:" in kernel["assembly"].split("\n")[0]
+    assert "ret" in kernel["assembly"].split()
