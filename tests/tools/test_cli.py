@@ -49,7 +49,7 @@ def test_examples_name_only_options_that_exist(capsys) -> None:
         command = group.cli.get_command(None, name)
         known = {text for p in command.params for text in (*p.opts, *p.secondary_opts)}
         used = {w for w in call(capsys, name, "--help").out.split() if w.startswith("--")}
-        wrong = {w.strip(",.;()") for w in used} - known - {"--help"}
+        wrong = {w.strip(",.:;()") for w in used} - known - {"--help"}
         assert not {w for w in wrong if w[2:3].isalpha()}, name
 
 
@@ -110,8 +110,8 @@ def test_completion_completes_commands_and_options() -> None:
         (
             ("bench", "m.tw", "--against", "tensorrt"),
             (
-                "Error: Invalid value for --against: 'tensorrt' is not one of onnxruntime, openvino, "
-                "none"
+                "Error: Invalid value for --against: 'tensorrt' is not one of onnxruntime, "
+                "openvino, none"
             ),
         ),
         (

@@ -2,6 +2,7 @@
 
 import os
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -116,7 +117,7 @@ def test_opt_runs_the_passes_it_is_given(capsys) -> None:
 
 def test_opt_reads_what_it_wrote(capsys) -> None:
     assert call(capsys, "opt", "small.onnx", "--passes", "", "-o", "imported.ir").out == ""
-    text = open("imported.ir").read()
+    text = Path("imported.ir").read_text()
     assert text == print_graph(load_onnx("small.onnx"))
     again = call(capsys, "opt", "imported.ir", "--passes", "")
     assert again.out == text

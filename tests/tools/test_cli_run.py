@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -130,7 +131,7 @@ def test_bench_measures_the_peers_in_the_same_rounds(digits_artifact, capsys) ->
     assert 0 < ours["min_ms"] <= ours["median_ms"]
     assert theirs["error_to_ours"] < 1e-5
     assert report["kernels"]
-    recorded = json.load(open("bench.json"))
+    recorded = json.loads(Path("bench.json").read_text())
     assert [row["median_ms"] for row in recorded["rows"]] == [
         ours["median_ms"],
         theirs["median_ms"],
