@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,7 +10,7 @@ from tilewright.backends.llvm.lowering.rules import lowers
 from tilewright.backends.llvm.lowering.state import Lowering
 from tilewright.backends.llvm.lowering.view import View
 from tilewright.backends.llvm.program import Branch, Copy, Repeat, Step
-from tilewright.compiler.ir.core import Region, Value
+from tilewright.compiler.ir.core import Region, Value, walk
 from tilewright.compiler.ir.dims import Dim, sym, symbols
 from tilewright.compiler.ir.ops import control, shape
 from tilewright.compiler.ir.ops.leaf import Constant
@@ -120,7 +121,7 @@ def loop(low: Lowering, op: control.Loop) -> None:
         for piece, stack, back in zip(
             op.body.results[1 + count :], stacks, op.stack_reverse, strict=True
         ):
-            _store_piece(low, piece, stack, _position(i, stack.shape[0], back))
+            _store_piece(low, piece, stack, _position(i, low.bound(stack.shape[0]), back))
         if flag is not None:
             copy_into(low, op.body.results[0], flag)
         for view, place in zip(staged, state, strict=True):
@@ -130,7 +131,13 @@ def loop(low: Lowering, op: control.Loop) -> None:
     low.steps.append(
         Repeat(counter, op.trips, None if flag is None else flag.at, tuple(steps), data)
     )
-    for value, stack, axis in zip(op.results[count:], stacks, op.stack_axes, strict=True):
+    for value, stack, axis, back in zip(
+        op.results[count:], stacks, op.stack_axes, op.stack_reverse, strict=True
+    ):
+        size = stack.shape[0]
+        if back:  # pieces went to the end of memory for as many as there could have been
+            unused = (low.bound(size) - size) * stack.strides[0]
+            stack = dataclasses.replace(stack, offset=stack.offset + unused)
         order = [*range(1, axis + 1), 0, *range(axis + 1, len(stack.shape))]
         low.alias(value, stack.transpose(tuple(order)))
 
@@ -152,7 +159,7 @@ def _loop_params(low: Lowering, op: control.Loop, i: Dim, state: list[View]) -> 
     from tilewright.backends.llvm.lowering.regions import launch_dim
 
     iteration, *rest = op.body.params
-    if any(iteration in o.operands for o in op.body.ops) or iteration in op.body.results:
+    if iteration in _used(op.body):
         place = low.buffer(iteration.dtype, iteration.shape, "iteration")
         launch_dim(low, i, place)
         low.views[iteration] = place
@@ -171,6 +178,12 @@ def _loop_params(low: Lowering, op: control.Loop, i: Dim, state: list[View]) -> 
             tuple(view.strides[a] for a in keep),
             view.offset + at * view.strides[axis],
         )
+
+
+def _used(region: Region) -> set[Value]:
+    """The values that a region or the regions in it use."""
+    found = {v for o in walk(region.ops) for v in o.operands} | set(region.results)
+    return found.union(*(r.results for o in walk(region.ops) for r in o.regions))
 
 
 def _position(i: Dim, size: Dim, back: bool) -> Dim:

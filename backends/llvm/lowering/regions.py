@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tilewright.backends.llvm.lowering import fallback
 from tilewright.backends.llvm.lowering.elementwise_names import NAMES
@@ -25,14 +25,14 @@ ROW_OPS = (nn.Softmax, nn.LayerNorm, nn.RmsNorm, reduce.Reduce)
 @lowers(control.Fused)
 def fused(low: Lowering, op: control.Fused) -> None:
     """One kernel; where the body does not fit one region, a kernel for every operation of it."""
-    for param, value in zip(op.body.params, op.inputs, strict=True):
-        low.views[param] = low.view(value)
+    bound = dict(zip(op.body.params, op.inputs, strict=True))
     pairs = list(zip(op.body.results, op.results, strict=True))
     try:
-        _launch(low, op, op.body.ops, pairs)
+        _launch(low, op, op.body.ops, pairs, bound)
         return
     except Unsuitable as reason:
         low.notes.append((op.source, f"not one kernel: {reason}"))
+    low.views |= {param: low.view(value) for param, value in bound.items()}
     inner = {v for o in op.body.ops for v in o.results}
     for made, value in pairs:
         if made in inner and made not in low.same:
@@ -49,7 +49,7 @@ def fused(low: Lowering, op: control.Fused) -> None:
 def single(low: Lowering, op: Op) -> None:
     """An operation on its own, as a region if it fits, else as a loop nest."""
     try:
-        _launch(low, op, (op,), [(op.out, op.out)])
+        _launch(low, op, (op,), [(op.out, op.out)], {})
     except Unsuitable as reason:
         low.notes.append((op.source, f"{op.opname} by the general loop nest: {reason}"))
         fallback.lower_plain(low, op)
@@ -72,10 +72,16 @@ def _domain(ops: Sequence[Op], results: Sequence[Value]) -> tuple[tuple[Dim, ...
     return found.pop()
 
 
-def _launch(low: Lowering, op: Op, ops: Sequence[Op], pairs: Sequence[tuple[Value, Value]]) -> None:
+def _launch(
+    low: Lowering,
+    op: Op,
+    ops: Sequence[Op],
+    pairs: Sequence[tuple[Value, Value]],
+    bound: Mapping[Value, Value],
+) -> None:
     """One region kernel that computes `made` into the place of `value` for all pairs."""
     domain, reduced = _domain(ops, [made for made, _ in pairs])
-    nodes = RowNodes(low, {}, domain, reduced)
+    nodes = RowNodes(low, bound, domain, reduced)
     same = identity(len(domain))
     kept = [a for a in range(len(domain)) if a not in reduced]
     plans: list[tuple[int, Value, tuple[int, ...]]] = []
