@@ -1,6 +1,7 @@
 """The command line as a whole: help, completion, exit statuses, what it may import."""
 
 import os
+import pty
 import subprocess
 import sys
 
@@ -129,6 +130,29 @@ def test_wrong_usage(words, message, capsys) -> None:
     assert called.status == 2
     assert called.out == ""
     assert called.err.rstrip("\n").split("\n")[-1] == message
+
+
+def test_stdout_stays_apart_from_a_terminal_on_stderr(tmp_path) -> None:
+    """Progress is drawn on the terminal; the pipe gets the document and the terminal none of it."""
+    onnx.save(small_model(), tmp_path / "s.onnx")
+    ours, theirs = pty.openpty()
+    words = ("opt", str(tmp_path / "s.onnx"), "--passes", "fuse-regions", "--print-after-each")
+    made = subprocess.run(
+        [sys.executable, "-c", MAIN, *words],
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        text=True,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "300"},
+        check=False,
+    )
+    os.close(theirs)
+    drawn = os.read(ours, 1 << 16).decode()
+    os.close(ours)
+    assert made.returncode == 0
+    assert made.stdout.startswith("# after fuse-regions\ngraph @small(")
+    assert "\x1b" not in made.stdout
+    assert "passes over " in drawn
+    assert "graph @small" not in drawn
 
 
 def broken(*arguments):

@@ -97,6 +97,13 @@ def test_stop_after_writes_nothing(stage, tmp_path, capsys) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["small.onnx"]
 
 
+def test_bounds_of_dimensions_reach_the_graph(capsys) -> None:
+    words = ("compile", "small.onnx", "--stop-after", "passes", "--print-after", "fuse-regions")
+    assert "    n: 2..8 shape(0, 0)\n" in call(capsys, *words, "--dim", "n=2..8").out
+    assert "%x: f32[3, 4]" in call(capsys, *words, "--dim", "n=3").out
+    assert "    n: 1..* shape(0, 0)\n" in call(capsys, *words).out
+
+
 def test_opt_lists_every_pass(capsys) -> None:
     rows = call(capsys, "opt", "--list", "--json").document
     assert [row["name"] for row in rows] == list(passes())

@@ -12,10 +12,12 @@ from typing import Any
 import click
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.live import Live
+from rich.spinner import Spinner
 from rich.table import Table
 
-PIPE_WIDTH = 160
-"""Columns of a table that goes to a file or pipe, which has no width of its own."""
+PIPE_WIDTH = 1000
+"""Columns that a table in a file or pipe may have: one line a row, for grep and awk."""
 
 
 class Screen:
@@ -23,6 +25,7 @@ class Screen:
 
     def __init__(self, json: bool, verbose: bool) -> None:
         self.json, self.verbose = json, verbose
+        self.live: Live | None = None
         width = None if sys.stdout.isatty() else PIPE_WIDTH
         # No markup: `f32[batch, 8]` is text, not a style.
         self.out = Console(width=width, markup=False, highlight=False, emoji=False)
@@ -46,27 +49,44 @@ class Screen:
     def text(self, text: str) -> None:
         """Print text as it is, without wrapping."""
         if not self.json:
-            click.echo(text)
+            self._print(text, err=False)
 
     def warn(self, text: str) -> None:
         """Say on stderr what the user should know in any case."""
-        click.echo(text, err=True)
+        self._print(text, err=True)
 
     def note(self, text: str) -> None:
         """Say on stderr what `-v` asks for."""
         if self.verbose:
-            click.echo(text, err=True)
+            self._print(text, err=True)
+
+    def _print(self, text: str, err: bool) -> None:
+        """Print a text past the progress line, which may be on the same terminal."""
+        if self.live is not None:
+            self.live.stop()
+        click.echo(text, err=err)
+        if self.live is not None:
+            self.live.start()
 
     @contextmanager
     def working(self, label: str) -> Iterator[Callable[[str], None]]:
         """Show on a terminal that work goes on; the function given changes what is shown."""
-        with self.err.status(label) as status:
+        spinner = Spinner("dots", text=label)
 
-            def update(what: str) -> None:
-                self.note(what)
-                status.update(f"{label}: {what}")
+        def update(what: str) -> None:
+            self.note(what)
+            spinner.update(text=f"{label}: {what}")
 
-            yield update
+        # `Console.status` would send what is printed to stdout to the terminal of stderr.
+        live = Live(
+            spinner, console=self.err, transient=True, redirect_stdout=False, redirect_stderr=False
+        )
+        with live:
+            self.live = live
+            try:
+                yield update
+            finally:
+                self.live = None
 
     def finish(self, document: Any) -> None:
         """Print the command's document under --json."""
