@@ -19,7 +19,8 @@ from types import ModuleType
 
 from llvmlite import binding as llvm
 
-from tilewright.backends.llvm.emitters import emit_text, kernel_name
+from tilewright.backends.llvm.emitters import MicroKernels, emit_shared, kernel_name
+from tilewright.backends.llvm.microkernel import Block
 from tilewright.backends.target import Target, target_machine
 
 
@@ -29,11 +30,12 @@ class CodegenError(Exception):
 
 @dataclass(frozen=True)
 class Compiled:
-    """One object file, and on request its LLVM IR and assembly."""
+    """One object file, the tier that made it, and the shared micro-kernels that it calls."""
 
     name: str
     object: bytes
     tier: str
+    blocks: frozenset[Block] = frozenset()
 
 
 def optimize(module: llvm.ModuleRef, target: Target) -> llvm.TargetMachine:
@@ -64,8 +66,8 @@ def to_assembly(text: str, target: Target) -> tuple[str, str]:
 def compile_kernel(spec: Hashable, target: Target) -> Compiled:
     """One kernel to an object."""
     name = kernel_name(spec, target)
-    text, tier = emit_text(spec, target, name)
-    return Compiled(name, to_object(text, target), tier)
+    emitted = emit_shared(spec, target, name)
+    return Compiled(name, to_object(emitted.text, target), emitted.tier, emitted.blocks)
 
 
 def compile_all(
@@ -81,27 +83,45 @@ def compile_all(
     does not survive a crash of LLVM or MLIR.
     """
     if jobs == 0:
-        return [_compile_here(spec, target, progress) for spec in specs]
+        made = [_compile_here(spec, target, progress) for spec in specs]
+        return made + [_compile_here(spec, target, progress) for spec in shared_specs(made)]
     count = min(jobs or os.cpu_count() or 1, max(1, len(specs)))
-    done: list[Compiled] = []
     context = get_context("spawn")
     with ProcessPoolExecutor(max_workers=count, mp_context=context) as pool:
-        with _empty_main():  # workers start in submit
-            futures = [pool.submit(compile_kernel, spec, target) for spec in specs]
-        for spec, future in zip(specs, futures, strict=True):
-            name = kernel_name(spec, target)
-            try:
-                done.append(future.result())
-            except BrokenProcessPool:
-                raise CodegenError(
-                    f"code generation of kernel {name} (or one beside it) killed its process; "
-                    f"spec: {spec!r}"
-                ) from None
-            except (RuntimeError, ValueError) as error:
-                raise CodegenError(f"kernel {name}: {error}; spec: {spec!r}") from error
-            if progress is not None:
-                progress(name)
+        # the shared micro-kernels are known when all kernels are compiled
+        made = _compile_wave(pool, specs, target, progress)
+        return made + _compile_wave(pool, shared_specs(made), target, progress)
+
+
+def _compile_wave(
+    pool: ProcessPoolExecutor,
+    specs: Sequence[Hashable],
+    target: Target,
+    progress: Callable[[str], None] | None,
+) -> list[Compiled]:
+    done: list[Compiled] = []
+    with _empty_main():  # workers start in submit
+        futures = [pool.submit(compile_kernel, spec, target) for spec in specs]
+    for spec, future in zip(specs, futures, strict=True):
+        name = kernel_name(spec, target)
+        try:
+            done.append(future.result())
+        except BrokenProcessPool:
+            raise CodegenError(
+                f"code generation of kernel {name} (or one beside it) killed its process; "
+                f"spec: {spec!r}"
+            ) from None
+        except (RuntimeError, ValueError) as error:
+            raise CodegenError(f"kernel {name}: {error}; spec: {spec!r}") from error
+        if progress is not None:
+            progress(name)
     return done
+
+
+def shared_specs(made: Sequence[Compiled]) -> list[MicroKernels]:
+    """The micro-kernels that `made` calls, each once, as two modules of about equal size."""
+    blocks = sorted(frozenset().union(*(m.blocks for m in made)), key=lambda b: b.symbol)
+    return [MicroKernels(part) for i in (0, 1) if (part := tuple(blocks[i::2]))]
 
 
 _main_lock = threading.Lock()

@@ -11,6 +11,7 @@ from llvmlite import ir
 from tilewright.backends.kernels.registry import family
 from tilewright.backends.llvm import irregular
 from tilewright.backends.llvm.irregular.kernel import IrregularKernel
+from tilewright.backends.llvm.microkernel import Block, SharingModule, define
 from tilewright.backends.llvm.region.kernel import emit_region
 from tilewright.backends.llvm.region.spec import RegionSpec
 from tilewright.backends.target import Target
@@ -38,17 +39,49 @@ def label(spec: Hashable) -> str:
         return module.removeprefix(_FAMILIES).split(".")[0]
     if isinstance(spec, EntryPoints):
         return "entry_points"
+    if isinstance(spec, MicroKernels):
+        return "micro_kernels"
     if isinstance(spec, IrregularKernel):
         return spec.family
     return "region"
 
 
+@dataclass(frozen=True)
+class MicroKernels:
+    """The register blocks that the kernels of a model share."""
+
+    blocks: tuple[Block, ...]
+
+
+@dataclass(frozen=True)
+class Emitted:
+    """LLVM IR of a kernel, the tier that made it, and the shared blocks that it calls."""
+
+    text: str
+    tier: str
+    blocks: frozenset[Block] = frozenset()
+
+
+def emit_shared(spec: Hashable, target: Target, name: str) -> Emitted:
+    """LLVM IR of the kernel of `spec` as the function `name`, its micro-kernels only declared."""
+    module = SharingModule(name)
+    text, tier = _emit(module, spec, target, name)
+    return Emitted(text, tier, frozenset(module.blocks))
+
+
 def emit_text(spec: Hashable, target: Target, name: str) -> tuple[str, str]:
-    """LLVM IR of the kernel of `spec` as the function `name`, and the tier that made it."""
+    """LLVM IR of the kernel of `spec` with all that it calls, and the tier that made it."""
+    return _emit(ir.Module(name), spec, target, name)
+
+
+def _emit(module: ir.Module, spec: Hashable, target: Target, name: str) -> tuple[str, str]:
     if isinstance(spec, EntryPoints):
         return spec.text, "llvm"
-    module = ir.Module(name)
     module.triple = target.triple
+    if isinstance(spec, MicroKernels):
+        for block in spec.blocks:
+            define(module, target, block)
+        return str(module), "llvm"
     where = type(spec).__module__
     if where.startswith(_FAMILIES):
         family(label(spec)).emit(module, spec, target, name)

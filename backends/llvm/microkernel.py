@@ -90,18 +90,43 @@ def few_rows(target: Target, rows: int) -> Block:
     return Block(rows, full.vectors, full.lanes, stream=True)
 
 
+class SharingModule(ir.Module):  # type: ignore[misc]
+    """A module that only declares its micro-kernels; `blocks` are those it calls.
+
+    The kernels of an artifact share one definition of each: they are most of its code.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.blocks: set[Block] = set()
+
+
 def micro_kernel(code: Code, block: Block) -> ir.Function:
-    """The function of ``block`` in this module, emitted at first use."""
+    """The function of ``block`` in this module, emitted (or declared) at first use."""
     found = code.module.globals.get(block.symbol)
     if found is not None:
         return found
-    fn = ir.Function(code.module, SIGNATURE, block.symbol)
+    if isinstance(code.module, SharingModule):
+        code.module.blocks.add(block)
+        return _declare(code.module, block)
+    fn = define(code.module, code.target, block)
     fn.linkage = "internal"
+    return fn
+
+
+def define(module: ir.Module, target: Target, block: Block) -> ir.Function:
+    """Emit the function of ``block`` into ``module``."""
+    fn = _declare(module, block)
+    _emit(Code(ir.IRBuilder(fn.append_basic_block("entry")), target), block, *fn.args)
+    return fn
+
+
+def _declare(module: ir.Module, block: Block) -> ir.Function:
+    fn = ir.Function(module, SIGNATURE, block.symbol)
     fn.attributes.add("noinline")
     fn.attributes.add("nounwind")
     for i in (0, 2, 6):
         fn.args[i].add_attribute("noalias")
-    _emit(Code(ir.IRBuilder(fn.append_basic_block("entry")), code.target), block, *fn.args)
     return fn
 
 
