@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import tilewright
+from tilewright.backends.artifact.package import PRODUCER
 
 COMPILE_ONLY = ("onnx", "onnxruntime", "llvmlite", "scipy", "networkx", "highspy", "torch_mlir")
 
@@ -25,8 +26,9 @@ def python(code: str, folder: Path = ROOT) -> str:
     return done.stdout
 
 
-def test_the_version_is_the_distribution_version() -> None:
+def test_there_is_one_version() -> None:
     assert tilewright.__version__ == version("tilewright")
+    assert f"tilewright {tilewright.__version__}" == PRODUCER
 
 
 @pytest.mark.parametrize("name", tilewright.__all__)
