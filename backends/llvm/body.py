@@ -1,12 +1,13 @@
 """Emits the model's own entry points: dimensions, arena size, output shapes and the run itself."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from llvmlite import ir
 
 from tilewright.backends.llvm.builder import I8, I32, I64, KERNEL_TYPE, PTR, VOID, Code
 from tilewright.backends.llvm.expressions import Dims
+from tilewright.backends.llvm.limits import upper
 from tilewright.backends.llvm.pool import PoolFunctions
 from tilewright.backends.llvm.program import Branch, Copy, Launch, Place, Program, Repeat, Step
 from tilewright.backends.llvm.program import launches as all_launches
@@ -21,7 +22,7 @@ from tilewright.backends.llvm.session import (
 )
 from tilewright.backends.target import Target
 from tilewright.compiler.ir.core import Graph
-from tilewright.compiler.ir.dims import Dim
+from tilewright.compiler.ir.dims import Dim, sym
 
 
 @dataclass(frozen=True)
@@ -119,8 +120,7 @@ class BodyEmitter:
                 self._fail_unless(code, code.cmp("==", found, dims.emit(dim)), 1)
         for name, symbol in self.graph.symbols.items():
             if symbol.source[0] == "data":
-                bound = symbol.bound if symbol.bound is not None else (symbol.high or 0)
-                dims.store(name, dims.emit(bound))
+                dims.store(name, dims.emit(upper(sym(name), self.graph.symbols)))
         for constraint in self.graph.constraints:
             same = code.cmp("==", dims.emit(constraint.left), dims.emit(constraint.right))
             self._fail_unless(code, same, self.errors.status(constraint.message))
@@ -171,16 +171,19 @@ class BodyEmitter:
         total = code.add(dims.emit(self.layout.arena), code.mul(per_thread, threads))
         code.b.ret(ir.Constant(I64, total) if isinstance(total, int) else total)
 
-    def _store_shapes(self, code: Code, dims: Dims, tensors: ir.Value) -> None:
+    def _store_shapes(
+        self, code: Code, dims: Dims, tensors: ir.Value, sizes: Callable[[Dim], Dim]
+    ) -> None:
         for index, value in enumerate(self.graph.outputs):
             shape = self._tensor_field(code, tensors, index, 1)
             for axis, dim in enumerate(value.shape):
-                code.store(dims.value(dim), code.at(shape, axis, I64))
+                code.store(dims.value(sizes(dim)), code.at(shape, axis, I64))
 
     def _emit_shapes(self) -> None:
         code, fn = self._function("model_shapes", MODEL_SHAPES_TYPE)
         array, tensors = fn.args
-        self._store_shapes(code, Dims(code, array, self.slots, self.mutable), tensors)
+        dims = Dims(code, array, self.slots, self.mutable)
+        self._store_shapes(code, dims, tensors, lambda dim: upper(dim, self.graph.symbols))
         code.b.ret_void()
 
     # The run -------------------------------------------------------------------------------
@@ -199,7 +202,7 @@ class BodyEmitter:
         self.scratch = code.at(self.arena, dims.emit(self.layout.arena), I8)
         self.ident = 0
         self._emit_steps(code, dims, self.program.steps)
-        self._store_shapes(code, dims, self.outputs)
+        self._store_shapes(code, dims, self.outputs, lambda dim: dim)
         code.b.ret(ir.Constant(I32, 0))
 
     def _emit_steps(self, code: Code, dims: Dims, steps: Sequence[Step]) -> None:

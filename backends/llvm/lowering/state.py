@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tilewright.backends.llvm.limits import upper
 from tilewright.backends.llvm.lowering.view import View, dense_strides, element_bytes
 from tilewright.backends.llvm.program import BufferInfo, Launch, Place, Program, Step
 from tilewright.backends.target import Target
@@ -53,25 +54,14 @@ class Lowering:
 
     def buffer(self, dtype: DType, shape: tuple[Dim, ...], name: str) -> View:
         """A new dense arena buffer."""
-        size = self.bound(product(shape)) * element_bytes(dtype)
+        size = product(tuple(self.bound(d) for d in shape)) * element_bytes(dtype)
         self.program.buffers.append(BufferInfo(name, size))
         place = Place("arena", len(self.program.buffers) - 1)
         return View(place, dtype, shape, dense_strides(shape))
 
     def bound(self, dim: Dim) -> Dim:
-        """`dim` with data symbols replaced by what they never exceed."""
-        from tilewright.compiler.ir.dims import substitute, symbols
-
-        table = self.graph.symbols
-        while True:
-            data = {n for n in symbols(dim) if n in table and table[n].source[0] == "data"}
-            if not data:
-                return dim
-            limits: dict[str, Dim] = {}
-            for name in data:
-                limit = table[name].bound
-                limits[name] = limit if limit is not None else (table[name].high or 0)
-            dim = substitute(dim, limits)
+        """`dim` with data symbols replaced by what makes it greatest."""
+        return upper(dim, self.graph.symbols)
 
     def result(self, value: Value) -> View:
         """A dense place for `value`: the caller's output buffer if it is a graph output."""
