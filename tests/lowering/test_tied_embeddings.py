@@ -47,7 +47,6 @@ def test_every_row_from_both_ends(rows: int, dtype: str) -> None:
 
 def test_lookups_inside_a_fused_region() -> None:
     low = check_graph(model(70, fuse=True), feeds=feeds([0, 69, -70, 33, 32, 31]))
-    assert len(low.weights) == 2
     assert labels(low) == ["fused", "f32_matmul"]
 
 

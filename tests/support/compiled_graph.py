@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 from support.guarded import Guarded
@@ -17,10 +18,8 @@ from support.guarded import Guarded
 from tilewright import load
 from tilewright.backends import reference
 from tilewright.backends.artifact.package import Variant, write_package
-from tilewright.backends.llvm import codegen
-from tilewright.backends.llvm.backend import Lowered, entry_points
-from tilewright.backends.llvm.elf import link
-from tilewright.backends.llvm.session import EXPORTS
+from tilewright.backends.llvm import backend, codegen
+from tilewright.backends.llvm.backend import Lowered
 from tilewright.backends.target import Target, detect
 from tilewright.compiler.driver import lower_for
 from tilewright.compiler.ir.core import Graph
@@ -29,24 +28,16 @@ from tilewright.compiler.ir.parse import parse_graph
 from tilewright.compiler.ir.types import DType
 from tilewright.compiler.ir.verify import verify
 
-_KERNELS: dict[tuple[Any, Target], codegen.Compiled] = {}
+_compiled = cache(codegen.compile_kernel)
 
 
 def build(graph: Graph, path: Path, target: Target | None = None) -> Lowered:
     """Write the artifact of `graph` to `path`; the lowered program, to look at its launches."""
     verify(graph)
-    target = target or detect()
-    lowered, plan = lower_for(graph, target)
-    made = []
-    for spec in lowered.specs:
-        key = (spec, target)
-        if key not in _KERNELS:
-            _KERNELS[key] = codegen.compile_kernel(spec, target)
-        made.append(_KERNELS[key])
-    made.append(codegen.compile_kernel(entry_points(lowered), target))
-    image = link([m.object for m in made], EXPORTS, "test.so")
-    variant = Variant(lowered, image, plan, {m.name: m.tier for m in made})
-    write_package(path, graph.name, [variant], [])
+    lowered, plan = lower_for(graph, target or detect())
+    with patch.object(codegen, "compile_kernel", _compiled):
+        image, tiers = backend.build(lowered, jobs=0)
+    write_package(path, graph.name, [Variant(lowered, image, plan, tiers)], [])
     return lowered
 
 
