@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from tilewright.compiler.errors import UserError
 from tilewright.compiler.ir.core import Symbol
 from tilewright.compiler.ir.dims import Atom, Dim, Expr, Sym, dmax, dmin, floordiv, sym, symbols
 
@@ -12,7 +13,8 @@ def upper(dim: Dim, table: Mapping[str, Symbol]) -> Dim:
     """A dimension without data symbols that `dim`, which is never negative, never exceeds.
 
     Data symbols that are added stand at their bounds, those that are taken away at their least
-    values, e.g. n - count gives n - 0. Other symbols stay.
+    values, e.g. n - count gives n - 0. Other symbols stay. Raises `UserError` for a data symbol
+    without a bound.
     """
     return _limit(dim, table, True)
 
@@ -40,8 +42,15 @@ def _atom(atom: Atom, table: Mapping[str, Symbol], high: bool) -> Dim:
         symbol = table[atom.name]
         if not high:
             return symbol.low
-        limit = symbol.bound if symbol.bound is not None else (symbol.high or 0)
-        return _limit(limit, table, True)
+        if symbol.bound is not None:
+            return _limit(symbol.bound, table, True)
+        if symbol.high is None:
+            raise UserError(
+                f"dimension {atom.name!r}",
+                "the data decide its size and nothing bounds it, so no memory can be planned",
+                hint="give loops that collect values a trip count",
+            )
+        return symbol.high
     if not any(_from_data(name, table) for name in symbols(Expr((((atom,), 1),)))):
         return Expr((((atom,), 1),))
     if atom.op == "mod":
