@@ -14,6 +14,9 @@ from collections.abc import Callable, Sequence
 
 from tilewright.passes.memory.problem import Buffer, height, max_live
 
+MOST = 500
+"""Buffers that the search is tried on."""
+
 Order = Callable[[int], tuple[int, ...]]
 
 
@@ -126,8 +129,20 @@ def pack_exact(
     """Better offsets than `start` if the search finds them in time, and whether they are optimal.
 
     Sizes must already be multiples of the alignment. The answer is optimal when its height is the
-    max-live bound or when the search proved that nothing lower exists.
+    max-live bound or when the search proved that nothing lower exists. More than `MOST` buffers are
+    not tried: the search goes as deep as there are buffers.
     """
+    solid = [i for i, b in enumerate(buffers) if b.size and b.lower < b.upper]
+    if len(solid) > MOST:
+        return list(start), False
+    placed, proven = _bisect([buffers[i] for i in solid], [start[i] for i in solid], seconds)
+    best = [0] * len(buffers)
+    for i, at in zip(solid, placed, strict=True):
+        best[i] = at
+    return best, proven
+
+
+def _bisect(buffers: Sequence[Buffer], start: list[int], seconds: float) -> tuple[list[int], bool]:
     best, low = list(start), max_live(buffers)
     high = height(buffers, best)
     deadline = time.monotonic() + seconds

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tilewright.compiler.ir.core import Symbol
-from tilewright.compiler.ir.dims import Dim, ceildiv, evaluate, greatest, symbols
+from tilewright.compiler.ir.dims import Dim, bounds, ceildiv, evaluate, greatest, symbols
 from tilewright.passes.memory.exact import pack_exact
 from tilewright.passes.memory.greedy import pack_greedy
 from tilewright.passes.memory.problem import ALIGNMENT, Buffer, height, max_live, validate
@@ -48,9 +48,15 @@ def plan_memory(
     limits = {n: _limit(table[n]) for n in sorted(used)}
     env = {n: NOMINAL if limit is None else limit for n, limit in limits.items()}
     env = {n: max(v, table[n].low) for n, v in env.items()}
-    sized = [Buffer(b.name, b.lower, b.upper, evaluate(_aligned(b.bytes), env)) for b in lifetimes]
+    sizes = [_aligned(b.bytes) if b.lower < b.upper else 0 for b in lifetimes]
+    most = [bounds(size, {n: (table[n].low, limits[n]) for n in limits})[1] for size in sizes]
+    constant = None not in most
+    sized = [
+        Buffer(b.name, b.lower, b.upper, high if constant and high is not None else at)
+        for b, high, at in zip(lifetimes, most, (evaluate(s, env) for s in sizes), strict=True)
+    ]
     bound = max_live(sized)
-    if all(limit is not None for limit in limits.values()):
+    if constant:
         offsets = pack_greedy(sized)
         method = "greedy"
         if height(sized, offsets) > bound:
@@ -61,13 +67,12 @@ def plan_memory(
         return Plan(tuple(offsets), arena, bound, arena, env, method)
     slots = assign_slots(sized)
     members: dict[int, list[Dim]] = {}
-    for lifetime, slot in zip(lifetimes, slots, strict=True):
-        members.setdefault(slot, []).append(_aligned(lifetime.bytes))
+    for size, slot in zip(sizes, slots, strict=True):
+        members.setdefault(slot, []).append(size)
     known = {name: (symbol.low, symbol.high) for name, symbol in table.items()}
-    sizes = [greatest(members[slot], known) for slot in sorted(members)]
     starts: list[Dim] = []
     total: Dim = 0
-    for size in sizes:
+    for size in (greatest(members[slot], known) for slot in sorted(members)):
         starts.append(total)
         total = total + size
     placed = tuple(starts[s] for s in slots)
