@@ -153,11 +153,11 @@ def _read_zip64(
 
 
 def verify_checksums(
-    where: str, data: memoryview, entries: Mapping[str, Entry], most: int
+    where: str, data: memoryview, entries: Mapping[str, Entry], most: int | None = None
 ) -> dict[str, str]:
     """Check entries against checksums.json, and that file against its CRC.
 
-    Weights of more than `most` bytes are left to `verify_entry`: returned by name with their
+    With `most`, weights of more bytes are left to `verify_entry`: returned by name with their
     checksums. Raises ArtifactError naming the entry that differs, is missing, or is not listed.
     """
     import json
@@ -181,7 +181,8 @@ def verify_checksums(
             raise _damaged(where, f"entry {name!r} is missing")
         if name not in listed:
             raise _damaged(where, f"entry {name!r} has no checksum")
-        if entries[name].size > most and name.endswith(".safetensors"):
+        large = most is not None and entries[name].size > most
+        if large and name.endswith(".safetensors"):
             later[name] = listed[name]
         else:
             verify_entry(where, data, name, entries[name], listed[name])

@@ -72,6 +72,9 @@ def write_artifact(
     each other. In both cases, and after a crash at any point, `path` is what it was before.
     """
     target = os.fspath(path)
+    if os.path.exists(target) and not os.path.isfile(target):
+        refusal = OSError(errno.EISDIR, "something that is no regular file is there")
+        raise ArtifactWriteError(target, layout.file_bytes, refusal)
     check(manifest)
     files = {variant.file for variant in manifest.variants}
     if files != set(code):

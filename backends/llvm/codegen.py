@@ -6,7 +6,9 @@ error message. Equal specs are compiled once.
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -87,10 +89,16 @@ def compile_all(
         return made + [_compile_here(spec, target, progress) for spec in shared_specs(made)]
     count = min(jobs or os.cpu_count() or 1, max(1, len(specs)))
     context = get_context("spawn")
-    with ProcessPoolExecutor(max_workers=count, mp_context=context) as pool:
+    with ProcessPoolExecutor(count, context, _end_with_parent) as pool:
         # the shared micro-kernels are known when all kernels are compiled
         made = _compile_wave(pool, specs, target, progress)
         return made + _compile_wave(pool, shared_specs(made), target, progress)
+
+
+def _end_with_parent() -> None:
+    """Ask the system to end this worker when the compile is killed (PR_SET_PDEATHSIG)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 def _compile_wave(

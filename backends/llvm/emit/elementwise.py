@@ -136,9 +136,13 @@ def _integer_power(e: Emit, x: Value, y: Value) -> Value:
     return e.select(e.icmp("<", y, zero), below, result)
 
 
-def _shift(e: Emit, x: Value, y: Value, left: bool) -> Value:
-    """BitShift; a shift by the width or more gives 0 (the machine's result differs)."""
-    wide = e.icmp(">=", y, _like(e, int(e.dtype(x)[1:]), y), signed=False)
+def _shift(e: Emit, x: Value, y: Value, left: bool, signed: bool) -> Value:
+    """BitShift; by the width or more, a left or unsigned shift gives 0 and a signed right one the
+    sign (the machine's results differ)."""
+    width = int(e.dtype(x)[1:])
+    wide = e.icmp(">=", y, _like(e, width, y), signed=False)
+    if signed and not left:
+        return e.ashr(x, e.select(wide, _like(e, width - 1, y), y))
     safe = e.select(wide, _like(e, 0, y), y)
     return e.select(wide, _like(e, 0, x), e.shl(x, safe) if left else e.lshr(x, safe))
 
@@ -194,7 +198,7 @@ def _integer_op(e: Emit, name: str, x: Sequence[Value], dtype: str) -> Value | N
     if name == "not":
         return e.xor(a, _like(e, 1 if dtype == "bool" else -1, a))
     if name in ("shl", "shr"):
-        return _shift(e, a, x[1], left=name == "shl")
+        return _shift(e, a, x[1], left=name == "shl", signed=signed)
     zero = _like(e, 0, a)
     if name == "neg":
         return e.isub(zero, a)

@@ -209,6 +209,8 @@ class Nodes:
 
     def _special(self, op: unary.IsInf | unary.Cast, x: int) -> int:
         if isinstance(op, unary.Cast):
+            if op.dtype.bits == 8 and op.dtype.is_float:
+                raise Unsuitable(f"a cast to {op.dtype}, which saturates")
             return self.op("cast", (x,), str(op.dtype))
         assert isinstance(op, unary.IsInf)
         if op.positive and op.negative:
