@@ -49,7 +49,8 @@ class KernelFamily:
     + - * // and ``ceildiv(a, b)``, ``min``, ``max``; the generated main evaluates them.
     ``reference(spec, args, dims)`` computes the results in numpy from the same packed operands.
     ``cases()`` are the launches of the generic test. ``pack(weights, spec)`` and its exact inverse
-    ``unpack(packed, spec)`` are absent for families without constant operands.
+    ``unpack(packed, spec)`` are absent for families without constant operands. ``supports(target)``
+    says whether ``emit`` can serve a target; absent: every target.
     """
 
     name: str
@@ -62,6 +63,7 @@ class KernelFamily:
     cases: Callable[[], tuple[Case, ...]]
     pack: Callable[..., np.ndarray] | None = None
     unpack: Callable[..., np.ndarray] | None = None
+    supports: Callable[[Target], bool] | None = None
 
 
 def evaluate(formula: str, dims: tuple[int, ...]) -> int:

@@ -7,6 +7,7 @@ programs may use (Linux, Documentation/arch/arm64/elf_hwcaps.rst).
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,11 @@ _AVX_STATE = 0x6  # SSE and AVX registers
 _AVX512_STATE = 0xE6  # and opmask, upper halves, registers 16 to 31
 _AMX_STATE = 0x60000  # tile configuration and tile data
 _XSAVE_LEAF, _XSAVE_BIT = 1, 27
+
+# Linux gives a process tile data (XCR0 bit 18) only on request, once for all of its threads;
+# without it the first tile instruction is SIGILL (Documentation/arch/x86/xstate.rst).
+TILE_FEATURE = "amx-tile"
+_ARCH_PRCTL, _ARCH_REQ_XCOMP_PERM, _TILE_DATA = 158, 0x1023, 18
 
 
 @dataclass(frozen=True)
@@ -150,6 +156,18 @@ def emit_feature_check(b: ir.IRBuilder, features: Sequence[str]) -> ir.Value:
     for index in reversed(range(len(features))):
         missing = b.select(have[index], missing, i32(index))
     return missing
+
+
+def emit_tile_permission(b: ir.IRBuilder) -> ir.Value:
+    """i1: whether the system lets this process use AMX tile registers, which this asks for."""
+    request = [i64(_ARCH_PRCTL), i64(_ARCH_REQ_XCOMP_PERM), i64(_TILE_DATA)]
+    return b.icmp_signed("==", call_libc(b, "syscall", request), i64(0))
+
+
+def request_tile_permission() -> bool:
+    """What `emit_tile_permission` asks, for code that runs in the compiler's own process."""
+    request = (_ARCH_PRCTL, _ARCH_REQ_XCOMP_PERM, _TILE_DATA)
+    return ctypes.CDLL(None).syscall(*(ctypes.c_long(word) for word in request)) == 0
 
 
 def _have_on_arm(b: ir.IRBuilder, features: Sequence[str]) -> list[ir.Value]:

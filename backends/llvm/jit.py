@@ -13,6 +13,7 @@ import numpy as np
 from llvmlite import binding as llvm
 from llvmlite import ir
 
+from tilewright.backends.llvm.cpuid import request_tile_permission
 from tilewright.backends.target import Target, target_machine
 
 KERNEL = ctypes.CFUNCTYPE(
@@ -62,6 +63,8 @@ def machine_code(module: ir.Module, target: Target) -> bytes:
 
 def compile_module(module: ir.Module, target: Target) -> Library:
     """Compile and load ``module``; ``target`` must run on this machine."""
+    if "amx-tile" in target.all_features and not request_tile_permission():
+        raise OSError("the system does not let this process use AMX tile registers")
     code = machine_code(module, target)
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target_machine(target))
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))

@@ -21,7 +21,11 @@ from dataclasses import dataclass, field
 
 from llvmlite import ir
 
-from tilewright.backends.llvm.cpuid import emit_feature_check
+from tilewright.backends.llvm.cpuid import (
+    TILE_FEATURE,
+    emit_feature_check,
+    emit_tile_permission,
+)
 from tilewright.backends.llvm.pool import PoolFunctions
 from tilewright.backends.llvm.system import (
     I8,
@@ -221,6 +225,11 @@ def _emit_create(
     b.position_at_end(lacking)
     b.ret(i32(CPU_LACKS_FEATURE))
     b.position_at_end(other)
+    if TILE_FEATURE in model.features:
+        with b.if_then(b.not_(emit_tile_permission(b)), likely=False):
+            text = f"the operating system does not let this process use {TILE_FEATURE}"
+            b.store(_text(module, text), create_error)
+            b.ret(i32(CPU_LACKS_FEATURE))
     least = b.select(b.icmp_signed("<", asked, i64(1)), i64(1), asked)
     most = i64(_MAX_THREADS)
     threads = b.select(b.icmp_signed(">", least, most), most, least)

@@ -1,0 +1,89 @@
+"""Launches on which the bf16 matmul is tested."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tilewright.backends.kernels.bf16_matmul.packing import pack, round_to_bf16, unpack, widen
+from tilewright.backends.kernels.bf16_matmul.spec import Bf16MatmulSpec
+from tilewright.backends.kernels.family import Case
+from tilewright.backends.llvm.epilogue import IDENTITY, Epilogue, Extra, Step, evaluate, view_extras
+
+BIAS_RELU_RESIDUAL = Epilogue(
+    extras=(Extra("row"), Extra("full"), Extra("col")),
+    steps=(Step("add", (0, 1)), Step("relu", (4,)), Step("add", (5, 2)), Step("mul", (6, 3))),
+    result=7,
+)
+GELU = Epilogue(
+    extras=(Extra("row"),), steps=(Step("add", (0, 1)), Step("gelu_erf", (2,))), result=3
+)
+
+TOLERANCE = {1: 2e-5, 3: 1.5e-4, 6: 2e-5}
+"""Products -> tolerance against the exact product of what was given (1: of what was rounded)."""
+
+SHAPES = (
+    *((m, 33, 70) for m in (1, 2, 3, 4, 5, 7, 8, 9, 13, 15, 16, 17, 31, 32, 33)),
+    *((m, 64, 32) for m in (1, 48, 65)),
+    (128, 17, 96),
+    (3, 5, 300),
+    (6, 300, 300),
+    (290, 8, 33),
+    (2, 1, 1),
+    (5, 0, 40),
+    (16, 0, 5),
+    (0, 7, 40),
+    (16, 600, 64),
+)
+
+
+def cases() -> tuple[Case, ...]:
+    """The launches of the generic family test."""
+    out = [_case(m, k, n, IDENTITY, 1) for m, k, n in SHAPES]
+    for m, k, n in ((1, 9, 300), (7, 21, 65), (31, 16, 32), (33, 34, 40)):
+        out += [_case(m, k, n, e, 1) for e in (BIAS_RELU_RESIDUAL, GELU)]
+    for products in (3, 6):
+        for m, k, n in ((1, 33, 70), (3, 31, 140), (8, 300, 33), (21, 70, 65), (0, 3, 3)):
+            out.append(_case(m, k, n, IDENTITY, products))
+        out.append(_case(9, 40, 65, BIAS_RELU_RESIDUAL, products))
+    for products in (1, 3, 6):
+        out += [_case(m, 40, 70, IDENTITY, products, special=True) for m in (2, 20)]
+    return tuple(out)
+
+
+def _case(m: int, k: int, n: int, epilogue: Epilogue, products: int, special: bool = False) -> Case:
+    rng = np.random.default_rng([m, k, n])
+    spec = Bf16MatmulSpec(k, n, products, epilogue)
+    a = rng.standard_normal((m, k)).astype(np.float32)
+    b = rng.standard_normal((k, n)).astype(np.float32)
+    if special:
+        # Rows stay apart, so that a NaN that leaks into a neighbour is seen. 3.4e38 rounds to
+        # infinity in bf16; subnormals count as zero.
+        a[0, 3], a[1, 5], a[1, 9] = np.nan, np.inf, 1e-41
+        if m > 16:
+            a[17, 4], a[18, 4] = -np.inf, 3.4e38
+        b[:, 7] *= np.float32(1e-41)
+    # What the packed form stands for, so that unpacking gives it back.
+    b = unpack(pack(b, spec), spec).astype(np.float32)
+    extras, strides = [], []
+    for extra in epilogue.extras:
+        shape = {"row": (n,), "col": (m, 1), "full": (m, n)}[extra.index]
+        extras.append(rng.standard_normal(shape).astype(np.float32))
+        strides += {"col": [1], "full": [n]}.get(extra.index, [])
+    exact = widen(round_to_bf16(a)) if products == 1 else a.astype(np.float64)
+    exact = np.where(np.abs(exact) > 3.3961776e38, np.copysign(np.inf, exact), exact)
+    with np.errstate(all="ignore"):
+        product = exact @ b.astype(np.float64)
+        views = view_extras(epilogue, extras, strides, m, n)
+        expected = evaluate(epilogue, product, views)
+    steps = f"-{len(epilogue.steps)}" if epilogue.steps else ""
+    return Case(
+        label=f"{m}x{k}x{n}-p{products}{steps}{'-special' if special else ''}",
+        spec=spec,
+        args=(a, pack(b, spec), *extras),
+        results=(np.zeros((m, n), np.float32),),
+        dims=(m, k, n, *strides),
+        expected=(expected,),
+        weights=(b, 1),
+        rtol=TOLERANCE[products],
+        atol=TOLERANCE[products] * max(1.0, k / 64),
+    )

@@ -1,0 +1,68 @@
+"""LLVM emitter of the bf16 matmul with packed constant B."""
+
+from __future__ import annotations
+
+from llvmlite import ir
+
+from tilewright.backends.kernels.bf16_matmul.spec import Bf16MatmulSpec
+from tilewright.backends.llvm import bf16, bf16_gemm, gemm
+from tilewright.backends.llvm.amx import ROWS
+from tilewright.backends.llvm.bf16_block import emit_block
+from tilewright.backends.llvm.builder import I8, KERNEL_TYPE, Code, i64
+from tilewright.backends.llvm.epilogue import load_extras
+from tilewright.backends.target import Target
+
+
+def supports(target: Target) -> bool:
+    """Targets with bf16 instructions on 512-bit vectors; AMX where they have it."""
+    return bf16.has_dots(target)
+
+
+def emit(module: ir.Module, spec: Bf16MatmulSpec, target: Target, name: str) -> ir.Function:
+    """Add the kernel ``name`` for ``spec`` to ``module``."""
+    if not supports(target):
+        raise ValueError(f"target '{target.name}' has no bf16 instructions")
+    fn = ir.Function(module, KERNEL_TYPE, name)
+    args, dims, begin, end, scratch = fn.args
+    code = Code(ir.IRBuilder(fn.append_basic_block("entry")), target)
+    m, lda, ldc = (gemm.load_dim(code, dims, i) for i in range(3))
+    a, b = gemm.load_pointer(code, args, 0), gemm.load_pointer(code, args, 1)
+    operands = load_extras(code, spec.epilogue, args, 2, dims, 3)
+    c = gemm.load_pointer(code, args, 2 + len(operands))
+
+    across = -(-spec.panels // spec.panels_per_unit)
+    # Blocks of nearly equal size, whole pairs of tiles; none is empty, as rows_per_unit is a
+    # multiple of such pairs too.
+    blocks = code.max(code.ceildiv(m, spec.rows_per_unit), 1)
+    size = code.round_up(code.ceildiv(m, blocks), 2 * ROWS)
+    block_a = code.at(scratch, bf16_gemm.SCRATCH_BYTES, I8)
+    bf16_gemm.begin(code, m)
+    # Units of one block follow each other, so its rows are converted once a thread.
+    with code.loop(begin, end, 1, [i64(-1)]) as unit:
+        block = code.div(unit.index, across)
+        start = code.mul(block, size)
+        rows = code.min(code.sub(m, start), size)
+        with code.when(code.cmp("!=", block, unit.carried[0])):
+            emit_block(
+                code, code.at(a, code.mul(start, lda)), lda, rows, spec.k, spec.planes, block_a
+            )
+        unit.next = [i64(block)]
+        first = code.mul(code.rem(unit.index, across), spec.panels_per_unit)
+        last = code.min(code.add(first, spec.panels_per_unit), spec.panels)
+        product = bf16_gemm.Product(
+            a=block_a,
+            b=b,
+            k=spec.k,
+            products=spec.products,
+            c=code.at(c, code.mul(start, ldc)),
+            ldc=ldc,
+            n=spec.n,
+            tile=scratch,
+            epilogue=spec.epilogue,
+            operands=operands,
+            row=start,
+        )
+        bf16_gemm.emit_rows(code, product, rows, first, last)
+    bf16_gemm.end(code, m)
+    gemm.ok(code)
+    return fn

@@ -1,0 +1,74 @@
+"""Spec of the bf16 matmul with constant B, and its division into units."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tilewright.backends.llvm import bf16
+from tilewright.backends.llvm.amx import ROWS
+from tilewright.backends.llvm.bf16_block import row_tile_bytes, steps
+from tilewright.backends.llvm.bf16_gemm import SCRATCH_BYTES
+from tilewright.backends.llvm.epilogue import IDENTITY, Epilogue
+from tilewright.backends.llvm.microkernel import PANEL
+
+
+@dataclass(frozen=True)
+class Bf16MatmulSpec:
+    """C[M, N] f32 = epilogue(A[M, K] f32 x B[K, N]), products in bf16, sums in f32.
+
+    Args: A, packed B, the epilogue's extras, then C.
+    Dims: p0 = M, p1 = row stride of A, p2 = row stride of C (elements), then one row stride for
+    each ``col`` and ``full`` extra in order. Columns of A and C are contiguous.
+    Leading dimensions of a contiguous A are folded into M by the caller.
+
+    ``products``: 1 rounds both operands to bf16; 3 splits each into two bf16 values and leaves out
+    the product of the two small ones; 6 splits into three and leaves out what is below f32.
+    """
+
+    k: int
+    n: int
+    products: int = 1
+    epilogue: Epilogue = IDENTITY
+
+    def __post_init__(self) -> None:
+        if self.products not in bf16.PLANES:
+            raise ValueError(f"products must be one of 1, 3, 6, not {self.products}")
+
+    @property
+    def planes(self) -> int:
+        """bf16 values that each operand is split into."""
+        return bf16.PLANES[self.products]
+
+    @property
+    def steps(self) -> int:
+        return steps(self.k)
+
+    @property
+    def panels(self) -> int:
+        return -(-self.n // PANEL)
+
+    @property
+    def panels_per_unit(self) -> int:
+        """Few enough that one block of rows still gives two threads even work; in fours where
+        there are many, since a matrix-vector product streams four panels at once."""
+        if self.panels < 8:
+            return 1
+        return 2 if self.panels < 32 else 4 * -(-self.panels // 64)
+
+    @property
+    def rows_per_unit(self) -> int:
+        """At most this many rows a unit, in pairs of tiles: their block keeps to 512 KiB of L2."""
+        bytes_a = 2 * max(row_tile_bytes(self.k, self.planes), 1)
+        return 2 * ROWS * max(1, min(8, (1 << 19) // bytes_a))
+
+
+def units(spec: Bf16MatmulSpec) -> str:
+    """Number of work units, a formula over the dims."""
+    across = -(-spec.panels // spec.panels_per_unit)
+    return f"ceildiv(p0, {spec.rows_per_unit}) * {across}"
+
+
+def scratch_bytes(spec: Bf16MatmulSpec) -> str:
+    """Bytes of scratch a thread needs, a formula over the dims: a block of C, one of A."""
+    tiles = f"ceildiv(min(p0, {spec.rows_per_unit}), {ROWS})"
+    return f"{SCRATCH_BYTES} + {tiles} * {row_tile_bytes(spec.k, spec.planes)}"

@@ -1,0 +1,357 @@
+"""Products of bf16 blocks with f32 sums: AMX tiles, or dot products of pairs for few rows.
+
+C = epilogue(A B), A a block of bf16_block, B packed panels of 32 columns:
+[panel][K step of 32][plane][16 pairs of k][32 columns][2]. Both sides may be sums of several bf16
+planes; bf16.ORDER says which products are summed.
+
+AMX, 2 x 2 registers (compiler reference C4): 32 rows by one panel, 4 KiB loaded for four
+multiplications. One product needs 8 loads; three need 16 for 12, six 28 for 24.
+Without AMX, and for fewer than AMX_ROWS rows: vdpbf16ps, 8 rows by a panel, or few rows by several
+panels, which streams B along several lines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from llvmlite import ir
+
+from tilewright.backends.llvm import amx, bf16
+from tilewright.backends.llvm import epilogue as epilogues
+from tilewright.backends.llvm.amx import ROW_BYTES, ROWS, TILE_BYTES
+from tilewright.backends.llvm.bf16_block import STEP, row_tile_bytes, steps
+from tilewright.backends.llvm.builder import I8, I32, I64, PTR, VOID, Code, Int, i64, zeros
+from tilewright.backends.llvm.epilogue import Epilogue, Operand
+from tilewright.backends.llvm.microkernel import CHAIN, PANEL
+
+SCRATCH_BYTES = 32 * PANEL * 4
+"""Scratch of one block of C."""
+
+AMX_ROWS = 5
+"""From so many rows on, 16 x 16 tiles are faster than dot products."""
+
+DOT_ROWS = 8
+"""Rows of a block of dot products: with a panel 16 accumulators."""
+
+_LANES = bf16.LANES
+_PAIR_BYTES = PANEL * 4
+_PLANE_BYTES = STEP * PANEL * 2
+_TILES = ir.FunctionType(VOID, [PTR, PTR, I64, PTR, I64])
+_DOTS = ir.FunctionType(VOID, [PTR, PTR, I64, PTR, I64, I64])
+
+
+@dataclass(frozen=True)
+class Product:
+    """A block product at code generation time.
+
+    ``a``: block of bf16_block; ``b``: panel 0; ``c``: f32 element (0, 0), row stride ``ldc``.
+    ``n``: columns of C. ``products``: 1, 3 or 6 (bf16.ORDER). ``tile``: SCRATCH_BYTES of scratch.
+    ``row``, ``column``: global index of element (0, 0), for the epilogue's operands.
+    """
+
+    a: ir.Value
+    b: ir.Value
+    k: int
+    products: int
+    c: ir.Value
+    ldc: Int
+    n: int
+    tile: ir.Value
+    epilogue: Epilogue
+    operands: Sequence[Operand]
+    row: Int = 0
+    column: Int = 0
+
+    @property
+    def planes(self) -> int:
+        return bf16.PLANES[self.products]
+
+    @property
+    def steps(self) -> int:
+        return steps(self.k)
+
+    @property
+    def panel_bytes(self) -> int:
+        return self.steps * self.planes * _PLANE_BYTES
+
+
+def begin(code: Code, rows: Int) -> None:
+    """Before the first ``emit_rows`` of a kernel; ``rows``: the most that one of them gets."""
+    if amx.has_bf16(code.target):
+        with code.when(code.cmp(">=", rows, AMX_ROWS)):
+            amx.configure(code)
+
+
+def end(code: Code, rows: Int) -> None:
+    """After the last ``emit_rows``, with the ``rows`` of ``begin``."""
+    if amx.has_bf16(code.target):
+        with code.when(code.cmp(">=", rows, AMX_ROWS)):
+            amx.release(code)
+
+
+def emit_rows(code: Code, p: Product, rows: Int, first: Int, last: Int) -> None:
+    """All of ``rows`` > 0 rows by the panels [first, last)."""
+    if not amx.has_bf16(code.target):
+        _dots(code, p, rows, first, last)
+        return
+    with code.either(code.cmp(">=", rows, AMX_ROWS)) as (many, few):
+        with many:
+            _tiles(code, p, rows, first, last)
+        with few:
+            _dots(code, p, rows, first, last, AMX_ROWS - 1)
+
+
+def _tiles(code: Code, p: Product, rows: Int, first: Int, last: Int) -> None:
+    """Panel by panel: its K x 32 bf16 stay in L1 or L2 while the rows of A pass."""
+    bytes_a = row_tile_bytes(p.k, p.planes)
+    with code.loop(first, last) as panel, code.loop(0, rows, 2 * ROWS) as start:
+        size = code.min(code.sub(rows, start.index), 2 * ROWS)
+        a = code.at(p.a, code.mul(code.div(start.index, ROWS), bytes_a), I8)
+        b = code.at(p.b, code.mul(panel.index, p.panel_bytes), I8)
+
+        def multiply(c: ir.Value, ldc: Int) -> None:
+            args = [a, b, i64(p.steps), c, i64(code.mul(ldc, 4))]  # noqa: B023 - called below
+            with code.either(code.cmp(">", size, ROWS)) as (two, one):  # noqa: B023
+                with two:
+                    code.b.call(_tile_kernel(code, 2, p.products), args)
+                with one:
+                    code.b.call(_tile_kernel(code, 1, p.products), args)
+
+        whole = code.b.or_(code.cmp("==", size, ROWS), code.cmp("==", size, 2 * ROWS))
+        _finish(
+            code, p, start.index, size, panel.index, 1, whole, lambda c, ldc, _: multiply(c, ldc)
+        )
+
+
+def _dots(
+    code: Code, p: Product, rows: Int, first: Int, last: Int, most: int | None = None
+) -> None:
+    """Up to DOT_ROWS rows at a time; ``most``: bound of ``rows``, if there is one."""
+    bound = DOT_ROWS if most is None else min(most, DOT_ROWS)
+    bytes_a = row_tile_bytes(p.k, p.planes)
+    with code.loop(0, rows, DOT_ROWS) as start:
+        size = code.min(code.sub(rows, start.index), DOT_ROWS)
+        tile = code.mul(code.div(start.index, ROWS), bytes_a)
+        line = code.mul(code.rem(start.index, ROWS), ROW_BYTES)
+        a = code.at(p.a, code.add(tile, line), I8)
+        panels = code.select(code.cmp("<=", size, 3), 4, code.select(code.cmp("<=", size, 6), 2, 1))
+        wide = code.add(first, code.mul(code.div(code.sub(last, first), panels), panels))
+        for begin_, end_, step in ((first, wide, panels), (wide, last, 1)):
+            single = isinstance(step, int)
+            _dot_panels(code, p, a, start.index, size, bound, begin_, end_, step, single)
+
+
+def _dot_panels(
+    code: Code,
+    p: Product,
+    a: ir.Value,
+    start: Int,
+    size: Int,
+    bound: int,
+    first: Int,
+    last: Int,
+    step: Int,
+    single: bool,
+) -> None:
+    with code.loop(0, code.div(code.sub(last, first), step)) as turn:
+        panel = code.add(first, code.mul(turn.index, step))
+        b = code.at(p.b, code.mul(panel, p.panel_bytes), I8)
+
+        def multiply(c: ir.Value, ldc: Int, between: Int) -> None:
+            args = [i64(x) for x in (a, b, p.steps, c, ldc, between)]  # noqa: B023
+            _switch(
+                code,
+                size,
+                bound,
+                lambda r: code.b.call(
+                    _dot_kernel(code, r, 1 if single else _wide(r), p.products), args
+                ),
+            )
+
+        _finish(code, p, start, size, panel, step, code.cmp("==", 0, 0), multiply)
+
+
+def _wide(rows: int) -> int:
+    """Panels at a time whose accumulators fit 32 registers."""
+    return 4 if rows <= 3 else 2 if rows <= 6 else 1
+
+
+def _switch(code: Code, value: Int, most: int, arm: Callable[[int], object]) -> None:
+    """``arm(value)`` for a run-time value in 1 .. most."""
+    done = code.b.append_basic_block("rows.done")
+    switch = code.b.switch(i64(value), done)
+    for r in range(1, most + 1):
+        case = code.b.append_basic_block(f"rows{r}")
+        switch.add_case(ir.Constant(I64, r), case)
+        code.b.position_at_end(case)
+        arm(r)
+        code.b.branch(done)
+    code.b.position_at_end(done)
+
+
+def _finish(
+    code: Code,
+    p: Product,
+    start: Int,
+    size: Int,
+    panel: Int,
+    panels: Int,
+    whole: ir.Value,
+    multiply: Callable[[ir.Value, Int, Int], None],
+) -> None:
+    """``multiply(c, row stride, panel stride)`` straight into C, or into the scratch tile and
+    from there through the epilogue. ``whole``: ``multiply`` writes no more than ``size`` rows."""
+    c = code.at(code.at(p.c, code.mul(start, p.ldc)), code.mul(panel, PANEL))
+    between: Int = code.mul(size, PANEL)
+    if p.epilogue.identity:
+        inside = code.cmp("<=", code.mul(code.add(panel, panels), PANEL), p.n)
+        direct = code.b.and_(whole, inside)
+        out = code.b.select(direct, c, p.tile)
+        stride, across = code.select(direct, p.ldc, PANEL), code.select(direct, PANEL, between)
+        multiply(out, stride, across)
+        with code.when(code.b.not_(direct)):
+            _epilogue(code, p, c, start, size, panel, panels)
+        return
+    multiply(p.tile, PANEL, between)
+    _epilogue(code, p, c, start, size, panel, panels)
+
+
+def _epilogue(
+    code: Code, p: Product, c: ir.Value, start: Int, size: Int, panel: Int, panels: Int
+) -> None:
+    """From the tile [panel][row][32] to C. One loop for full and partial panels: a mask of all
+    ones costs nothing."""
+    with code.loop(0, panels) as part, code.loop(0, size) as row:
+        column = code.mul(code.add(panel, part.index), PANEL)
+        line = code.mul(code.add(code.mul(part.index, size), row.index), PANEL)
+        target = code.at(c, code.add(code.mul(row.index, p.ldc), code.mul(part.index, PANEL)))
+        for v in range(0, PANEL, _LANES):
+            at = code.add(column, v)
+            mask = None if p.n % PANEL == 0 else code.first_lanes(code.sub(p.n, at), _LANES)
+            value = code.vload(code.at(p.tile, code.add(line, v)), _LANES)
+            m = code.add(p.row, code.add(start, row.index))
+            n = code.add(p.column, at)
+            value = epilogues.emit(code, p.epilogue, value, p.operands, m, n, mask)
+            code.vstore(value, code.at(target, v), mask)
+
+
+def _internal(code: Code, kind: ir.FunctionType, name: str) -> tuple[ir.Function, Code]:
+    fn = ir.Function(code.module, kind, name)
+    fn.linkage = "internal"
+    fn.attributes.add("noinline")
+    fn.attributes.add("nounwind")
+    return fn, Code(ir.IRBuilder(fn.append_basic_block("entry")), code.target)
+
+
+def _tile_kernel(code: Code, tiles: int, products: int) -> ir.Function:
+    """``void (a, b, steps, c, bytes from row to row of c)``: ``tiles`` x 2 tiles of C."""
+    name = f"tilewright_bf16_tiles_{tiles * ROWS}x{PANEL}x{products}"
+    found = code.module.globals.get(name)
+    if found is not None:
+        return found
+    fn, code = _internal(code, _TILES, name)
+    a, b, count, c, ldc = fn.args
+    planes = bf16.PLANES[products]
+    below = code.mul(count, planes * TILE_BYTES)
+    for register in range(2 * tiles):
+        amx.zero(code, register)
+    with code.loop(0, count) as step:
+        at_a = code.at(a, code.mul(step.index, planes * TILE_BYTES), I8)
+        at_b = code.at(b, code.mul(step.index, planes * _PLANE_BYTES), I8)
+        held: tuple[int, int] = (-1, -1)
+        for pair in bf16.ORDER[products]:
+            if pair[0] != held[0]:
+                plane = code.at(at_a, pair[0] * TILE_BYTES, I8)
+                for i in range(tiles):
+                    amx.load(code, 4 + i, code.at(plane, code.mul(below, i), I8), ROW_BYTES)
+            if pair[1] != held[1]:
+                plane = code.at(at_b, pair[1] * _PLANE_BYTES, I8)
+                for j in range(2):
+                    amx.load(code, 6 + j, code.at(plane, j * ROW_BYTES, I8), _PAIR_BYTES)
+            for i in range(tiles):
+                for j in range(2):
+                    amx.multiply_bf16(code, 2 * i + j, 4 + i, 6 + j)
+            held = pair
+    for i in range(tiles):
+        row = code.at(c, code.mul(ldc, i * ROWS), I8)
+        for j in range(2):
+            amx.store(code, 2 * i + j, code.at(row, j * ROW_BYTES, I8), ldc)
+    code.b.ret_void()
+    return fn
+
+
+def _dot_kernel(code: Code, rows: int, panels: int, products: int) -> ir.Function:
+    """``void (a, b, steps, c, ldc, elements from panel to panel of c)``."""
+    name = f"tilewright_bf16_dots_{rows}x{panels * PANEL}x{products}"
+    found = code.module.globals.get(name)
+    if found is not None:
+        return found
+    fn, code = _internal(code, _DOTS, name)
+    a, b, count, c, ldc, between = fn.args
+    planes = bf16.PLANES[products]
+    vectors = panels * PANEL // _LANES
+    panel_bytes = code.mul(count, planes * _PLANE_BYTES)
+    zero = zeros(code.vector(_LANES))
+
+    def target(i: int) -> ir.Value:
+        row, v = divmod(i, vectors)
+        panel, half = divmod(v, PANEL // _LANES)
+        line = code.at(code.at(c, code.mul(between, panel)), code.mul(ldc, row))
+        return code.at(line, half * _LANES)
+
+    for i in range(rows * vectors):
+        code.vstore(zero, target(i))
+    # Sums of more than CHAIN products are chains of that length added up, as in the f32 kernels.
+    with code.loop(0, count, CHAIN // STEP) as chain:
+        stop = code.min(code.add(chain.index, CHAIN // STEP), count)
+        with code.loop(chain.index, stop, 1, [zero] * (rows * vectors)) as step:
+            at_a = code.at(a, code.mul(step.index, planes * TILE_BYTES), I8)
+            at_b = code.at(b, code.mul(step.index, planes * _PLANE_BYTES), I8)
+            with code.loop(0, STEP // 2, 1, step.carried) as pair:
+                pair.next = _pair(
+                    code,
+                    pair.carried,
+                    products,
+                    rows,
+                    vectors,
+                    code.at(at_a, code.mul(pair.index, 4), I8),
+                    code.at(at_b, code.mul(pair.index, _PAIR_BYTES), I8),
+                    panel_bytes,
+                )
+            step.next = pair.carried
+        for i, total in enumerate(step.carried):
+            code.vstore(code.b.fadd(code.vload(target(i), _LANES), total), target(i))
+    code.b.ret_void()
+    return fn
+
+
+def _pair(
+    code: Code,
+    sums: Sequence[ir.Value],
+    products: int,
+    rows: int,
+    vectors: int,
+    a: ir.Value,
+    b: ir.Value,
+    panel_bytes: Int,
+) -> list[ir.Value]:
+    """Two k: the sums after them."""
+    out = list(sums)
+    for plane_a, plane_b in bf16.ORDER[products]:
+        base = code.at(a, plane_a * TILE_BYTES, I8)
+        lefts = [
+            code.splat(code.load(code.at(base, r * ROW_BYTES, I8), I32), _LANES)
+            for r in range(rows)
+        ]
+        for v in range(vectors):
+            panel, half = divmod(v, PANEL // _LANES)
+            line = code.at(b, code.mul(panel_bytes, panel), I8)
+            at = code.at(line, plane_b * _PLANE_BYTES + half * _LANES * 4, I8)
+            taken = code.vload(at, _LANES, element=I32)
+            for r in range(rows):
+                i = r * vectors + v
+                out[i] = bf16.dot(code, out[i], lefts[r], taken)
+        # Keeps LLVM from holding operands of several products at once, which would spill.
+        code.b.fence("seq_cst", "singlethread")
+    return out
