@@ -4,7 +4,7 @@
     product = unary {("*" | "//" | "%") unary}
     unary   = ["-"] unary | number | name | name "(" sum {"," sum} ")" | "(" sum ")"
 
-Functions: min, max (any number of arguments), floordiv, ceildiv, mod (two). There is no way to
+Functions: min, max (any number of arguments), mul, floordiv, ceildiv, mod (two). There is no way to
 reach anything but the given names: manifests come from files.
 """
 
@@ -19,6 +19,10 @@ _MAX_DEPTH = 50
 
 class ExpressionError(ValueError):
     """Text that is no expression, a name without a value, or a division by zero."""
+
+
+def _mul(a: int, b: int) -> int:
+    return a * b
 
 
 def _floordiv(a: int, b: int) -> int:
@@ -36,6 +40,7 @@ def _mod(a: int, b: int) -> int:
 _FUNCTIONS: dict[str, Callable[..., int]] = {
     "min": min,
     "max": max,
+    "mul": _mul,
     "floordiv": _floordiv,
     "ceildiv": _ceildiv,
     "mod": _mod,

@@ -58,6 +58,8 @@ class Dims:
             fixed = self.fixed.get(atom.name)
             return self.load(atom.name) if fixed is None else fixed
         a, b = self.emit(atom.a), self.emit(atom.b)
+        if atom.op == "mul":
+            return self.code.mul(a, b)
         if atom.op == "min":
             return self.code.min(a, b)
         if atom.op == "max":

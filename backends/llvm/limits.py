@@ -53,6 +53,8 @@ def _atom(atom: Atom, table: Mapping[str, Symbol], high: bool) -> Dim:
         return symbol.high
     if not any(_from_data(name, table) for name in symbols(Expr((((atom,), 1),)))):
         return Expr((((atom,), 1),))
+    if atom.op == "mul":
+        return _limit(atom.a, table, high) * _limit(atom.b, table, high)
     if atom.op == "mod":
         return _limit(atom.b, table, True) - 1 if high else 0
     if atom.op == "floordiv":

@@ -99,6 +99,7 @@ def simplified(dim: Dim, bounds_of: BoundsOf) -> Dim:
 _BUILD: dict[str, Callable[[Dim, Dim, BoundsOf], Dim]] = {
     "min": smaller,
     "max": larger,
+    "mul": lambda a, b, _: a * b,
     "floordiv": lambda a, b, _: floordiv(a, b),
     "mod": lambda a, b, _: mod(a, b),
 }

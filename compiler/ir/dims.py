@@ -11,6 +11,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 
+_MOST_TERMS = 48
+"""Longer products stay unexpanded: products of products would grow without bound."""
+
+
 @dataclass(frozen=True)
 class Sym:
     """A named dimension whose value is known only at run time."""
@@ -20,7 +24,7 @@ class Sym:
 
 @dataclass(frozen=True)
 class Fn:
-    """`floordiv`, `mod`, `min` or `max` of two dimensions."""
+    """`floordiv`, `mod`, `min` or `max` of two dimensions, or `mul` of two long ones."""
 
     op: str
     a: "int | Expr"
@@ -64,6 +68,9 @@ class Expr:
         return self * -1 + other
 
     def __mul__(self, other: "int | Expr") -> "int | Expr":
+        if isinstance(other, Expr) and len(self.terms) * len(other.terms) > _MOST_TERMS:
+            a, b = sorted((self, other), key=str)
+            return _fn("mul", a, b)
         product: list[Term] = []
         for atoms, coefficient in self.terms:
             for atoms2, coefficient2 in _terms(other):
@@ -241,6 +248,7 @@ def product(dims: "tuple[int | Expr, ...]") -> "int | Expr":
 
 
 _EVAL: dict[str, Callable[[int, int], int]] = {
+    "mul": lambda a, b: a * b,
     "floordiv": lambda a, b: a // b,
     "mod": lambda a, b: a % b,
     "min": min,
@@ -262,6 +270,7 @@ def _atom_value(atom: Atom, env: Mapping[str, int]) -> int:
 
 
 FUNCTIONS: "dict[str, Callable[[int | Expr, int | Expr], int | Expr]]" = {
+    "mul": lambda a, b: a * b,
     "floordiv": floordiv,
     "mod": mod,
     "min": dmin,
@@ -346,6 +355,8 @@ def _atom_bounds(atom: Atom, known: Bounds) -> Range:
         return lo, hi
     if atom.op == "floordiv" and b[0] is not None and b[0] > 0:
         return (0 if a[0] is not None and a[0] >= 0 else None), a[1]
+    if atom.op == "mul":
+        return _range_mul(a, b)
     if atom.op == "mod":
         return 0, (None if b[1] is None else b[1] - 1)
     if atom.op == "min":
