@@ -62,8 +62,11 @@ def test_masks(shape: tuple, dtype: str, zero: bool) -> None:
     attention(mask=(dtype, shape), envs=ENVS[:2], masked_zero=zero)
 
 
-def test_masks_of_minus_infinity_and_nan() -> None:
-    attention(mask=("f32", ("q", "k")), envs=ENVS[::2], special=True)
+@pytest.mark.parametrize("dtype", ["f32", "f64"])
+@pytest.mark.parametrize("zero", [False, True])
+def test_infinity_and_nan_in_masks_and_operands(dtype: str, zero: bool) -> None:
+    """NaN in what a row sees is NaN; only rows that see nothing are 0."""
+    attention(dtype, mask=(dtype, ("q", "k")), envs=ENVS[::2], special=True, masked_zero=zero)
 
 
 @pytest.mark.parametrize("end", [False, True])
