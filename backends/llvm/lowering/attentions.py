@@ -9,7 +9,7 @@ from tilewright.backends.llvm.lowering.view import View
 from tilewright.backends.llvm.program import Place
 from tilewright.compiler.ir.core import Op, Value
 from tilewright.compiler.ir.dims import Dim, as_int, floordiv
-from tilewright.compiler.ir.ops import binary, leaf, shape, unary
+from tilewright.compiler.ir.ops import binary, leaf, reduce, shape
 from tilewright.compiler.ir.ops.contraction import Contract
 from tilewright.compiler.ir.ops.nn import Attention, Softmax
 from tilewright.compiler.ir.types import DType, TensorType
@@ -143,7 +143,8 @@ def _decompose(low: Lowering, op: Attention, size: dict[str, Dim]) -> None:
     weights = emit(Softmax, x=scores, axis=3)
     if op.masked_zero:
         zero = emit.number(0.0, dtype)
-        lost = emit(unary.IsNan, x=weights)
+        most = emit(reduce.Reduce, x=scores, kind="max", axes=(3,))
+        lost = emit(binary.Eq, a=most, b=least)
         weights = emit(binary.Where, condition=lost, a=zero, b=weights)
     weights = emit(shape.Reshape, x=weights, shape=(*split[:4], size["k"]))
     out = emit(Contract, a=weights, b=v, spec="bgrqk,bgke->bgrqe")

@@ -56,6 +56,8 @@ class RowNodes(Nodes):
         if tuple(op.x.shape) != self.domain:
             raise Unsuitable("a reduction over another domain")
         x = self.value(op.x, full)
+        if not op.axes:
+            return x  # each element is the whole of its reduction
         if op.kind != "mean":
             return self.reduction(op.kind, x)
         dtype = str(op.x.dtype)
