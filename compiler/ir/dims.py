@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 
-_MOST_TERMS = 48
+_MOST_TERMS = 1024
 """Longer products stay unexpanded: products of products would grow without bound."""
 
 
