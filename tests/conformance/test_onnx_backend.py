@@ -19,8 +19,7 @@ def sample() -> list[str]:
         name
         for name, outcome in passing.items()
         if outcome == "pass"
-        and int(hashlib.sha256(name.encode()).hexdigest(), 16) % TABLE = Path(__file__).parent / "table.json"
-SAMPLE_SHARE == 0
+        and int(hashlib.sha256(name.encode()).hexdigest(), 16) % SAMPLE_SHARE == 0
     ]
 
 
