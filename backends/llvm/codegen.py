@@ -6,9 +6,7 @@ error message. Equal specs are compiled once.
 
 from __future__ import annotations
 
-import ctypes
 import os
-import signal
 import sys
 import threading
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -16,7 +14,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from types import ModuleType
 
 from llvmlite import binding as llvm
@@ -96,9 +94,15 @@ def compile_all(
 
 
 def _end_with_parent() -> None:
-    """Ask the system to end this worker when the compile is killed (PR_SET_PDEATHSIG)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    """In a worker: end when the compile is killed, even if that was before this worker got here."""
+    parent = parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _compile_wave(
