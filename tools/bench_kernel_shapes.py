@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tilewright.backends.kernels import f32_conv
+from tilewright.backends.kernels import bf16_matmul, f32_conv
+from tilewright.backends.kernels.bf16_matmul import Bf16MatmulSpec
 from tilewright.backends.kernels.f32_attention import AttentionSpec
 from tilewright.backends.kernels.f32_bmm import BmmSpec
 from tilewright.backends.kernels.f32_conv import ConvSpec
@@ -30,7 +31,10 @@ MATMULS = (
     ("decode 4 rows", 4, 1536, 1536, IDENTITY),
     ("7 rows", 7, 768, 768, IDENTITY),
 )
+SQUARE = ("square", 512, 512, 512, IDENTITY)
 
+PRODUCTS = (1, 3, 6)
+"""Of bf16_matmul; more than one on some shapes only."""
 
 CONVS = (
     # size, C, OC, kernel, stride, groups
@@ -63,22 +67,33 @@ def cases() -> list[tuple[str, Case]]:
     """(family, launch) for every shape."""
     return [
         *(("f32_matmul", _matmul(*row)) for row in MATMULS),
+        *(
+            ("bf16_matmul", _matmul(*row, products))
+            for row in (*MATMULS, SQUARE)
+            for products in (PRODUCTS if row in (MATMULS[0], MATMULS[4], SQUARE) else (1,))
+        ),
         *(("f32_conv", _conv(*row)) for row in CONVS),
         *(("f32_bmm", _bmm(*row)) for row in BMMS),
         *(("f32_attention", _attention(*row)) for row in ATTENTIONS),
     ]
 
 
-def _matmul(label: str, m: int, k: int, n: int, epilogue: Epilogue) -> Case:
+def _matmul(
+    label: str, m: int, k: int, n: int, epilogue: Epilogue, products: int | None = None
+) -> Case:
     rng = np.random.default_rng(0)
     a = rng.standard_normal((m, k)).astype(np.float32)
     b = rng.standard_normal((k, n)).astype(np.float32)
     extras = tuple(np.ones(n, np.float32) for _ in epilogue.extras)
     results = (np.zeros((m, n), np.float32),)
     text = f"{label} {m}x{k}x{n}"
-    spec = MatmulSpec(k, n, epilogue)
-    args = (a, packing.pack(b, spec), *extras)
-    return Case(text, spec, args, results, (m, k, n), (), 0, 0)
+    if products is None:
+        f32 = MatmulSpec(k, n, epilogue)
+        args = (a, packing.pack(b, f32), *extras)
+        return Case(text, f32, args, results, (m, k, n), (), 0, 0)
+    spec = Bf16MatmulSpec(k, n, products, epilogue)
+    args = (a, bf16_matmul.packing.pack(b, spec), *extras)
+    return Case(f"{text} x{products}", spec, args, results, (m, k, n), (), 0, 0)
 
 
 def _conv(size: int, c: int, oc: int, k: int, stride: int, groups: int) -> Case:

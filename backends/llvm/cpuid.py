@@ -167,7 +167,8 @@ def emit_tile_permission(b: ir.IRBuilder) -> ir.Value:
 def request_tile_permission() -> bool:
     """What `emit_tile_permission` asks, for code that runs in the compiler's own process."""
     request = (_ARCH_PRCTL, _ARCH_REQ_XCOMP_PERM, _TILE_DATA)
-    return ctypes.CDLL(None).syscall(*(ctypes.c_long(word) for word in request)) == 0
+    status: int = ctypes.CDLL(None).syscall(*(ctypes.c_long(word) for word in request))
+    return status == 0
 
 
 def _have_on_arm(b: ir.IRBuilder, features: Sequence[str]) -> list[ir.Value]:

@@ -57,9 +57,10 @@ class Bf16MatmulSpec:
 
     @property
     def rows_per_unit(self) -> int:
-        """At most this many rows a unit, in pairs of tiles: their block keeps to 512 KiB of L2."""
+        """At most this many rows a unit, in pairs of tiles: their block keeps to 1.25 of the
+        2 MiB of L2 that machines with AMX have, since every block of rows reads all of B."""
         bytes_a = 2 * max(row_tile_bytes(self.k, self.planes), 1)
-        return 2 * ROWS * max(1, min(8, (1 << 19) // bytes_a))
+        return 2 * ROWS * max(1, min(8, (5 << 18) // bytes_a))
 
 
 def units(spec: Bf16MatmulSpec) -> str:
