@@ -11,7 +11,8 @@ class Options:
     targets: names of target rows, one variant each (`("native",)` is the best row that this machine
     can run). dims: ONNX dimension name -> "4", "1..8" or "1..". jobs: worker processes for code
     generation (None: one a core; 0: none, code is generated in this process). stop_after: name of
-    the stage to stop after, or None. name: the model's name in the artifact (None: the file's stem).
+    the stage to stop after, or None. name: the model's name in the artifact (None: the file's
+    stem).
     """
 
     targets: tuple[str, ...] = ("native",)
