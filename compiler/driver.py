@@ -14,7 +14,7 @@ from typing import Any
 
 from tilewright.backends import reference
 from tilewright.backends.artifact.package import Variant, write_package
-from tilewright.backends.llvm.backend import Lowered, build, prepare
+from tilewright.backends.llvm.backend import Lowered, build, prepare, share_weights
 from tilewright.backends.target import Target, UnknownTargetError, detect, parse
 from tilewright.compiler.errors import UserError, nearest
 from tilewright.compiler.frontend.load import load_onnx
@@ -119,9 +119,10 @@ def _build(
     with done.stage("lower"):
         for target in targets:
             say("lower", target.name)
-            lowered, plan = lower_for(graph, target)
+            lowered, plan = lower_for(graph, target, options.max_error)
             result.variants.append(lowered)
             result.plans.append(plan)
+        weights = share_weights(result.variants)
     if done.stopped:
         return
 
@@ -146,7 +147,7 @@ def _build(
         ]
         result.path = Path(output)
         name = options.name or graph.name or result.path.stem
-        result.bytes = write_package(result.path, name, variants, result.steps)
+        result.bytes = write_package(result.path, name, variants, weights, result.steps)
 
 
 def resolve_targets(names: Sequence[str]) -> list[Target]:
@@ -174,15 +175,15 @@ def run_passes(
     return run_pipeline(graph, names, observer, evaluate)
 
 
-def lower_for(graph: Graph, target: Target) -> tuple[Lowered, Plan]:
-    """Lower `graph` for `target` and plan its memory."""
+def lower_for(graph: Graph, target: Target, max_error: float | None = None) -> tuple[Lowered, Plan]:
+    """Lower `graph` for `target` under an error bound and plan its memory."""
     plans: list[Plan] = []
 
     def place(rows: Any) -> Plan:
         plans.append(plan_memory(rows, graph.symbols))
         return plans[-1]
 
-    lowered = prepare(graph, target, place)
+    lowered = prepare(graph, target, place, max_error)
     return lowered, plans[0]
 
 

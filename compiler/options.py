@@ -13,6 +13,8 @@ class Options:
     generation (None: one a core; 0: none, code is generated in this process). stop_after: name of
     the stage to stop after, or None. name: the model's name in the artifact (None: the file's
     stem).
+    max_error: the relative L2 error that outputs may have (None: float32-faithful); from 1e-2 on,
+    matmuls with constant weights may multiply in bf16.
     """
 
     targets: tuple[str, ...] = ("native",)
@@ -20,3 +22,4 @@ class Options:
     jobs: int | None = None
     stop_after: str | None = None
     name: str | None = None
+    max_error: float | None = None

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from llvmlite import ir
@@ -91,9 +91,22 @@ def weight_offsets(weights: list[PackedWeight]) -> tuple[int, ...]:
     return tuple(out)
 
 
-def prepare(graph: Graph, target: Target, plan: Planner) -> Lowered:
+def share_weights(variants: Sequence[Lowered]) -> list[PackedWeight]:
+    """The weights of all variants, equal ones once; the variants' layouts then point into them."""
+    union: dict[Hashable, PackedWeight] = {}
+    for variant in variants:
+        for key, (_, weight) in variant.state.weights.items():
+            union.setdefault(key, weight)
+    offsets = dict(zip(union, weight_offsets(list(union.values())), strict=True))
+    for variant in variants:
+        placed = tuple(offsets[key] for key in variant.state.weights)
+        variant.layout = replace(variant.layout, weights=placed)
+    return list(union.values())
+
+
+def prepare(graph: Graph, target: Target, plan: Planner, max_error: float | None = None) -> Lowered:
     """Lower `graph` for `target` and place its buffers with `plan`."""
-    state = lower(graph, target)
+    state = lower(graph, target, max_error)
     program = state.program
     owner = share(program)
     spans = lifetimes(program)

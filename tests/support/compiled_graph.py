@@ -37,7 +37,7 @@ def build(graph: Graph, path: Path, target: Target | None = None) -> Lowered:
     lowered, plan = lower_for(graph, target or detect())
     with patch.object(codegen, "compile_kernel", _compiled):
         image, tiers = backend.build(lowered, jobs=0)
-    write_package(path, graph.name, [Variant(lowered, image, plan, tiers)], [])
+    write_package(path, graph.name, [Variant(lowered, image, plan, tiers)], lowered.weights, [])
     return lowered
 
 

@@ -6,10 +6,10 @@ import dataclasses
 
 from tilewright.backends.kernels.f32_bmm import FAMILY as BATCHED
 from tilewright.backends.kernels.f32_bmm import BmmSpec
-from tilewright.backends.kernels.f32_matmul import FAMILY, MatmulSpec
 from tilewright.backends.llvm.lowering import fallback
 from tilewright.backends.llvm.lowering.epilogues import as_rows, fuse
 from tilewright.backends.llvm.lowering.packed import packed_matrix
+from tilewright.backends.llvm.lowering.precision import family_of, matmul_spec, packed_bytes
 from tilewright.backends.llvm.lowering.rules import lowers
 from tilewright.backends.llvm.lowering.state import Lowering, formula
 from tilewright.backends.llvm.lowering.view import View, dense_strides
@@ -68,9 +68,10 @@ def _constant_weights(
         seen = as_rows(a, len(rows))
         assert seen is not None
     m, stride, _ = seen
-    spec = MatmulSpec(k=k, n=n, epilogue=fused.epilogue)
+    spec = matmul_spec(low.bf16, k, n, fused.epilogue)
+    family = family_of(spec)
     axes = tuple(iw.index(c) for c in summed + columns)
-    place = packed_matrix(low, w, axes, k, n)
+    place = packed_matrix(low, w, axes, spec)
     target = _target(low, op.out, natural, perm)
     dims = (m, stride, n, *fused.strides)
     low.launch(
@@ -79,11 +80,11 @@ def _constant_weights(
         (a.at, place, *fused.places),
         (target.at,),
         dims,
-        formula(FAMILY.units(spec), dims),
-        scratch=formula(FAMILY.scratch_bytes(spec), dims),
-        label="f32_matmul",
+        formula(family.units(spec), dims),
+        scratch=formula(family.scratch_bytes(spec), dims),
+        label=family.name,
         flops=m * (2 * k * n),
-        traffic=m * (4 * (k + n)) + 4 * k * n + fused.traffic,
+        traffic=m * (4 * (k + n)) + packed_bytes(spec) + fused.traffic,
         inplace=tuple((0, 2 + i) for i, same in enumerate(fused.aligned) if same),
     )
     return True

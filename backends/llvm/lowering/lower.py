@@ -6,24 +6,29 @@ from tilewright.backends.llvm import irregular
 from tilewright.backends.llvm.lowering import fallback
 from tilewright.backends.llvm.lowering.control import copy_into
 from tilewright.backends.llvm.lowering.packed import tied_tables
+from tilewright.backends.llvm.lowering.precision import uses_bf16
 from tilewright.backends.llvm.lowering.rules import rules
 from tilewright.backends.llvm.lowering.state import Lowering
 from tilewright.backends.llvm.lowering.view import View, dense_strides
 from tilewright.backends.llvm.program import Place
 from tilewright.backends.target import Target
 from tilewright.compiler.errors import VerifyError
-from tilewright.compiler.ir.core import Graph, Op, Value, users
+from tilewright.compiler.ir.core import Graph, Op, Value
 from tilewright.compiler.ir.ops.leaf import Constant
 from tilewright.compiler.ir.ops.shape import Reshape
 
 
-def lower(graph: Graph, target: Target) -> Lowering:
-    """The program of `graph` on `target`, with its packed weights."""
-    low = Lowering(graph, target, users(graph.ops))
+def lower(graph: Graph, target: Target, max_error: float | None = None) -> Lowering:
+    """The program of `graph` on `target`, with its packed weights.
+
+    max_error: the relative L2 error that outputs may have; None for float32-faithful ones.
+    """
+    low = Lowering(graph, target, uses_bf16(max_error, target))
     for index, value in enumerate(graph.inputs):
         place = Place("input", index)
         low.views[value] = View(place, value.dtype, value.shape, dense_strides(value.shape))
-    low.tied = tied_tables(graph)
+    # bf16 panels do not hold the rows that an exact lookup needs
+    low.tied = frozenset() if low.bf16 else tied_tables(graph)
     _claim_outputs(low)
     lower_ops(low, graph.ops)
     for index, value in enumerate(graph.outputs):

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tilewright.backends.kernels.f32_matmul import FAMILY, MatmulSpec
+from tilewright.backends.kernels.f32_matmul import MatmulSpec
+from tilewright.backends.llvm.lowering.precision import AnyMatmulSpec, family_of, packed_bytes
 from tilewright.backends.llvm.lowering.state import Lowering
 from tilewright.backends.llvm.lowering.view import View
 from tilewright.backends.llvm.program import Place
@@ -23,20 +24,20 @@ from tilewright.compiler.ir.types import DType
 PANEL = 32
 
 
-def packed_matrix(low: Lowering, w: Value, axes: tuple[int, ...], k: int, n: int) -> Place:
-    """The constant `w`, its axes permuted and merged into [k, n], as panels of the f32 matmul."""
+def packed_matrix(low: Lowering, w: Value, axes: tuple[int, ...], spec: AnyMatmulSpec) -> Place:
+    """The constant `w`, its axes permuted and merged into [k, n], in the order of the kernel."""
     assert isinstance(w.op, Constant)
-    spec = MatmulSpec(k=k, n=n)
+    family = family_of(spec)
 
     def load() -> np.ndarray:
         source = low.array(w)
         assert source is not None
-        assert FAMILY.pack is not None
-        return FAMILY.pack(source.transpose(axes).reshape(k, n), spec)
+        assert family.pack is not None
+        return family.pack(source.transpose(axes).reshape(spec.k, spec.n), spec)
 
     digest = low.graph.weights[w.op.name].hash()
-    key = ("f32_matmul", digest, axes, k, n)
-    return low.weight(key, w.op.name, spec.panels * PANEL * k * 4, load)
+    key = (family.name, digest, axes, spec.k, spec.n)
+    return low.weight(key, w.op.name, packed_bytes(spec), load)
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,6 @@ def packed_rows(low: Lowering, w: Value) -> PackedRows | None:
     if not isinstance(w.op, Constant) or w.op.name not in low.tied:
         return None
     n, k = w.shape
-    place = packed_matrix(low, w, (1, 0), k, n)
+    place = packed_matrix(low, w, (1, 0), MatmulSpec(k=k, n=n))
     shape = (-(-n // PANEL), PANEL, k)
     return PackedRows(View(place, DType.F32, shape, (k * PANEL, 1, PANEL)), n)

@@ -35,10 +35,13 @@ def formula(text: str, dims: Sequence[Dim]) -> Dim:
 
 
 class Lowering:
-    """Lowers one graph for one target. `steps` is the list being filled (nested for regions)."""
+    """Lowers one graph for one target. `steps` is the list being filled (nested for regions).
 
-    def __init__(self, graph: Graph, target: Target, users: dict[Value, list[Op]]) -> None:
-        self.graph, self.target, self.users = graph, target, users
+    bf16: matmuls with constant weights may round their operands to bf16.
+    """
+
+    def __init__(self, graph: Graph, target: Target, bf16: bool = False) -> None:
+        self.graph, self.target, self.bf16 = graph, target, bf16
         self.program = Program()
         self.steps: list[Step] = self.program.steps
         self.views: dict[Value, View] = {}
