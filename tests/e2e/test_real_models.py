@@ -1,0 +1,96 @@
+"""Real models: the error of exact compilation beside ONNX Runtime's, and codelm's perplexity."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.real_models import model, peer, perplexity, random_feeds, relative_l2, tokens
+
+import tilewright
+from tilewright.backends import reference
+from tilewright.compiler.driver import compile_model
+from tilewright.compiler.frontend.load import load_onnx
+from tilewright.compiler.options import Options
+
+pytestmark = pytest.mark.slow
+
+SEEDS = range(3)
+MINILM = [(1, 1), (1, 7), (1, 128), (3, 33), (8, 128)]
+CASES = {
+    "minilm/minilm.onnx": [{"batch": b, "seq": s} for b, s in MINILM],
+    "minilm/minilm_b1s128.onnx": [{}],
+    "codelm/prefill.onnx": [{"batch": b, "seq": s} for b, s in [(1, 1), (1, 64), (2, 33)]],
+    "codelm/decode.onnx": [{"batch": b, "past": p} for b, p in [(1, 0), (1, 5), (1, 128), (3, 40)]],
+    "zoo/resnet50.onnx": [{}],
+    "zoo/gpt2_s64.onnx": [{}],
+    "zoo/bert_base_s128.onnx": [{}],
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_errors_are_at_most_twice_the_peers(name: str, tmp_path: Path) -> None:
+    """Mean relative L2 error against a float64 run, for every shape and output."""
+    path = model(name)
+    artifact = tmp_path / "model.tw"
+    compile_model(path, artifact, Options())
+    theirs, graph = peer(path), load_onnx(path, {})
+    report = []
+    with tilewright.load(artifact) as ours:
+        for sizes in CASES[name]:
+            errors = []
+            for seed in SEEDS:
+                feeds = random_feeds(theirs, sizes, seed)
+                want = reference.run(graph, feeds, precision="f64")
+                mine, other = ours.run(None, feeds), theirs.run(None, feeds)
+                pairs = zip(mine, other, want, strict=True)
+                errors.append([(relative_l2(a, w), relative_l2(b, w)) for a, b, w in pairs])
+            for index, (mine, other) in enumerate(np.mean(errors, axis=0)):
+                report.append((sizes, index, float(mine), float(other)))
+    print(name)
+    for sizes, index, mine, other in report:
+        print(f"  {sizes} output {index}: {mine:.3e}, ONNX Runtime {other:.3e}")
+    bad = [row for row in report if row[2] > max(2 * row[3], 1e-6)]
+    assert not bad
+
+
+def test_dynamic_and_static_agree(tmp_path: Path) -> None:
+    """The same model exported with and without symbolic sizes."""
+    found = []
+    for name in ("minilm/minilm.onnx", "minilm/minilm_b1s128.onnx"):
+        path = model(name)
+        compile_model(path, tmp_path / "model.tw", Options())
+        feeds = random_feeds(peer(path), {"batch": 1, "seq": 128}, 0)
+        with tilewright.load(tmp_path / "model.tw") as session:
+            found.append(session.run(None, feeds)[0])
+    assert relative_l2(*found) < 2e-6
+
+
+def test_decoding_token_by_token_gives_what_prefill_gives(tmp_path: Path) -> None:
+    compile_model(model("codelm/prefill.onnx"), tmp_path / "prefill.tw", Options())
+    compile_model(model("codelm/decode.onnx"), tmp_path / "decode.tw", Options())
+    ids = np.random.default_rng(0).integers(0, 8000, (1, 24))
+    with tilewright.load(tmp_path / "prefill.tw") as prefill:
+        (want,) = prefill.run(None, {"input_ids": ids})
+    keys = values = np.zeros((8, 1, 2, 0, 64), np.float32)
+    with tilewright.load(tmp_path / "decode.tw") as decode:
+        for t in range(24):
+            feeds = {"input_ids": ids[:, t : t + 1], "past_k": keys, "past_v": values}
+            logits, keys, values = decode.run(None, feeds)
+            assert relative_l2(logits[0, 0], want[0, t]) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("windows", "expected"), [(range(4), None), (range(32), "4.9944"), (range(255), "5.7650")]
+)
+def test_perplexity_of_codelm(windows: range, expected: str | None, tmp_path: Path) -> None:
+    """To four decimals what float32 gives; without a stated number, what ONNX Runtime gives."""
+    path, ids = model("codelm/prefill.onnx"), tokens()
+    compile_model(path, tmp_path / "prefill.tw", Options())
+    if expected is None:
+        theirs = peer(path, threads=2)
+        want = perplexity(lambda x: theirs.run(None, {"input_ids": x})[0], ids, windows)
+        expected = f"{want:.4f}"
+    with tilewright.load(tmp_path / "prefill.tw") as session:
+        found = perplexity(lambda x: session.run(None, {"input_ids": x})[0], ids, windows)
+    print(f"perplexity over {len(windows)} windows: {found:.6f}")
+    assert f"{found:.4f}" == expected
