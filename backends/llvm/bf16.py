@@ -57,7 +57,7 @@ def has_dots(target: Target) -> bool:
 def split(code: Code, value: ir.Value, planes: int) -> list[ir.Value]:
     """Vectors of 16 bf16 (as i16) whose sum is the 16 f32 of ``value``, greatest first.
 
-    Each keeps 8 bits: the error is 2**-9 of the value for one, 2**-18 for two, and none for
+    Each keeps 8 bits: the error is at most 2**-8 of the value for one, 2**-17 for two, and none for
     three (but for what falls below the subnormal limit 2**-126). What rounds to infinity, and
     NaN, goes to the last vector, which meets only the first vector of the other operand: then
     inf x b is infinite and not inf x b + inf x 0.
