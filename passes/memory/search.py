@@ -21,8 +21,8 @@ from tilewright.passes.memory.sections import Ints, Sections
 FAR = 1 << 60
 """The least offset of a buffer that is not open here; sums of two must fit into 64 bits."""
 
-RESTART_NODES = 300
-NOISE = 0.1
+RESTART_NODES = 1000
+NOISE = 0.03
 DECAY = 0.5
 
 
@@ -71,34 +71,40 @@ def _luby(i: int) -> int:
 class _Search:
     """Arrays by buffer or by section; a branch copies the few that it changes.
 
-    least [buffers]: the lowest offset still possible, `FAR` for buffers not open here
+    least [buffers + 1]: the lowest offset still possible, `FAR` for buffers not open here and for
+        the last one, which fills the columns of `table` [most live, sections]: who lives where
     sky [sections]: the top of what is placed; open buffers lie above it
     left [sections]: units still to place;  crossing [sections - 1]: open buffers over a boundary
     """
 
     def __init__(self, sections: Sections, capacity: int, deadline: float) -> None:
-        self.size, self.low, self.high = sections.size, sections.low, sections.high
+        self.low, self.high = sections.low, sections.high
+        self.size = np.append(sections.size, 0)
         self.capacity, self.deadline = capacity, deadline
-        self.inside = sections.inside
-        self.outside = np.where(sections.inside, 0, FAR).astype(np.int64)
+        self.inside = np.vstack([sections.inside, np.zeros((1, sections.count), np.bool_)])
         meets = (sections.inside.astype(np.int32) @ sections.inside.T.astype(np.int32)) > 0
         np.fill_diagonal(meets, False)
         self.rivals = [np.flatnonzero(row) for row in meets]
         self.members = [np.flatnonzero(column) for column in sections.inside.T]
+        deepest = max((len(column) for column in self.members), default=0)
+        self.table = np.full((deepest, sections.count), len(self.low), np.intp)
+        for s, column in enumerate(self.members):
+            self.table[: len(column), s] = column
         self.weight: npt.NDArray[np.float64] = np.ones(sections.count)
-        self.total: Ints = self.size @ sections.inside
-        self.kinds = list(zip(self.low, self.high, self.size.tolist(), strict=True))
+        self.total: Ints = sections.size @ sections.inside
+        self.kinds = list(zip(self.low, self.high, sections.size.tolist(), strict=True))
         width, peak = -sections.width, -sections.peak
-        area = width * self.size
+        area = width * sections.size
         self.orders = [_rank(width, area, peak), _rank(peak, area, width), _rank(peak, width, area)]
 
     def solve(self, rank: npt.NDArray[np.float64], nodes: int) -> list[int] | None:
         self.rank, self.nodes = rank, nodes
-        self.offset = [0] * len(self.size)
+        self.offset = [0] * len(self.low)
         if (self.total > self.capacity).any():
             return None
         crossing = (self.inside[:, 1:] & self.inside[:, :-1]).sum(0, dtype=np.int64)
-        least, sky = np.zeros(len(self.size), np.int64), np.zeros(len(self.total), np.int64)
+        least, sky = np.zeros_like(self.size), np.zeros_like(self.total)
+        least[-1] = FAR
         everything = (least, sky, self.total.copy(), crossing)
         return list(self.offset) if self._parts(*everything, 0, len(self.total)) else None
 
@@ -127,7 +133,7 @@ class _Search:
         self.nodes -= 1
         if self.nodes % 64 == 0 and time.monotonic() > self.deadline:
             raise Undecided
-        above = self.outside[:, first:end] + least[:, None]
+        above = least.take(self.table[:, first:end])
         floor = above.min(axis=0)
         slack = self.capacity - left[first:end] - floor
         live = left[first:end] > 0
