@@ -30,6 +30,7 @@ EXAMPLES = """
 tilewright compile model.onnx -o model.tw
 tilewright compile model.onnx --target x86-64-v3,x86-64-v4 --dim batch=1..8 --dim seq=1..512
 tilewright compile model.onnx --stop-after passes --print-after fuse-regions
+tilewright compile model.onnx --max-error 1e-2
 tilewright compile model.onnx --dump dump/
 """
 
@@ -49,6 +50,13 @@ tilewright compile model.onnx --dump dump/
     "--dump", type=path_type, metavar="DIR", help="Write the IR of every step and the LLVM IR."
 )
 @click.option("--name", help="Name of the model in the artifact.")
+@click.option(
+    "--max-error",
+    type=click.FloatRange(min=0),
+    metavar="E",
+    help="Relative L2 error that outputs may have; from 1e-2 on, products may be bf16."
+    "  [default: as exact as float32]",
+)
 def command(
     screen: Screen,
     model: Path,
@@ -61,6 +69,7 @@ def command(
     print_after_each: bool,
     dump: Path | None,
     name: str | None,
+    max_error: float | None,
 ) -> dict[str, Any]:
     """Compile MODEL, an ONNX file, into an artifact.
 
@@ -84,7 +93,14 @@ def command(
             printed.append({"pass": step.name, "ir": text})
             screen.text(f"# after {step.name}\n{text}")
 
-    options = Options(targets=(target,), dims=dims, jobs=jobs, stop_after=stop_after, name=name)
+    options = Options(
+        targets=(target,),
+        dims=dims,
+        jobs=jobs,
+        stop_after=stop_after,
+        name=name,
+        max_error=max_error,
+    )
     with screen.working(f"compiling {model}") as update, ends_workers():
         result = compile_model(
             model,

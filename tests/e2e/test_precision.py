@@ -1,0 +1,63 @@
+"""Products in bf16 where an error bound allows them, exact ones everywhere else."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tilewright
+from tilewright.backends.kernels import bf16_matmul
+from tilewright.backends.target import TARGETS, runs_here
+from tilewright.tools import demo
+
+IMAGES, _ = demo.test_split()
+BF16 = TARGETS["sapphirerapids"]
+
+
+def operations(path: Path, target: str) -> set[str]:
+    with zipfile.ZipFile(path) as archive:
+        plan = json.loads(archive.read("plan.json"))
+    return {launch["operation"] for launch in plan["variants"][target]["launches"]}
+
+
+def answers(path: Path, variant: str) -> np.ndarray:
+    with tilewright.load(path, threads=1, variant=variant) as session:
+        return session.run(None, {"image": IMAGES})[0].astype(np.float64)
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One artifact: bf16 products for the target that has them, f32 for the other."""
+    path = tmp_path_factory.mktemp("precision") / "digits.tw"
+    targets = (BF16.name, "x86-64-v3")
+    tilewright.compile(demo.model_path(), path, target=targets, max_error=1e-2, jobs=0)
+    return path
+
+
+def test_only_targets_with_bf16_use_it(both: Path) -> None:
+    supports = bf16_matmul.FAMILY.supports
+    assert supports is not None
+    assert supports(BF16)
+    assert not supports(TARGETS["x86-64-v3"])
+    assert "bf16_matmul" in operations(both, BF16.name)
+    assert "f32_matmul" not in operations(both, BF16.name)
+    assert "f32_matmul" in operations(both, "x86-64-v3")
+    assert "bf16_matmul" not in operations(both, "x86-64-v3")
+
+
+def test_variants_with_different_weights_share_a_file(both: Path) -> None:
+    for name in (BF16.name, "x86-64-v3"):
+        if not runs_here(TARGETS[name]):
+            pytest.skip(f"this machine cannot run {name}")
+    exact, rounded = answers(both, "x86-64-v3"), answers(both, BF16.name)
+    error = np.linalg.norm(rounded - exact) / np.linalg.norm(exact)
+    assert 1e-5 < error < 1e-2
+
+
+@pytest.mark.parametrize("bound", [None, 0.0, 1e-3])
+def test_tighter_bounds_stay_exact(tmp_path: Path, bound: float | None) -> None:
+    path = tmp_path / "digits.tw"
+    tilewright.compile(demo.model_path(), path, target=BF16.name, max_error=bound, jobs=0)
+    assert "bf16_matmul" not in operations(path, BF16.name)
