@@ -59,9 +59,10 @@ def zero(code: Code, tile: int) -> None:
     code.b.call(fn, [_register(tile)])
 
 
-def load(code: Code, tile: int, source: ir.Value, stride: Int) -> None:
-    """16 rows of 64 bytes, ``stride`` bytes apart."""
-    fn = code.declare("llvm.x86.tileloadd64", ir.FunctionType(VOID, [I8, PTR, I64]))
+def load(code: Code, tile: int, source: ir.Value, stride: Int, *, passing: bool = False) -> None:
+    """16 rows of 64 bytes, ``stride`` bytes apart. ``passing``: the lines need not stay in L1."""
+    name = "llvm.x86.tileloaddt164" if passing else "llvm.x86.tileloadd64"
+    fn = code.declare(name, ir.FunctionType(VOID, [I8, PTR, I64]))
     code.b.call(fn, [_register(tile), source, i64(stride)])
 
 
