@@ -87,15 +87,6 @@ class Dag:
         touched = (set(op.reads) | set(op.writes) for op in self.ops)
         return max((sum(self.sizes[t] for t in tensors) for tensors in touched), default=0)
 
-    def live(self, done: int) -> int:
-        """Bytes alive between two steps, when the steps in the mask `done` have run."""
-        return sum(
-            size
-            for t, size in enumerate(self.sizes)
-            if (t not in self.maker or done >> self.maker[t] & 1)
-            and (t in self.kept or self.readers[t] & ~done)
-        )
-
 
 def bits(mask: int) -> list[int]:
     """Positions of the ones in `mask`, rising."""

@@ -5,6 +5,7 @@ import random
 
 import pytest
 
+from tilewright.passes.memory import order
 from tilewright.passes.memory.dag import Dag, Op, check_order, from_accesses, peak
 from tilewright.passes.memory.order import must_live, order_steps
 from tilewright.passes.memory.order_ilp import order_ilp
@@ -26,11 +27,11 @@ def random_dag(seed: int, ops: int, *, unit: int = 1) -> Dag:
     return Dag(tuple(steps), tuple(sizes), kept)
 
 
-def replayed_peak(dag: Dag, order: tuple[int, ...]) -> int:
+def replayed_peak(dag: Dag, steps: tuple[int, ...]) -> int:
     """The peak by walking the order with a set of what is alive, apart from `dag.spans`."""
     alive = {t for t in range(len(dag.sizes)) if t not in dag.maker}
     alive = {t for t in alive if t in dag.kept or any(t in op.reads for op in dag.ops)}
-    best, left = 0, list(order)
+    best, left = 0, list(steps)
     while left:
         op = dag.ops[left.pop(0)]
         assert set(op.reads) <= alive
@@ -43,12 +44,12 @@ def replayed_peak(dag: Dag, order: tuple[int, ...]) -> int:
 
 def every_order(dag: Dag) -> list[tuple[int, ...]]:
     found = []
-    for order in itertools.permutations(range(len(dag.ops))):
+    for steps in itertools.permutations(range(len(dag.ops))):
         try:
-            check_order(dag, order)
+            check_order(dag, steps)
         except PlanError:
             continue
-        found.append(order)
+        found.append(steps)
     return found
 
 
@@ -56,8 +57,8 @@ def every_order(dag: Dag) -> list[tuple[int, ...]]:
 def test_search_and_integer_program_equal_brute_force(seed: int) -> None:
     dag = random_dag(seed, 4 + seed % 3)
     orders = every_order(dag)
-    peaks = [replayed_peak(dag, order) for order in orders]
-    assert peaks == [peak(dag, order) for order in orders]
+    peaks = [replayed_peak(dag, steps) for steps in orders]
+    assert peaks == [peak(dag, steps) for steps in orders]
     best = min(peaks)
     assert dag.working_set <= must_live(dag) <= best
 
@@ -82,6 +83,27 @@ def test_integer_program_and_search_agree_on_larger_graphs(seed: int) -> None:
     assert found.proven
     assert steps is not None
     assert bound == peak(dag, steps) == found.peak
+
+
+def test_integer_program_takes_over_when_there_are_too_many_sets(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    dags = [random_dag(seed, 10) for seed in range(200, 210)]
+    want = [order_steps(dag) for dag in dags]
+    calls = []
+
+    def counted(*arguments: object) -> tuple[list[int] | None, int]:
+        calls.append(arguments)
+        return order_ilp(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(order, "order_ilp", counted)
+    monkeypatch.setattr(order, "STATES", 3)
+    monkeypatch.setattr(order, "BEAM", 1)
+    for dag, best in zip(dags, want, strict=True):
+        found = order_steps(dag, 20.0)
+        assert (found.peak, found.bound) == (best.peak, best.bound)
+        assert best.proven
+    assert calls
 
 
 def branches(count: int, length: int) -> Dag:
