@@ -11,6 +11,9 @@ from tilewright.passes.memory.problem import Buffer, height, max_live, validate
 from tilewright.passes.memory.search import Undecided, search
 from tilewright.passes.memory.sections import sweep
 
+VAIN = 6
+"""Capacities that may stay undecided before `pack_exact` is content with what it has."""
+
 
 def pack_within(buffers: Sequence[Buffer], capacity: int, seconds: float) -> list[int] | None:
     """Offsets (bytes, multiples of the sizes' common divisor) that keep within `capacity`.
@@ -23,15 +26,17 @@ def pack_within(buffers: Sequence[Buffer], capacity: int, seconds: float) -> lis
         return None
 
 
-def decide(buffers: Sequence[Buffer], capacity: int, seconds: float) -> list[int] | None:
+def decide(
+    buffers: Sequence[Buffer], capacity: int, seconds: float, nodes: int | None = None
+) -> list[int] | None:
     """Offsets within `capacity` bytes, or None when it is proven that there are none.
 
-    Raises `Undecided` when `seconds` do not suffice.
+    Raises `Undecided` when `seconds` or `nodes` of the search do not suffice.
     """
     if max_live(buffers) > capacity:
         return None
     sections = sweep(buffers)
-    found = search(sections, capacity // sections.unit, seconds)
+    found = search(sections, capacity // sections.unit, seconds, nodes)
     if found is None:
         return None
     offsets = [0] * len(buffers)
@@ -43,12 +48,13 @@ def decide(buffers: Sequence[Buffer], capacity: int, seconds: float) -> list[int
 
 
 def pack_exact(
-    buffers: Sequence[Buffer], start: list[int], seconds: float
+    buffers: Sequence[Buffer], start: list[int], seconds: float, nodes: int | None = None
 ) -> tuple[list[int], bool]:
     """Better offsets than `start` if the search finds them in time, and whether they are optimal.
 
     Sizes must already be multiples of the alignment. The answer is optimal when its height is the
-    max-live bound or when the search proved that nothing lower exists.
+    max-live bound or when the search proved that nothing lower exists. With `nodes`, a limit for
+    each capacity tried, the answer does not depend on the machine unless `seconds` run out first.
     """
     best, low = list(start), max_live(buffers)
     high = height(buffers, best)
@@ -56,12 +62,14 @@ def pack_exact(
     deadline = time.monotonic() + seconds
     # `low` is proven; `hope` is the least capacity that has not been tried in vain.
     hope = target = low
-    while hope < high and (left := deadline - time.monotonic()) > 0:
+    vain = 0
+    while hope < high and vain < VAIN and (left := deadline - time.monotonic()) > 0:
         try:
             # The bound deserves the most time: it is met by nearly every problem.
-            found = decide(buffers, target, left / 2 if target < high - unit else left)
+            found = decide(buffers, target, left / 2 if target < high - unit else left, nodes)
         except Undecided:
             hope = target + unit
+            vain += 1
         else:
             if found is None:
                 low = hope = target + unit

@@ -13,6 +13,9 @@ from tilewright.passes.memory.slots import assign_slots
 NOMINAL = 128
 """The value that an unbounded symbol counts as when a plan is judged."""
 
+EXACT_WORK = 1_000_000
+"""Nodes times buffers that the search spends on a capacity, if that suffices: about a second."""
+
 
 @dataclass(frozen=True)
 class Lifetime:
@@ -41,9 +44,13 @@ class Plan:
 
 
 def plan_memory(
-    lifetimes: Sequence[Lifetime], table: Mapping[str, Symbol], exact_seconds: float = 2.0
+    lifetimes: Sequence[Lifetime], table: Mapping[str, Symbol], exact_seconds: float = 60.0
 ) -> Plan:
-    """Place all buffers. Every plan passes the independent validator before it is returned."""
+    """Place all buffers. Every plan passes the independent validator before it is returned.
+
+    The search for a lower arena is limited by its size, so that equal programs get equal plans;
+    `exact_seconds` is what it may take at worst.
+    """
     used = set().union(*(symbols(b.bytes) for b in lifetimes)) if lifetimes else set()
     limits = {n: _limit(table[n]) for n in sorted(used)}
     env = {n: NOMINAL if limit is None else limit for n, limit in limits.items()}
@@ -60,8 +67,9 @@ def plan_memory(
         offsets = pack_greedy(sized)
         method = "greedy"
         if height(sized, offsets) > bound:
-            offsets, proven = pack_exact(sized, offsets, exact_seconds)
-            method = "exact" if proven else "search (bound not met in time)"
+            nodes = max(EXACT_WORK // len(sized), 4 * len(sized))
+            offsets, proven = pack_exact(sized, offsets, exact_seconds, nodes)
+            method = "exact" if proven else "search (bound not met)"
         arena = height(sized, offsets)
         validate(sized, offsets, arena, ALIGNMENT)
         return Plan(tuple(offsets), arena, bound, arena, env, method)

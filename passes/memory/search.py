@@ -10,6 +10,7 @@ ECAI 2004), restarts follow Luby et al. (1993).
 """
 
 import itertools
+import math
 import sys
 import time
 
@@ -34,12 +35,14 @@ class _Restart(Exception):
     pass
 
 
-def search(sections: Sections, capacity: int, seconds: float) -> list[int] | None:
+def search(
+    sections: Sections, capacity: int, seconds: float, nodes: int | None = None
+) -> list[int] | None:
     """Offsets (in units, one per buffer of `sections`) within `capacity` units; None if none exist.
 
-    The search is deterministic but for the moment at which `seconds` run out; then it raises
-    `Undecided`.
+    Raises `Undecided` after about `nodes` nodes, the same in every run, or after `seconds`.
     """
+    left = math.inf if nodes is None else nodes
     run = _Search(sections, capacity, time.monotonic() + seconds)
     generator = np.random.default_rng(0)
     limit = sys.getrecursionlimit()
@@ -50,8 +53,12 @@ def search(sections: Sections, capacity: int, seconds: float) -> list[int] | Non
             rank = run.orders[attempt % len(run.orders)]
             if attempt >= len(run.orders):
                 rank = rank + NOISE * len(rank) * generator.random(len(rank))
+            share = min(RESTART_NODES * _luby(attempt + 1), left)
+            if share <= 0:
+                raise Undecided
+            left -= share
             try:
-                return run.solve(rank, RESTART_NODES * _luby(attempt + 1))
+                return run.solve(rank, share)
             except _Restart:
                 run.weight = 1 + (run.weight - 1) * DECAY
     finally:
@@ -97,7 +104,7 @@ class _Search:
         area = width * sections.size
         self.orders = [_rank(width, area, peak), _rank(peak, area, width), _rank(peak, width, area)]
 
-    def solve(self, rank: npt.NDArray[np.float64], nodes: int) -> list[int] | None:
+    def solve(self, rank: npt.NDArray[np.float64], nodes: float) -> list[int] | None:
         self.rank, self.nodes = rank, nodes
         self.offset = [0] * len(self.low)
         if (self.total > self.capacity).any():

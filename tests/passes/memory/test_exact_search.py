@@ -117,6 +117,15 @@ def test_out_of_time_is_not_a_proof() -> None:
     assert decide(buffers, 499, 0.0) is None  # the bound needs no time
 
 
+def test_node_limit_gives_equal_answers() -> None:
+    buffers = cut_rectangle(4, 200, 2000, 250)
+    start = pack_greedy(buffers)
+    found = [pack_exact(buffers, start, 60.0, nodes=300) for _ in range(2)]
+    assert found[0] == found[1]
+    with pytest.raises(Undecided):
+        decide(buffers, 2000, 60.0, nodes=200)  # fewer than there are buffers to place
+
+
 def test_buffers_without_bytes_or_steps() -> None:
     buffers = [Buffer("a", 0, 4, 8), Buffer("instant", 2, 2, 8), Buffer("nothing", 1, 3, 0)]
     offsets = pack_within(buffers, 16, 1.0)
