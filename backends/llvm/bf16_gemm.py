@@ -34,6 +34,9 @@ AMX_ROWS = 4
 DOT_ROWS = 8
 """Rows of a block of dot products: with a panel 16 accumulators."""
 
+LONG = frozenset(("exp", "log", "erf", "tanh", "sigmoid", "gelu_erf", "gelu_tanh", "silu"))
+"""Epilogue operations that take longer than the stores after them."""
+
 _LANES = bf16.LANES
 _PAIR_BYTES = PANEL * 4
 _PLANE_BYTES = STEP * PANEL * 2
@@ -125,10 +128,35 @@ def _tiles(code: Code, p: Product, rows: Int, first: Int, last: Int) -> None:
                 with one:
                     code.b.call(_tile_kernel(code, 1, p.products), args)
 
+        if not LONG & {step.op for step in p.epilogue.steps}:
+            _ask_for_c(code, p, start.index, size, panel.index)
         whole = code.b.or_(code.cmp("==", size, ROWS), code.cmp("==", size, 2 * ROWS))
         _finish(
             code, p, start.index, size, panel.index, 1, whole, lambda c, ldc, _: multiply(c, ldc)
         )
+
+
+def _ask_for_c(code: Code, p: Product, start: Int, size: Int, panel: Int) -> None:
+    """Get the lines of a block of C for writing while its sums are computed.
+
+    With C in L3 (3136 x 64 x 256 between other kernels) 2.3 times as fast, 128 x 384 x 1536 22 to
+    60 %; with C in L2 6 % slower. Before a long epilogue, which spreads its stores, it costs up
+    to 20 %.
+    """
+    name = "tilewright_ask_for_block"
+    fn = code.module.globals.get(name)
+    if fn is None:
+        fn, inner = _internal(code, ir.FunctionType(VOID, [PTR, I64, I64]), name)
+        kind = ir.FunctionType(VOID, [PTR, I32, I32, I32])
+        prefetch = inner.declare("llvm.prefetch.p0", kind)
+        first, stride, count = fn.args
+        with inner.loop(0, count) as row:
+            for line in range(0, PANEL, 64 // 4):
+                target = inner.at(first, inner.add(inner.mul(row.index, stride), line))
+                inner.b.call(prefetch, [target, *(ir.Constant(I32, x) for x in (1, 3, 1))])
+        inner.b.ret_void()
+    c = code.at(code.at(p.c, code.mul(start, p.ldc)), code.mul(panel, PANEL))
+    code.b.call(fn, [c, i64(p.ldc), i64(size)])
 
 
 def _dots(
