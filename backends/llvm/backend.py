@@ -16,7 +16,7 @@ from tilewright.backends.llvm.inplace import share
 from tilewright.backends.llvm.lowering.lower import lower
 from tilewright.backends.llvm.lowering.state import Lowering, PackedWeight
 from tilewright.backends.llvm.pool import emit_pool
-from tilewright.backends.llvm.program import Launch, launches, lifetimes
+from tilewright.backends.llvm.program import Launch, accesses, launches, lifetimes
 from tilewright.backends.llvm.session import EXPORTS, ModelDescription, emit_session
 from tilewright.backends.target import Target
 from tilewright.compiler.ir.core import Graph
@@ -60,13 +60,25 @@ Planner = Callable[[list[Lifetime]], Placement]
 
 @dataclass
 class Lowered:
-    """A graph lowered and placed, before code generation."""
+    """A graph lowered and placed, before code generation.
+
+    row_of: the row of `memory` that holds each arena buffer of the program.
+    """
 
     target: Target
     graph: Graph
     state: Lowering
     layout: Layout
     memory: list[BufferRow]
+    row_of: tuple[int, ...]
+
+    @property
+    def accesses(self) -> list[tuple[set[int], set[int]]]:
+        """For every step the rows of `memory` that it reads and writes."""
+        return [
+            ({self.row_of[i] for i in reads}, {self.row_of[i] for i in writes})
+            for reads, writes in accesses(self.state.program.steps)
+        ]
 
     @property
     def launches(self) -> list[Launch]:
@@ -135,7 +147,9 @@ def prepare(graph: Graph, target: Target, plan: Planner, max_error: float | None
         BufferRow(r.name, r.lower, r.upper, r.bytes, o)
         for r, o in zip(rows, placed.offsets, strict=True)
     ]
-    return Lowered(target, graph, state, layout, memory)
+    position = {root: row for row, root in enumerate(merged)}
+    row_of = tuple(position[root] for root in owner)
+    return Lowered(target, graph, state, layout, memory, row_of)
 
 
 def entry_points(lowered: Lowered) -> EntryPoints:

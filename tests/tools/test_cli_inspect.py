@@ -63,6 +63,15 @@ def test_the_memory_map_holds_live_buffers_apart(batch, digits_artifact, capsys)
     assert len(drawn) == len(rows)
 
 
+def test_the_certificate_of_a_model_bounds_its_arena(capsys) -> None:
+    memory = call(capsys, "inspect", demo.model_path(), "--memory", "--json").document["memory"]
+    proven = memory["certificate"]
+    assert proven["working_set"] <= proven["best_bound"] <= proven["best_peak"]
+    assert proven["best_peak"] <= proven["max_live"] <= proven["arena"]
+    assert proven["max_live"] == memory["max_live"]
+    assert proven["buffers"] == len(memory["buffers"])
+
+
 def test_ir_after_a_stage(capsys) -> None:
     imported = call(capsys, "inspect", MODEL, "--ir", "import").out
     assert imported.count(" = conv ") == 3

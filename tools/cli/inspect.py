@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,7 @@ def _lowered(
     from tilewright.compiler.driver import compile_model
     from tilewright.compiler.options import Options
     from tilewright.tools.inspect_kernel import from_model
+    from tilewright.tools.inspect_memory import certificate
 
     with screen.working(f"lowering {path}"):
         options = Options(targets=(target,), dims=dims, stop_after="lower")
@@ -145,6 +147,11 @@ def _lowered(
         _plan_and_memory(
             screen, report, whole["variants"][lowered.target.name], plan_, memory, shape
         )
+    if memory:
+        with screen.working("searching better orders of the steps"):
+            proven = certificate(lowered, planned)
+        report["memory"]["certificate"] = dataclasses.asdict(proven)
+        screen.text(proven.text())
     if kernel is not None:
         both = not (llvm or asm)
         with screen.working(f"generating {kernel}"):
