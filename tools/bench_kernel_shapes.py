@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tilewright.backends.kernels import bf16_matmul, f32_conv
+from tilewright.backends.kernels import bf16_conv, bf16_matmul, f32_conv
+from tilewright.backends.kernels.bf16_conv import Bf16ConvSpec
 from tilewright.backends.kernels.bf16_matmul import Bf16MatmulSpec
 from tilewright.backends.kernels.f32_attention import AttentionSpec
 from tilewright.backends.kernels.f32_bmm import BmmSpec
@@ -73,6 +74,7 @@ def cases() -> list[tuple[str, Case]]:
             for products in (PRODUCTS if row in (MATMULS[0], MATMULS[4], SQUARE) else (1,))
         ),
         *(("f32_conv", _conv(*row)) for row in CONVS),
+        *(("bf16_conv", _conv(*row, 1)) for row in CONVS if row[-1] == 1),
         *(("f32_bmm", _bmm(*row)) for row in BMMS),
         *(("f32_attention", _attention(*row)) for row in ATTENTIONS),
     ]
@@ -96,14 +98,23 @@ def _matmul(
     return Case(f"{text} x{products}", spec, args, results, (m, k, n), (), 0, 0)
 
 
-def _conv(size: int, c: int, oc: int, k: int, stride: int, groups: int) -> Case:
+def _conv(
+    size: int, c: int, oc: int, k: int, stride: int, groups: int, products: int | None = None
+) -> Case:
     rng = np.random.default_rng(0)
-    spec = ConvSpec(c, oc, (k, k), (stride,) * 2, (k // 2,) * 2, (1, 1), groups, epilogue=BIAS_RELU)
+    geometry = (c, oc, (k, k), (stride,) * 2, (k // 2,) * 2, (1, 1), groups)
     x = rng.standard_normal((1, size, size, c)).astype(np.float32)
     weights = rng.standard_normal((oc, c // groups, k, k)).astype(np.float32)
     out = (size - 1) // stride + 1
     text = f"{size}x{size}x{c}-{oc} k{k} s{stride} g{groups}"
-    args = (x, f32_conv.packing.pack(weights, spec), np.ones(oc, np.float32))
+    spec: ConvSpec
+    if products is None:
+        spec = ConvSpec(*geometry, epilogue=BIAS_RELU)
+        packed = f32_conv.packing.pack(weights, spec)
+    else:
+        spec = Bf16ConvSpec(*geometry, epilogue=BIAS_RELU, products=products)
+        packed = bf16_conv.packing.pack(weights, spec)
+    args = (x, packed, np.ones(oc, np.float32))
     results = (np.zeros((1, out, out, oc), np.float32),)
     return Case(text, spec, args, results, (1, size, size, out, out, oc), (), 0, 0)
 

@@ -19,11 +19,17 @@ from llvmlite import ir
 
 from tilewright.backends.llvm import amx, bf16
 from tilewright.backends.llvm import epilogue as epilogues
-from tilewright.backends.llvm.amx import ROW_BYTES, ROWS, TILE_BYTES
-from tilewright.backends.llvm.bf16_block import STEP, row_tile_bytes, steps
-from tilewright.backends.llvm.builder import I8, I32, I64, PTR, VOID, Code, Int, i64, zeros
+from tilewright.backends.llvm.amx import ROW_BYTES, ROWS
+from tilewright.backends.llvm.bf16_block import row_tile_bytes, steps
+from tilewright.backends.llvm.bf16_microkernel import (
+    PLANE_BYTES,
+    dot_kernel,
+    internal,
+    tile_kernel,
+)
+from tilewright.backends.llvm.builder import I8, I32, I64, PTR, VOID, Code, Int, i64
 from tilewright.backends.llvm.epilogue import Epilogue, Operand
-from tilewright.backends.llvm.microkernel import CHAIN, PANEL
+from tilewright.backends.llvm.microkernel import PANEL
 
 SCRATCH_BYTES = 32 * PANEL * 4
 """Scratch of one block of C."""
@@ -38,10 +44,11 @@ LONG = frozenset(("exp", "log", "erf", "tanh", "sigmoid", "gelu_erf", "gelu_tanh
 """Epilogue operations that take longer than the stores after them."""
 
 _LANES = bf16.LANES
-_PAIR_BYTES = PANEL * 4
-_PLANE_BYTES = STEP * PANEL * 2
-_TILES = ir.FunctionType(VOID, [PTR, PTR, I64, PTR, I64, PTR, I64])
-_DOTS = ir.FunctionType(VOID, [PTR, PTR, I64, PTR, I64, I64])
+
+
+def panel_bytes(k: int, planes: int) -> int:
+    """Bytes of one packed panel."""
+    return steps(k) * planes * PLANE_BYTES
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,7 @@ class Product:
 
     @property
     def panel_bytes(self) -> int:
-        return self.steps * self.planes * _PLANE_BYTES
+        return panel_bytes(self.k, self.planes)
 
 
 def begin(code: Code, rows: Int) -> None:
@@ -112,7 +119,7 @@ def _tiles(code: Code, p: Product, rows: Int, first: Int, last: Int) -> None:
     """
     bytes_a = row_tile_bytes(p.k, p.planes)
     passes = code.ceildiv(rows, 2 * ROWS)
-    lines = code.ceildiv(p.planes * _PLANE_BYTES // 64, passes)
+    lines = code.ceildiv(p.planes * PLANE_BYTES // 64, passes)
     with code.loop(first, last) as panel, code.loop(0, rows, 2 * ROWS) as start:
         size = code.min(code.sub(rows, start.index), 2 * ROWS)
         a = code.at(p.a, code.mul(code.div(start.index, ROWS), bytes_a), I8)
@@ -124,9 +131,9 @@ def _tiles(code: Code, p: Product, rows: Int, first: Int, last: Int) -> None:
             args = [a, b, i64(p.steps), c, i64(code.mul(ldc, 4)), ahead, i64(lines)]
             with code.either(code.cmp(">", size, ROWS)) as (two, one):
                 with two:
-                    code.b.call(_tile_kernel(code, 2, p.products), args)
+                    code.b.call(tile_kernel(code, 2, p.products), args)
                 with one:
-                    code.b.call(_tile_kernel(code, 1, p.products), args)
+                    code.b.call(tile_kernel(code, 1, p.products), args)
 
         if not LONG & {step.op for step in p.epilogue.steps}:
             _ask_for_c(code, p, start.index, size, panel.index)
@@ -146,7 +153,7 @@ def _ask_for_c(code: Code, p: Product, start: Int, size: Int, panel: Int) -> Non
     name = "tilewright_ask_for_block"
     fn = code.module.globals.get(name)
     if fn is None:
-        fn, inner = _internal(code, ir.FunctionType(VOID, [PTR, I64, I64]), name)
+        fn, inner = internal(code, ir.FunctionType(VOID, [PTR, I64, I64]), name)
         kind = ir.FunctionType(VOID, [PTR, I32, I32, I32])
         prefetch = inner.declare("llvm.prefetch.p0", kind)
         first, stride, count = fn.args
@@ -200,7 +207,7 @@ def _dot_panels(
                 size,
                 bound,
                 lambda r: code.b.call(
-                    _dot_kernel(code, r, 1 if single else _wide(r), p.products), args
+                    dot_kernel(code, r, 1 if single else _wide(r), p.products), args
                 ),
             )
 
@@ -269,130 +276,3 @@ def _epilogue(
             n = code.add(p.column, at)
             value = epilogues.emit(code, p.epilogue, value, p.operands, m, n, mask)
             code.vstore(value, code.at(target, v), mask)
-
-
-def _internal(code: Code, kind: ir.FunctionType, name: str) -> tuple[ir.Function, Code]:
-    fn = ir.Function(code.module, kind, name)
-    fn.linkage = "internal"
-    fn.attributes.add("noinline")
-    fn.attributes.add("nounwind")
-    return fn, Code(ir.IRBuilder(fn.append_basic_block("entry")), code.target)
-
-
-def _tile_kernel(code: Code, tiles: int, products: int) -> ir.Function:
-    """``void (a, b, steps, c, bytes from row to row of c, ahead, lines)``: ``tiles`` x 2 tiles of
-    C; every step asks for ``lines`` further cache lines from ``ahead`` on."""
-    name = f"tilewright_bf16_tiles_{tiles * ROWS}x{PANEL}x{products}"
-    found = code.module.globals.get(name)
-    if found is not None:
-        return found
-    fn, code = _internal(code, _TILES, name)
-    a, b, count, c, ldc, ahead, lines = fn.args
-    planes = bf16.PLANES[products]
-    below = code.mul(count, planes * TILE_BYTES)
-    for register in range(2 * tiles):
-        amx.zero(code, register)
-    with code.loop(0, count, 1, [ahead]) as step:
-        with code.loop(0, lines, 1, step.carried) as line:
-            code.prefetch(line.carried[0])
-            line.next = [code.at(line.carried[0], 64, I8)]
-        step.next = line.carried
-        at_a = code.at(a, code.mul(step.index, planes * TILE_BYTES), I8)
-        at_b = code.at(b, code.mul(step.index, planes * _PLANE_BYTES), I8)
-        held: tuple[int, int] = (-1, -1)
-        for pair in bf16.ORDER[products]:
-            plane_a = code.at(at_a, pair[0] * TILE_BYTES, I8)
-            plane_b = code.at(at_b, pair[1] * _PLANE_BYTES, I8)
-            # Loads as late as possible: the first product waits for two of them, not for four. A
-            # passes by the panel, which shall stay in L1: 22 % faster at K = 512.
-            for j in range(2):
-                if pair[1] != held[1]:
-                    amx.load(code, 6 + j, code.at(plane_b, j * ROW_BYTES, I8), _PAIR_BYTES)
-                for i in range(tiles):
-                    if j == 0 and pair[0] != held[0]:
-                        tile = code.at(plane_a, code.mul(below, i), I8)
-                        amx.load(code, 4 + i, tile, ROW_BYTES, passing=True)
-                    amx.multiply_bf16(code, 2 * i + j, 4 + i, 6 + j)
-            held = pair
-    for i in range(tiles):
-        row = code.at(c, code.mul(ldc, i * ROWS), I8)
-        for j in range(2):
-            amx.store(code, 2 * i + j, code.at(row, j * ROW_BYTES, I8), ldc)
-    code.b.ret_void()
-    return fn
-
-
-def _dot_kernel(code: Code, rows: int, panels: int, products: int) -> ir.Function:
-    """``void (a, b, steps, c, ldc, elements from panel to panel of c)``."""
-    name = f"tilewright_bf16_dots_{rows}x{panels * PANEL}x{products}"
-    found = code.module.globals.get(name)
-    if found is not None:
-        return found
-    fn, code = _internal(code, _DOTS, name)
-    a, b, count, c, ldc, between = fn.args
-    planes = bf16.PLANES[products]
-    vectors = panels * PANEL // _LANES
-    panel_bytes = code.mul(count, planes * _PLANE_BYTES)
-    zero = zeros(code.vector(_LANES))
-
-    def target(i: int) -> ir.Value:
-        row, v = divmod(i, vectors)
-        panel, half = divmod(v, PANEL // _LANES)
-        line = code.at(code.at(c, code.mul(between, panel)), code.mul(ldc, row))
-        return code.at(line, half * _LANES)
-
-    for i in range(rows * vectors):
-        code.vstore(zero, target(i))
-    # Sums of more than CHAIN products are chains of that length added up, as in the f32 kernels.
-    with code.loop(0, count, CHAIN // STEP) as chain:
-        stop = code.min(code.add(chain.index, CHAIN // STEP), count)
-        with code.loop(chain.index, stop, 1, [zero] * (rows * vectors)) as step:
-            at_a = code.at(a, code.mul(step.index, planes * TILE_BYTES), I8)
-            at_b = code.at(b, code.mul(step.index, planes * _PLANE_BYTES), I8)
-            with code.loop(0, STEP // 2, 1, step.carried) as pair:
-                pair.next = _pair(
-                    code,
-                    pair.carried,
-                    products,
-                    rows,
-                    vectors,
-                    code.at(at_a, code.mul(pair.index, 4), I8),
-                    code.at(at_b, code.mul(pair.index, _PAIR_BYTES), I8),
-                    panel_bytes,
-                )
-            step.next = pair.carried
-        for i, total in enumerate(step.carried):
-            code.vstore(code.b.fadd(code.vload(target(i), _LANES), total), target(i))
-    code.b.ret_void()
-    return fn
-
-
-def _pair(
-    code: Code,
-    sums: Sequence[ir.Value],
-    products: int,
-    rows: int,
-    vectors: int,
-    a: ir.Value,
-    b: ir.Value,
-    panel_bytes: Int,
-) -> list[ir.Value]:
-    """Two k: the sums after them."""
-    out = list(sums)
-    for plane_a, plane_b in bf16.ORDER[products]:
-        base = code.at(a, plane_a * TILE_BYTES, I8)
-        lefts = [
-            code.splat(code.load(code.at(base, r * ROW_BYTES, I8), I32), _LANES)
-            for r in range(rows)
-        ]
-        for v in range(vectors):
-            panel, half = divmod(v, PANEL // _LANES)
-            line = code.at(b, code.mul(panel_bytes, panel), I8)
-            at = code.at(line, plane_b * _PLANE_BYTES + half * _LANES * 4, I8)
-            taken = code.vload(at, _LANES, element=I32)
-            for r in range(rows):
-                i = r * vectors + v
-                out[i] = bf16.dot(code, out[i], lefts[r], taken)
-        # Keeps LLVM from holding operands of several products at once, which would spill.
-        code.b.fence("seq_cst", "singlethread")
-    return out

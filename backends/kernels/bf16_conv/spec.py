@@ -1,0 +1,58 @@
+"""Spec of the bf16 convolution, and its division into units."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tilewright.backends.kernels.bf16_matmul.spec import Bf16MatmulSpec
+from tilewright.backends.kernels.f32_conv import spec as f32
+from tilewright.backends.kernels.f32_conv.spec import ConvSpec
+from tilewright.backends.llvm.amx import ROWS
+from tilewright.backends.llvm.bf16_block import row_tile_bytes
+from tilewright.backends.llvm.bf16_gemm import SCRATCH_BYTES
+
+
+@dataclass(frozen=True)
+class Bf16ConvSpec(ConvSpec):
+    """ConvSpec with the same args, dims and pads; ``products`` as in Bf16MatmulSpec.
+
+    Raises ValueError for a depthwise convolution and for an unknown number of products.
+    """
+
+    products: int = 1
+
+    def __post_init__(self) -> None:
+        if self.depthwise:
+            raise ValueError("a depthwise convolution has no bf16 kernel; use f32_conv")
+        _ = self.matrix
+
+    @property
+    def matrix(self) -> Bf16MatmulSpec:
+        """The product of one group."""
+        return Bf16MatmulSpec(self.k, self.group_outputs, self.products)
+
+    @property
+    def rows_per_unit(self) -> int:
+        """Pixels, in pairs of tiles: their gathered and their converted rows keep to 1.25 MiB."""
+        pair = 2 * row_tile_bytes(self.k, self.matrix.planes)
+        if not self.pointwise:
+            pair += 2 * ROWS * 4 * self.row_stride
+        return 2 * ROWS * max(1, min(4, (5 << 18) // max(pair, 1)))
+
+
+def units(spec: Bf16ConvSpec) -> str:
+    """Number of work units, a formula over the dims."""
+    return f32.units(spec)
+
+
+def gathered_bytes(spec: Bf16ConvSpec) -> int:
+    """Bytes of the gathered rows of a unit (0: X is that matrix), with 16 floats of slack."""
+    if spec.pointwise:
+        return 0
+    return 4 * (spec.rows_per_unit * spec.row_stride + 16)
+
+
+def scratch_bytes(spec: Bf16ConvSpec) -> str:
+    """Bytes of scratch a thread needs: a block of C, the gathered rows, the block of A."""
+    block = spec.rows_per_unit // ROWS * row_tile_bytes(spec.k, spec.matrix.planes)
+    return str(SCRATCH_BYTES + gathered_bytes(spec) + block)
