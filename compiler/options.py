@@ -14,7 +14,7 @@ class Options:
     the stage to stop after, or None. name: the model's name in the artifact (None: the file's
     stem).
     max_error: the relative L2 error that outputs may have (None: float32-faithful); from 1e-2 on,
-    matmuls with constant weights may multiply in bf16.
+    matmuls and convolutions with constant weights may multiply in bf16.
     """
 
     targets: tuple[str, ...] = ("native",)

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-
 _MOST_TERMS = 1024
 """Longer products stay unexpanded: products of products would grow without bound."""
 

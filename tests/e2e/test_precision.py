@@ -41,10 +41,11 @@ def test_only_targets_with_bf16_use_it(both: Path) -> None:
     assert supports is not None
     assert supports(BF16)
     assert not supports(TARGETS["x86-64-v3"])
-    assert "bf16_matmul" in operations(both, BF16.name)
-    assert "f32_matmul" not in operations(both, BF16.name)
-    assert "f32_matmul" in operations(both, "x86-64-v3")
-    assert "bf16_matmul" not in operations(both, "x86-64-v3")
+    rounded, exact = operations(both, BF16.name), operations(both, "x86-64-v3")
+    assert {"bf16_matmul", "bf16_conv"} <= rounded
+    assert not {"f32_matmul", "f32_conv"} & rounded
+    assert {"f32_matmul", "f32_conv"} <= exact
+    assert not {"bf16_matmul", "bf16_conv"} & exact
 
 
 def test_variants_with_different_weights_share_a_file(both: Path) -> None:
@@ -60,4 +61,4 @@ def test_variants_with_different_weights_share_a_file(both: Path) -> None:
 def test_tighter_bounds_stay_exact(tmp_path: Path, bound: float | None) -> None:
     path = tmp_path / "digits.tw"
     tilewright.compile(demo.model_path(), path, target=BF16.name, max_error=bound, jobs=0)
-    assert "bf16_matmul" not in operations(path, BF16.name)
+    assert not {"bf16_matmul", "bf16_conv"} & operations(path, BF16.name)

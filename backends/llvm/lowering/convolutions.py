@@ -6,9 +6,13 @@ import dataclasses
 
 import numpy as np
 
-from tilewright.backends.kernels.f32_conv import FAMILY, ConvSpec
+from tilewright.backends.kernels import bf16_conv, f32_conv
+from tilewright.backends.kernels.bf16_conv import Bf16ConvSpec
+from tilewright.backends.kernels.f32_conv import ConvSpec
+from tilewright.backends.kernels.family import KernelFamily
 from tilewright.backends.llvm.lowering import fallback
 from tilewright.backends.llvm.lowering.epilogues import fuse
+from tilewright.backends.llvm.lowering.precision import packed_bytes
 from tilewright.backends.llvm.lowering.rules import lowers
 from tilewright.backends.llvm.lowering.state import Lowering, formula
 from tilewright.backends.llvm.program import Place
@@ -44,7 +48,10 @@ def conv(low: Lowering, op: Conv) -> None:
         groups=op.groups,
         epilogue=fused.epilogue,
     )
-    place = _packed(low, op.w, spec)
+    if low.bf16 and not spec.depthwise:
+        spec = Bf16ConvSpec(**vars(spec))
+    family = bf16_conv.FAMILY if isinstance(spec, Bf16ConvSpec) else f32_conv.FAMILY
+    place = _packed(low, op.w, spec, family)
     x, y = low.dense(op.x), low.result(op.out)
     sizes = (op.x.shape[0], *op.x.shape[1:-1], *op.out.shape[1:-1])
     dims = (*sizes, out_channels, *fused.strides)
@@ -56,9 +63,9 @@ def conv(low: Lowering, op: Conv) -> None:
         (x.at, place[0], *fused.places),
         (y.at,),
         dims,
-        formula(FAMILY.units(spec), dims),
-        scratch=formula(FAMILY.scratch_bytes(spec), dims),
-        label="f32_conv",
+        formula(family.units(spec), dims),
+        scratch=formula(family.scratch_bytes(spec), dims),
+        label=family.name,
         flops=pixels * (2 * spec.k * out_channels),
         traffic=x.bytes + y.bytes + place[1] + fused.traffic,
         inplace=tuple((0, first + i) for i, same in enumerate(fused.aligned) if same),
@@ -71,19 +78,22 @@ def _supported(low: Lowering, op: Conv) -> bool:
     return op.x.dtype == DType.F32 and known and isinstance(op.w.op, Constant)
 
 
-def _packed(low: Lowering, w: Value, spec: ConvSpec) -> tuple[Place, int]:
+def _packed(low: Lowering, w: Value, spec: ConvSpec, family: KernelFamily) -> tuple[Place, int]:
     assert isinstance(w.op, Constant)
-    assert FAMILY.pack is not None
+    pack = family.pack
+    assert pack is not None
     name = w.op.name
-    pack = FAMILY.pack
-    per_group = spec.panels * 32 * spec.k
-    size = 4 * (-(-spec.channels // 32) * 32 * spec.taps if spec.depthwise else per_group)
-    total = size if spec.depthwise else size * spec.groups
+    if spec.depthwise:
+        total = 4 * -(-spec.channels // 32) * 32 * spec.taps
+    elif isinstance(spec, Bf16ConvSpec):
+        total = packed_bytes(spec.matrix) * spec.groups
+    else:
+        total = 4 * spec.panels * 32 * spec.k * spec.groups
 
     def load() -> np.ndarray:
         weights = low.graph.weights.array(name)
         last = weights.ndim - 1
         return pack(weights.transpose(last, last - 1, *range(last - 1)), spec)
 
-    key = ("f32_conv", low.graph.weights[name].hash(), spec.groups)
+    key = (family.name, low.graph.weights[name].hash(), spec.groups)
     return low.weight(key, name, total, load), total

@@ -37,7 +37,7 @@ def formula(text: str, dims: Sequence[Dim]) -> Dim:
 class Lowering:
     """Lowers one graph for one target. `steps` is the list being filled (nested for regions).
 
-    bf16: matmuls with constant weights may round their operands to bf16.
+    bf16: matmuls and convolutions with constant weights may round their operands to bf16.
     """
 
     def __init__(self, graph: Graph, target: Target, bf16: bool = False) -> None:
