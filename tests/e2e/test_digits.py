@@ -65,18 +65,16 @@ compile_model(demo.model_path(), sys.argv[1], Options(jobs=int(sys.argv[2])))
 
 
 def test_two_processes_write_the_same_bytes(digits: Path, tmp_path: Path) -> None:
-    """Another hash seed, another number of workers, another folder: the same file."""
-    for seed, jobs in (("1", "0"), ("77", "1")):
-        again = tmp_path / seed / "digits.tw"
-        again.parent.mkdir()
-        done = subprocess.run(
-            [sys.executable, "-c", SCRIPT, str(again), jobs],
-            env={**os.environ, "PYTHONHASHSEED": seed},
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stderr
-        assert again.read_bytes() == digits.read_bytes()
+    """Another hash seed, no worker processes, another folder: the same file."""
+    again = tmp_path / "again.tw"
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(again), "0"],
+        env={**os.environ, "PYTHONHASHSEED": "77"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert again.read_bytes() == digits.read_bytes()
 
 
 TARGETS = {"x86-64-v2": set(), "x86-64-v3": {"avx2", "fma"}, "x86-64-v4": {"avx512f"}}

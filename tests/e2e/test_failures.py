@@ -33,8 +33,9 @@ compile_model(demo.model_path(), sys.argv[1], Options(jobs=0))
 """
 
 
-@pytest.mark.parametrize("moment", ["fsync", "replace"])
-@pytest.mark.parametrize("old", [None, b"an older artifact"])
+@pytest.mark.parametrize(
+    ("moment", "old"), [("fsync", None), ("replace", b"an older artifact")], ids=["new", "old"]
+)
 def test_a_killed_compile_leaves_the_old_file_or_none(
     tmp_path: Path, moment: str, old: bytes | None
 ) -> None:

@@ -54,9 +54,17 @@ class Maker:
     def floats(self) -> Value | None:
         return self.pick(lambda v: v.dtype in FLOATS)
 
-    def singles(self, rank: int) -> Value | None:
-        """An f32 value of at least `rank` axes."""
-        return self.pick(lambda v: v.dtype == DType.F32 and v.rank >= rank)
+    def channels(self, *ranks: int, even: bool = False, f64: bool = False) -> Value | None:
+        """An f32 (or f64) value of one of some ranks, its last dimension known and not 0."""
+        kinds = (DType.F32, DType.F64) if f64 else (DType.F32,)
+
+        def test(v: Value) -> bool:
+            last = v.shape[-1] if v.rank in ranks else 0
+            return (
+                v.dtype in kinds and isinstance(last, int) and last > 0 and last % (1 + even) == 0
+            )
+
+        return self.pick(test)
 
     def emit(self, cls: type[Op], *, exact: bool = False, **fields: Any) -> Value:
         """Add an operation of one result to the graph and its result to the values."""
@@ -182,21 +190,24 @@ class Maker:
             self.tame(made)
 
     def rows(self) -> None:
-        value = self.pick(lambda v: v.dtype in (DType.F32, DType.F64) and v.rank > 0)
+        kind = self.rng.choice(("softmax", "log", "layer", "rms", "rope"))
+        if kind in ("softmax", "log"):
+            value = self.pick(lambda v: v.dtype in (DType.F32, DType.F64) and v.rank > 0)
+        else:
+            value = self.channels(1, 2, 3, 4, even=kind == "rope", f64=True)
         if value is None:
             return
         axis = self.rng.randrange(value.rank)
         last = value.shape[-1]
-        kind = self.rng.choice(("softmax", "log", "layer", "rms", "rope"))
         if kind in ("softmax", "log"):
             self.emit(nn.Softmax, x=value, axis=axis, log=kind == "log")
-        elif kind == "rope" and isinstance(last, int) and last and last % 2 == 0:
+        elif kind == "rope":
             half = (*value.shape[:-1], last // 2)
             x = self.emit(shape.Slice, x=value, starts=(0,) * value.rank,
                           steps=(1,) * value.rank, shape=half)  # fmt: skip
             cos, sin = self.emit(unary.Cos, x=x), self.emit(unary.Sin, x=x)
             self.emit(nn.Rope, x=value, cos=cos, sin=sin)
-        elif kind != "rope" and isinstance(last, int) and last:
+        else:
             scale = self.array(value.dtype, (last,))
             wide = self.emit(binary.Mul, a=self.emit(unary.Tanh, x=value), b=scale)
             extra = {"bias": self.array(value.dtype, (last,))} if kind == "layer" else {}
@@ -305,13 +316,13 @@ class Maker:
                   exact=self.same(value))  # fmt: skip
 
     def product(self) -> None:
-        a = self.singles(1)
-        if a is None or not isinstance(a.shape[-1], int) or a.rank > 3:
+        a = self.channels(1, 2, 3)
+        if a is None:
             return
         k = a.shape[-1]
         letters = "abc"[: a.rank - 1]
         a = self.emit(unary.Tanh, x=a)
-        if k and self.rng.random() < 0.6:
+        if self.rng.random() < 0.6:
             n = self.rng.choice((1, 4, 5, 33))
             b = self.array(DType.F32, (k, n) if self.rng.random() < 0.5 else (n, k))
             right = "kn" if b.shape == (k, n) else "nk"
@@ -353,8 +364,8 @@ class Maker:
         self.tame(made)
 
     def convolution(self) -> None:
-        x = self.singles(1)
-        if x is None or not isinstance(x.shape[-1], int) or not x.shape[-1]:
+        x = self.channels(1, 2, 3)
+        if x is None:
             return
         c = x.shape[-1]
         rows = product(x.shape[:-1])
@@ -365,8 +376,8 @@ class Maker:
                             pads_high=(1,), groups=groups))  # fmt: skip
 
     def attention(self) -> None:
-        x = self.pick(lambda v: v.dtype in (DType.F32, DType.F64) and v.rank in (2, 3))
-        if x is None or not isinstance(x.shape[-1], int) or x.shape[-1] % 2:
+        x = self.channels(2, 3, even=True, f64=True)
+        if x is None:
             return
         x = self.emit(unary.Tanh, x=x)
         sizes = x.shape if x.rank == 3 else (1, *x.shape)
@@ -403,7 +414,7 @@ class Maker:
         self.emit(If, condition=flag, then_body=regions[0], else_body=regions[1])
 
     def loop(self) -> None:
-        value = self.singles(0)
+        value = self.pick(lambda v: v.dtype == DType.F32)
         if value is None or self.depth:
             return
         value = self.emit(unary.Tanh, x=value)
