@@ -83,8 +83,7 @@ def test_nothing_to_look_at(env: dict[str, int], zero: bool) -> None:
     attention(envs=({"b": 2, "q": 3, "k": 4} | env,), masked_zero=zero)
 
 
-@pytest.mark.parametrize("dtype", ["f64", "f16", "bf16"])
-@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize(("dtype", "causal"), [("f64", True), ("f16", False), ("bf16", True)])
 def test_other_types_are_decomposed(dtype: str, causal: bool) -> None:
     own = SIZES | {"g": 2}
     made = attention(dtype, sizes=own, envs=ENVS[:2], causal=causal, causal_end=True, axes=(

@@ -92,9 +92,8 @@ def test_sizes_of_zero_and_one(m: int, k: int, n: int, constant: str) -> None:
     einsum("mk,kn->mn", constant, ({},), {"m": m, "k": k, "n": n})
 
 
-@pytest.mark.parametrize("n", [1, 31, 33])
-@pytest.mark.parametrize("k", [1, 7])
-def test_narrow_weights(n: int, k: int) -> None:
+@pytest.mark.parametrize(("k", "n"), [(1, 1), (7, 31), (1, 33)])
+def test_narrow_weights(k: int, n: int) -> None:
     einsum("mk,kn->mn", "b", ENVS, {"m": "m", "k": k, "n": n})
     einsum("mk,kn->mn", "", ENVS, {"m": "m", "k": k, "n": n})
 

@@ -87,8 +87,7 @@ def test_carried_values_that_are_views_of_themselves() -> None:
     check_graph(d.graph(*out), special=False)
 
 
-@pytest.mark.parametrize("axis", [0, 1, 2])
-@pytest.mark.parametrize("back", [False, True])
+@pytest.mark.parametrize(("axis", "back"), [(0, True), (1, False), (2, True), (2, False)])
 def test_scanned_and_stacked_axes(axis: int, back: bool) -> None:
     """Temporaries of an iteration must not fall on pieces of the iterations before it."""
     d = Draft()
@@ -159,9 +158,10 @@ def test_the_iteration_number_used_only_in_nested_regions() -> None:
         check_graph(d.graph(out), feeds=[np.array(choice), np.arange(4)])
 
 
-@pytest.mark.parametrize("trips", [10, None])
-@pytest.mark.parametrize("first", [True, False, None])
-@pytest.mark.parametrize("back", [False, True])
+@pytest.mark.parametrize(
+    ("trips", "first", "back"),
+    [(10, None, False), (None, True, True), (10, False, True), (None, None, False)],
+)
 def test_loops_that_the_condition_ends(trips, first: bool | None, back: bool) -> None:
     """The number of iterations is a size of the result."""
     d = Draft()
