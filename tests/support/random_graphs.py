@@ -1,29 +1,21 @@
-"""Seeded random graphs over most operations, with known and symbolic dimensions.
-
-A value is `exact` when every correct implementation gives the same bits: only such values may
-decide something (comparisons, positions, conversions to integers), because two correct results of
-exp or of a long sum may differ in the last bit and a decision would make that a large difference.
-"""
+"""Seeded random graphs over most operations, with known and symbolic dimensions."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-from support.draft_graph import Draft, tensor
+from support.draft_graph import tensor
+from support.random_movements import Movements
+from support.random_values import FLOATS, INTS, elements, fits
 
-from tilewright.compiler.ir.core import Graph, Op, Value
-from tilewright.compiler.ir.dims import Dim, product, sym
+from tilewright.compiler.ir.core import Graph, Value
+from tilewright.compiler.ir.dims import product, sym
 from tilewright.compiler.ir.ops import binary, leaf, nn, reduce, shape, unary
 from tilewright.compiler.ir.ops.contraction import Contract, Conv
 from tilewright.compiler.ir.ops.control import If, Loop, NonZero
 from tilewright.compiler.ir.types import DType, TensorType
 
-FLOATS = (DType.F32, DType.F32, DType.F32, DType.F64, DType.F16)
-INTS = (DType.I64, DType.I32, DType.U8, DType.I8)
 EXACT_UNARY = (unary.Neg, unary.Abs, unary.Relu, unary.Sign, unary.Floor, unary.Ceil, unary.Round)
 SMOOTH_UNARY = (
     unary.Tanh, unary.Sigmoid, unary.Erf, unary.Sin, unary.Cos, unary.Silu, unary.Gelu,
@@ -32,80 +24,8 @@ SMOOTH_UNARY = (
 ENVS = ({"n": 3, "m": 2}, {"n": 1, "m": 1}, {"n": 0, "m": 4}, {"n": 5, "m": 0}, {"n": 17, "m": 9})
 
 
-@dataclass
-class Maker:
-    """Grows one graph; `exact` holds the values that are the same in every implementation."""
-
-    rng: random.Random
-    d: Draft = field(default_factory=lambda: Draft((0, 64)))
-    values: list[Value] = field(default_factory=list)
-    exact: set[Value] = field(default_factory=set)
-    depth: int = 0
-
-    # Choosing -------------------------------------------------------------------------------
-
-    def pick(self, test: Callable[[Value], bool] = lambda v: True) -> Value | None:
-        """A value that passes `test`, recent ones more often."""
-        found = [v for v in self.values if test(v)]
-        return (
-            found[min(int(self.rng.expovariate(0.4)), len(found) - 1) * -1 - 1] if found else None
-        )
-
-    def floats(self) -> Value | None:
-        return self.pick(lambda v: v.dtype in FLOATS)
-
-    def channels(self, *ranks: int, even: bool = False, f64: bool = False) -> Value | None:
-        """An f32 (or f64) value of one of some ranks, its last dimension known and not 0."""
-        kinds = (DType.F32, DType.F64) if f64 else (DType.F32,)
-
-        def test(v: Value) -> bool:
-            last = v.shape[-1] if v.rank in ranks else 0
-            return (
-                v.dtype in kinds and isinstance(last, int) and last > 0 and last % (1 + even) == 0
-            )
-
-        return self.pick(test)
-
-    def emit(self, cls: type[Op], *, exact: bool = False, **fields: Any) -> Value:
-        """Add an operation of one result to the graph and its result to the values."""
-        made = self.d(cls, **fields)
-        return self.keep(made, exact)
-
-    def keep(self, made: Value, exact: bool) -> Value:
-        self.values.append(made)
-        if exact:
-            self.exact.add(made)
-        return made
-
-    def same(self, *values: Value) -> bool:
-        return all(v in self.exact for v in values)
-
-    def tame(self, value: Value) -> Value:
-        """`value` in -1..1, so that no chain of products overflows."""
-        return self.emit(unary.Tanh, x=value) if self.rng.random() < 0.8 else value
-
-    def array(self, dtype: DType, sizes: tuple[int, ...]) -> Value:
-        """A random constant."""
-        rng = np.random.default_rng(self.rng.randrange(1 << 30))
-        if dtype.is_float:
-            found = rng.standard_normal(sizes).astype(dtype.numpy)
-        elif dtype == DType.BOOL:
-            found = rng.random(sizes) < 0.5
-        else:
-            found = rng.integers(0, 5, sizes).astype(dtype.numpy)
-        made = self.d.constant(found)
-        self.exact.add(made)
-        return made
-
-    def partner(self, value: Value) -> Value:
-        """Something that broadcasts with `value`: a value of its shape or less, or a constant."""
-        found = self.pick(lambda v: v.dtype == value.dtype and fits(v, value))
-        if found is not None and self.rng.random() < 0.6:
-            return found
-        sizes = [d if isinstance(d, int) and self.rng.random() < 0.7 else 1 for d in value.shape]
-        return self.array(value.dtype, tuple(sizes[self.rng.randrange(value.rank + 1) :]))
-
-    # Operations -----------------------------------------------------------------------------
+class Maker(Movements):
+    """Grows one graph, an operation at a time."""
 
     def elementwise(self) -> None:
         value = self.floats()
@@ -236,84 +156,6 @@ class Maker:
                               largest=self.rng.random() < 0.5)  # fmt: skip
                 for made in pair:
                     self.keep(made, True)
-
-    def movement(self) -> None:
-        value = self.pick(lambda v: v.rank > 0)
-        if value is None:
-            return
-        rank, same = value.rank, self.same(value)
-        kind = self.rng.choice(("transpose", "slice", "reshape", "reshape", "broadcast", "pad"))
-        if kind == "transpose":
-            perm = tuple(self.rng.sample(range(rank), rank))
-            self.emit(shape.Transpose, x=value, perm=perm, exact=same)
-        elif kind == "slice":
-            parts = [self.part(d) for d in value.shape]
-            starts, steps, sizes = zip(*parts, strict=True)
-            self.emit(shape.Slice, x=value, starts=starts, steps=steps, shape=sizes, exact=same)
-        elif kind == "reshape":
-            self.emit(shape.Reshape, x=value, shape=self.reshaped(value.shape), exact=same)
-        elif kind == "broadcast" and rank < 4:
-            sizes = tuple(3 if d == 1 and self.rng.random() < 0.5 else d for d in value.shape)
-            lead = (sym("m"),) if self.rng.random() < 0.5 else (2,)
-            self.emit(shape.Broadcast, x=value, shape=(*lead, *sizes), exact=same)
-        elif kind == "pad":
-            low = tuple(self.rng.choice((0, 0, 1, 2)) for _ in range(rank))
-            high = tuple(self.rng.choice((0, 0, 1)) for _ in range(rank))
-            self.emit(shape.Pad, x=value, low=low, high=high, exact=same)
-
-    def part(self, dim: Dim) -> tuple[Dim, int, Dim]:
-        """Start, step and size of a piece of an axis."""
-        roll = self.rng.random()
-        if roll < 0.3:
-            return dim - 1, -1, dim
-        if isinstance(dim, int) and dim > 1 and roll < 0.7:
-            by = self.rng.choice((1, 1, 2))
-            start = self.rng.randrange(dim)
-            return start, by, len(range(start, dim, by))
-        return 0, 1, dim
-
-    def reshaped(self, sizes: tuple[Dim, ...]) -> tuple[Dim, ...]:
-        """The same number of elements in another shape."""
-        found = list(sizes)
-        at = self.rng.randrange(len(found))
-        if len(found) > 1 and self.rng.random() < 0.5:
-            at = min(at, len(found) - 2)
-            found[at : at + 2] = [found[at] * found[at + 1]]
-        elif isinstance(found[at], int) and found[at] % 2 == 0 and len(found) < 5:
-            found[at : at + 1] = [2, found[at] // 2]
-        elif 1 in found and len(found) > 1:
-            found.remove(1)
-        elif len(found) < 5:
-            found.insert(at, 1)
-        return tuple(found)
-
-    def join(self) -> None:
-        value = self.pick(lambda v: v.rank > 0)
-        if value is None:
-            return
-        axis = self.rng.randrange(value.rank)
-
-        def rest(v: Value) -> tuple[Dim, ...]:
-            return (*v.shape[:axis], *v.shape[axis + 1 :])
-
-        other = self.pick(
-            lambda v: v.dtype == value.dtype and v.rank == value.rank and rest(v) == rest(value)
-        )
-        parts = (value, other or value, *((value,) if self.rng.random() < 0.3 else ()))
-        self.emit(shape.Concat, parts=parts, axis=axis, exact=self.same(*parts))
-
-    def lookup(self) -> None:
-        value = self.pick(
-            lambda v: any(isinstance(d, int) and d >= 3 for d in v.shape) and v.rank < 4
-        )
-        if value is None:
-            return
-        axes = [a for a, d in enumerate(value.shape) if isinstance(d, int) and d >= 3]
-        ids = self.pick(lambda v: v in self.d.inputs and v.dtype == DType.I64)
-        if ids is None or self.rng.random() < 0.4:
-            ids = self.d.constant(np.array([2, 0, -1, 1][: self.rng.randint(1, 4)]))
-        self.emit(shape.Gather, x=value, indices=ids, axis=self.rng.choice(axes),
-                  exact=self.same(value))  # fmt: skip
 
     def product(self) -> None:
         a = self.channels(1, 2, 3)
@@ -470,20 +312,6 @@ class Maker:
         self.rng.choice(kinds)()
         if self.values and elements(self.values[-1]) > 20000:
             self.exact.discard(self.values.pop())
-
-
-def fits(v: Value, into: Value) -> bool:
-    """Whether `v` broadcasts to the shape of `into` without changing it."""
-    tail = into.shape[into.rank - v.rank :] if v.rank <= into.rank else None
-    return tail is not None and all(a in (1, b) for a, b in zip(v.shape, tail, strict=True))
-
-
-def elements(value: Value) -> int:
-    """About how many elements a value has."""
-    total = 1
-    for dim in value.shape:
-        total *= dim if isinstance(dim, int) else 8
-    return total
 
 
 def random_graph(seed: int, steps: int = 14) -> Graph:
