@@ -33,7 +33,7 @@ artifact share their packed weights."""
 PREFETCH_FLOATS = 512
 """B is asked for 2 KiB ahead: +5 % on L2-resident 128 x 384 x 1536, nothing lost from L1."""
 
-CHAIN = 256
+CHAIN = 128
 """Longest chain of additions in one accumulator; longer sums are chains of this length added up.
 The rounding error of K products then grows like sqrt(CHAIN + K / CHAIN) instead of sqrt(K)."""
 
