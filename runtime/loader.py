@@ -92,9 +92,8 @@ class ArtifactFile:
 
     def wait_verified(self) -> None:
         """Return when all bytes have been checked; ArtifactError names the entry that differs."""
-        while self._checks:
-            self._checks[-1].wait()
-            self._checks.pop()
+        for check in self._checks or ():
+            check.wait()
 
     def entry(self, name: str) -> Entry:
         """The entry called `name`; ArtifactError when there is none."""

@@ -5,8 +5,10 @@ import io
 import json
 import random
 import struct
+import threading
 import zipfile
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from support.tiny_artifact import MANIFEST
 
 import tilewright.runtime
 from tilewright.runtime import ArtifactError, TilewrightError
+from tilewright.runtime.loader import _Check, open_artifact
 from tilewright.runtime.manifest import CHECKSUMS_FILE
 
 COPY = "\n  try: copy or compile the artifact again"
@@ -287,3 +290,21 @@ def test_large_weights_are_checked_before_they_are_used(path, whole, monkeypatch
                 f"{path}: the artifact is damaged\n"
                 f"  the bytes of entry 'weights.safetensors' were changed{COPY}"
             )
+
+
+def test_first_runs_of_several_threads_wait_for_one_check(path, whole, monkeypatch):
+    """Both threads are inside the wait at once, and both go on."""
+    monkeypatch.setattr("tilewright.runtime.loader._HASHED_AT_LOAD", 0)
+    path.write_bytes(whole)
+    opened = open_artifact(path)
+    together = threading.Barrier(2, timeout=20)
+    wait = _Check.wait
+
+    def wait_together(check):
+        wait(check)
+        together.wait()
+
+    monkeypatch.setattr(_Check, "wait", wait_together)
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(opened.wait_verified) for _ in range(2)]:
+            done.result(timeout=30)

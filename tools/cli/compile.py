@@ -54,8 +54,8 @@ tilewright compile model.onnx --dump dump/
     "--max-error",
     type=click.FloatRange(min=0),
     metavar="E",
-    help="Relative L2 error that outputs may have; from 1e-2 on, products may be bf16."
-    "  [default: as exact as float32]",
+    help="Relative L2 error that outputs may have: from 1e-2 on, products may be bf16. It chooses"
+    " by element type; what was reached is not measured.  [default: as exact as float32]",
 )
 def command(
     screen: Screen,
