@@ -6,6 +6,7 @@ The stages that `--stop-after` takes: `import`, `passes`, `lower`, `codegen`, `p
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -64,6 +65,10 @@ def compile_model(
     if options.stop_after is not None and options.stop_after not in STAGES:
         hint = nearest(options.stop_after, STAGES)
         raise UserError(f"stage {options.stop_after!r}", "there is no such stage", hint=hint)
+    bound = options.max_error
+    if bound is not None and not 0 <= bound < math.inf:
+        found = f"expected a number of 0 or more, found {bound}"
+        raise UserError("max_error", "is no relative error", found, "give 0.01 for one percent")
     say = progress or (lambda stage, what: None)
     targets = resolve_targets(options.targets)
     done = _Stages(options.stop_after)

@@ -10,6 +10,7 @@ import pytest
 import tilewright
 from tilewright.backends.kernels import bf16_matmul
 from tilewright.backends.target import TARGETS, runs_here
+from tilewright.compiler.errors import UserError
 from tilewright.tools import demo
 
 IMAGES, _ = demo.test_split()
@@ -62,3 +63,16 @@ def test_tighter_bounds_stay_exact(tmp_path: Path, bound: float | None) -> None:
     path = tmp_path / "digits.tw"
     tilewright.compile(demo.model_path(), path, target=BF16.name, max_error=bound, jobs=0)
     assert not {"bf16_matmul", "bf16_conv"} & operations(path, BF16.name)
+
+
+@pytest.mark.parametrize("bound", [float("nan"), float("inf"), -0.5])
+def test_what_is_no_error_bound_is_refused(tmp_path: Path, bound: float) -> None:
+    path = tmp_path / "digits.tw"
+    with pytest.raises(UserError) as error:
+        tilewright.compile(demo.model_path(), path, max_error=bound)
+    assert str(error.value) == (
+        "max_error: is no relative error\n"
+        f"  expected a number of 0 or more, found {bound}\n"
+        "  try: give 0.01 for one percent"
+    )
+    assert not path.exists()
