@@ -14,10 +14,20 @@ from tilewright.backends.target import Target
 
 @dataclass(frozen=True)
 class Cost:
-    """Floating-point operations and bytes of operands read and written once."""
+    """What one launch does: operations of the mathematical product (2 M N K), and bytes of
+    operands read and written once.
+
+    For the cost model also what the machine really does. ``unit``: the rate of the machine profile
+    that bounds the multiplications (``f32``, ``bf16_tile``, ``bf16_dot``, ``int8_tile``,
+    ``int8_dot``, ``f16``). ``issued``: operations issued on it, those of padded tiles and of every
+    partial product included (0: as ``flops``). ``weights``: bytes of constants, read once.
+    """
 
     flops: int
     bytes: int
+    unit: str = "f32"
+    issued: int = 0
+    weights: int = 0
 
 
 @dataclass(frozen=True)
@@ -51,6 +61,10 @@ class KernelFamily:
     ``cases()`` are the launches of the generic test. ``pack(weights, spec)`` and its exact inverse
     ``unpack(packed, spec)`` are absent for families without constant operands. ``supports(target)``
     says whether ``emit`` can serve a target; absent: every target.
+    ``variants(spec, target)``: specs, ``spec`` first, that compute the same with other tiles or
+    blocks, for the cost model to choose from; absent: there is only one way. ``accuracy(spec)``:
+    the class of the result's relative L2 error on random operands: 0.0 for f32-faithful, else
+    1e-5, 1e-3 or 1e-2; absent: f32-faithful.
     """
 
     name: str
@@ -64,6 +78,8 @@ class KernelFamily:
     pack: Callable[..., np.ndarray] | None = None
     unpack: Callable[..., np.ndarray] | None = None
     supports: Callable[[Target], bool] | None = None
+    variants: Callable[[Any, Target], tuple[Any, ...]] | None = None
+    accuracy: Callable[[Any], float] | None = None
 
 
 def evaluate(formula: str, dims: tuple[int, ...]) -> int:
