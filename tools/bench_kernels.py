@@ -137,7 +137,7 @@ def prepare(target: targets.Target, cases: list[tuple[str, Case]]) -> list[Timed
         def run(k=kernel, p=pointers, d=dims, u=units, s=scratch, keep=arrays) -> None:  # type: ignore[no-untyped-def]
             k(p, d, 0, u, s.ctypes.data)
 
-        cost = owner.cost(case.spec, case.dims)
+        cost = owner.cost(case.spec, case.dims, target)
         loop = loops[name.startswith("bf16")]
         timed.append(Timed(f"{name} {case.label}", cost.flops, cost.bytes, run, loop))
     return timed

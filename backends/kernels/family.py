@@ -11,16 +11,31 @@ from llvmlite import ir
 
 from tilewright.backends.target import Target
 
+UNITS = ("f32", "bf16_tile", "bf16_dot", "int8_tile", "int8_dot", "f16")
+"""What multiplies: rates of the machine profile."""
+
 
 @dataclass(frozen=True)
 class Cost:
     """What one launch does: operations of the mathematical product (2 M N K), and bytes of
     operands read and written once.
 
-    For the cost model also what the machine really does. ``unit``: the rate of the machine profile
-    that bounds the multiplications (``f32``, ``bf16_tile``, ``bf16_dot``, ``int8_tile``,
-    ``int8_dot``, ``f16``). ``issued``: operations issued on it, those of padded tiles and of every
-    partial product included (0: as ``flops``). ``weights``: bytes of constants, read once.
+    The rest is for the cost model (backends.cost): what the machine really does, on one thread.
+    0 means nothing but where said otherwise; backends.kernels.work has what families share.
+
+    ``unit``: one of UNITS, what the multiplications run on.
+    ``issued``: operations issued on it, those of padded tiles and of every partial product
+    included (0: as ``flops``).
+    ``weights``: bytes of constants, once (from beyond L2 where the model's weights exceed it).
+    ``passes``: how often the weights are read from beyond L1 and L2 if they exceed them: once for
+    each block of rows that is finished before the next one begins.
+    ``streamed``: bytes that inner loops load from beyond L1: packed weights once for each block
+    of rows, packed rows once for each block of columns that does not find them in L1 (0: as
+    ``bytes``).
+    ``converted``: elements brought into another form first, once for each time that happens:
+    gathered, transposed, rounded or split to bf16 (times the number of parts), quantized.
+    ``epilogue``: elementwise operations on results and scores (work.epilogue), times elements.
+    ``blocks``: calls of the innermost kernel, each of which fills and drains a pipeline.
     """
 
     flops: int
@@ -28,6 +43,19 @@ class Cost:
     unit: str = "f32"
     issued: int = 0
     weights: int = 0
+    passes: int = 1
+    streamed: int = 0
+    converted: int = 0
+    epilogue: int = 0
+    blocks: int = 0
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Of a packed constant: equal names mean equal bytes for equal weights; ``bytes`` of them."""
+
+    name: str
+    bytes: int
 
 
 @dataclass(frozen=True)
@@ -61,10 +89,14 @@ class KernelFamily:
     ``cases()`` are the launches of the generic test. ``pack(weights, spec)`` and its exact inverse
     ``unpack(packed, spec)`` are absent for families without constant operands. ``supports(target)``
     says whether ``emit`` can serve a target; absent: every target.
+    ``cost(spec, dims, target)``: what one launch does on a target, for its row of blocks and tiles.
     ``variants(spec, target)``: specs, ``spec`` first, that compute the same with other tiles or
     blocks, for the cost model to choose from; absent: there is only one way. ``accuracy(spec)``:
     the class of the result's relative L2 error on random operands: 0.0 for f32-faithful, else
     1e-5, 1e-3 or 1e-2; absent: f32-faithful.
+    ``candidates(task, target)``: specs that compute a task (backends.kernels.tasks), () for one
+    that is not this family's; absent: lowering never asks it. ``layout(spec)``: of the packed
+    constant; families whose packed bytes are the same give the same name and share them.
     """
 
     name: str
@@ -73,13 +105,15 @@ class KernelFamily:
     reference: Callable[..., tuple[np.ndarray, ...]]
     units: Callable[[Any], str]
     scratch_bytes: Callable[[Any], str]
-    cost: Callable[[Any, tuple[int, ...]], Cost]
+    cost: Callable[[Any, tuple[int, ...], Target], Cost]
     cases: Callable[[], tuple[Case, ...]]
     pack: Callable[..., np.ndarray] | None = None
     unpack: Callable[..., np.ndarray] | None = None
     supports: Callable[[Target], bool] | None = None
     variants: Callable[[Any, Target], tuple[Any, ...]] | None = None
     accuracy: Callable[[Any], float] | None = None
+    candidates: Callable[[Any, Target], tuple[Any, ...]] | None = None
+    layout: Callable[[Any], Layout] | None = None
 
 
 def evaluate(formula: str, dims: tuple[int, ...]) -> int:

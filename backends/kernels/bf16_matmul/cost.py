@@ -2,16 +2,57 @@
 
 from __future__ import annotations
 
+from tilewright.backends.kernels import work
 from tilewright.backends.kernels.bf16_matmul.spec import Bf16MatmulSpec
 from tilewright.backends.kernels.family import Cost
+from tilewright.backends.kernels.work import Work
+from tilewright.backends.llvm import amx
+from tilewright.backends.llvm.amx import ROWS
 from tilewright.backends.llvm.bf16_block import STEP
+from tilewright.backends.llvm.bf16_gemm import AMX_ROWS, DOT_ROWS
 from tilewright.backends.llvm.microkernel import PANEL
+from tilewright.backends.target import Target
 
 
-def estimate(spec: Bf16MatmulSpec, dims: tuple[int, ...]) -> Cost:
+def estimate(spec: Bf16MatmulSpec, dims: tuple[int, ...], target: Target) -> Cost:
     """2 M K N operations for each of the products; A and C f32, packed B, full extras once."""
     m = dims[0]
-    full = sum(e.index == "full" for e in spec.epilogue.extras)
+    full = work.full_extras(spec.epilogue)
     weights = 2 * spec.planes * spec.panels * PANEL * spec.steps * STEP
-    flops = 2 * m * spec.k * spec.n * spec.products
-    return Cost(flops, 4 * (m * spec.k + (1 + full) * m * spec.n) + weights)
+    product, passes = Work(), 0
+    for rows, times in work.row_blocks(m, spec.rows_per_unit):
+        product += product_work(target, spec, rows) * times
+        passes += times
+    return Cost(
+        flops=2 * m * spec.k * spec.n * spec.products,
+        bytes=4 * (m * spec.k + (1 + full) * m * spec.n) + weights,
+        unit=unit_of(target, min(m, spec.rows_per_unit)),
+        issued=product.issued,
+        weights=weights,
+        passes=passes,
+        streamed=product.streamed,
+        converted=m * spec.k * spec.planes,
+        epilogue=work.epilogue(spec.epilogue, m * spec.n),
+        blocks=product.blocks,
+    )
+
+
+def unit_of(target: Target, rows: int) -> str:
+    """What multiplies blocks of ``rows`` rows."""
+    return "bf16_tile" if amx.has_bf16(target) and rows >= AMX_ROWS else "bf16_dot"
+
+
+def product_work(target: Target, spec: Bf16MatmulSpec, rows: int) -> Work:
+    """llvm.bf16_gemm.emit_rows: ``rows`` rows by all panels."""
+    depth = spec.steps * STEP
+    weights = 2 * spec.planes * spec.panels * PANEL * depth
+    own = 2 * spec.planes * depth * rows
+    if unit_of(target, rows) == "bf16_dot":
+        passes = -(-rows // DOT_ROWS)
+        issued = 2 * rows * depth * PANEL * spec.panels * spec.products
+        return Work(issued, passes * weights + own, passes * spec.panels)
+    tiles, passes = -(-rows // ROWS), -(-rows // (2 * ROWS))
+    issued = 2 * tiles * ROWS * depth * PANEL * spec.panels * spec.products
+    # A panel stays in L1 while the rows pass; rows that exceed what is left are read again.
+    again = spec.panels if own > target.l1_kib << 9 else 1
+    return Work(issued, weights + again * own, passes * spec.panels)

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+from tilewright.backends.kernels import work
 from tilewright.backends.kernels.f32_matmul.spec import MatmulSpec
 from tilewright.backends.kernels.family import Cost
 from tilewright.backends.llvm.microkernel import PANEL
+from tilewright.backends.target import Target
 
 
-def estimate(spec: MatmulSpec, dims: tuple[int, ...]) -> Cost:
+def estimate(spec: MatmulSpec, dims: tuple[int, ...], target: Target) -> Cost:
     """2 M K N operations; A, packed B, C and full-size extras once."""
     m = dims[0]
-    full = sum(e.index == "full" for e in spec.epilogue.extras)
-    weights = spec.panels * PANEL * spec.k
-    return Cost(2 * m * spec.k * spec.n, 4 * (m * spec.k + weights + (1 + full) * m * spec.n))
+    weights = 4 * spec.panels * PANEL * spec.k
+    product, passes = work.Work(), 0
+    for rows, times in work.row_blocks(m, spec.rows_per_unit):
+        product += work.f32_product(target, rows, spec.k, spec.n, spec.panels_per_unit) * times
+        passes += times
+    full = work.full_extras(spec.epilogue)
+    return Cost(
+        flops=2 * m * spec.k * spec.n,
+        bytes=4 * (m * spec.k + (1 + full) * m * spec.n) + weights,
+        issued=product.issued,
+        weights=weights,
+        passes=passes,
+        streamed=product.streamed,
+        epilogue=work.epilogue(spec.epilogue, m * spec.n),
+        blocks=product.blocks,
+    )
