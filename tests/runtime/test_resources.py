@@ -72,3 +72,18 @@ def test_the_callers_rounding_mode_has_no_effect_and_is_kept(session):
     assert seen.value & 0x8040 == 0x8040
     np.testing.assert_array_equal(y, expected(x, b)[0])
     assert y[0, 2] > 0  # 0.25e-38 is subnormal
+
+
+def test_the_mapping_asks_for_huge_pages(session, artifact):
+    with open("/sys/kernel/mm/transparent_hugepage/enabled") as switch:
+        if "[never]" in switch.read():
+            pytest.skip("huge pages are turned off on this machine")
+    flags = None
+    with open("/proc/self/smaps") as maps:
+        for line in maps:
+            if line.rstrip().endswith(artifact):
+                flags = ""
+            elif flags == "" and line.startswith("VmFlags:"):
+                flags = line
+                break
+    assert flags and "hg" in flags.split(), flags
