@@ -200,6 +200,9 @@ class BodyEmitter:
         dims = Dims(code, array, self.slots, self.mutable)
         self.stride = code.round_up(dims.emit(self.layout.scratch), 64)
         self.scratch = code.at(self.arena, dims.emit(self.layout.arena), I8)
+        # offsets may be long expressions, and every buffer is used more than once
+        places = {offset: dims.emit(offset) for offset in dict.fromkeys(self.layout.buffers)}
+        self.places = [places[offset] for offset in self.layout.buffers]
         self.ident = 0
         self._emit_steps(code, dims, self.program.steps)
         self._store_shapes(code, dims, self.outputs, lambda dim: dim)
@@ -224,7 +227,7 @@ class BodyEmitter:
     def _address(self, code: Code, dims: Dims, place: Place) -> ir.Value:
         offset = dims.emit(place.offset)
         if place.kind == "arena":
-            base, start = self.arena, dims.emit(self.layout.buffers[place.index])
+            base, start = self.arena, self.places[place.index]
         elif place.kind == "weight":
             base, start = self.weights, self.layout.weights[place.index]
         else:

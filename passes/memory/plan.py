@@ -1,20 +1,29 @@
-"""One plan from lifetimes and symbolic sizes: constant offsets where possible, slots otherwise."""
+"""One plan from lifetimes and symbolic sizes: constant offsets where possible, else expressions."""
 
+import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tilewright.compiler.ir.core import Symbol
-from tilewright.compiler.ir.dims import Dim, bounds, ceildiv, evaluate, greatest, symbols
+from tilewright.compiler.ir.dims import Bounds, Dim, bounds, ceildiv, evaluate, greatest, symbols
 from tilewright.passes.memory.exact import pack_exact
 from tilewright.passes.memory.greedy import pack_greedy
 from tilewright.passes.memory.problem import ALIGNMENT, Buffer, height, max_live, validate
 from tilewright.passes.memory.slots import assign_slots
+from tilewright.passes.memory.stacking import stack, weight
 
 NOMINAL = 128
 """The value that an unbounded symbol counts as when a plan is judged."""
 
 EXACT_WORK = 1_000_000
 """Nodes times buffers that the search spends on a capacity, if that suffices: about a second."""
+
+SAMPLES = 16
+"""Combinations of symbol values at which offsets that are expressions are judged."""
+
+TRIES = 6
+"""Packings of those whose order is tried."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +37,21 @@ class Lifetime:
 
 
 @dataclass(frozen=True)
+class Sample:
+    """An arena at some values of the symbols, and the max-live bound there, both in bytes."""
+
+    env: Mapping[str, int]
+    arena: int
+    bound: int
+
+
+@dataclass(frozen=True)
 class Plan:
     """Offsets (bytes, dimension expressions) of every buffer and the size of the arena.
 
     `bound` is the max-live bound, `nominal` the arena's size at the same symbol values `env`;
-    `method` says how the offsets were found.
+    `method` says how the offsets were found. `samples` judge offsets that are expressions at other
+    values of the symbols; constant ones are judged at `env` alone.
     """
 
     offsets: tuple[Dim, ...]
@@ -41,6 +60,13 @@ class Plan:
     nominal: int
     env: Mapping[str, int]
     method: str
+    samples: tuple[Sample, ...] = ()
+
+    @property
+    def worst(self) -> Sample:
+        """Where the arena is farthest above the bound, by ratio."""
+        here = Sample(self.env, self.nominal, self.bound)
+        return max((here, *self.samples), key=lambda s: s.arena / max(s.bound, 1))
 
 
 def plan_memory(
@@ -57,36 +83,102 @@ def plan_memory(
     env = {n: max(v, table[n].low) for n, v in env.items()}
     sizes = [_aligned(b.bytes) if b.lower < b.upper else 0 for b in lifetimes]
     most = [bounds(size, {n: (table[n].low, limits[n]) for n in limits})[1] for size in sizes]
-    constant = None not in most
-    sized = [
-        Buffer(b.name, b.lower, b.upper, high if constant and high is not None else at)
-        for b, high, at in zip(lifetimes, most, (evaluate(s, env) for s in sizes), strict=True)
-    ]
-    bound = max_live(sized)
-    if constant:
-        offsets = pack_greedy(sized)
-        method = "greedy"
-        if height(sized, offsets) > bound:
-            nodes = max(EXACT_WORK // len(sized), 4 * len(sized))
-            offsets, proven = pack_exact(sized, offsets, exact_seconds, nodes)
-            method = "exact" if proven else "search (bound not met)"
-        arena = height(sized, offsets)
-        validate(sized, offsets, arena, ALIGNMENT)
-        return Plan(tuple(offsets), arena, bound, arena, env, method)
+    if None not in most:
+        return _constant(lifetimes, [high or 0 for high in most], env, exact_seconds)
+    return _symbolic(lifetimes, sizes, table, env, exact_seconds)
+
+
+def _constant(
+    lifetimes: Sequence[Lifetime], sizes: Sequence[int], env: Mapping[str, int], seconds: float
+) -> Plan:
+    sized = [Buffer(b.name, b.lower, b.upper, s) for b, s in zip(lifetimes, sizes, strict=True)]
+    offsets, method = _pack(sized, seconds)
+    arena = height(sized, offsets)
+    validate(sized, offsets, arena, ALIGNMENT)
+    return Plan(tuple(offsets), arena, max_live(sized), arena, env, method)
+
+
+def _pack(sized: Sequence[Buffer], seconds: float) -> tuple[list[int], str]:
+    offsets = pack_greedy(sized)
+    if height(sized, offsets) <= max_live(sized):
+        return offsets, "greedy"
+    nodes = max(EXACT_WORK // len(sized), 4 * len(sized))
+    offsets, proven = pack_exact(sized, offsets, seconds, nodes)
+    return offsets, "exact" if proven else "search (bound not met)"
+
+
+def _symbolic(
+    lifetimes: Sequence[Lifetime],
+    sizes: Sequence[Dim],
+    table: Mapping[str, Symbol],
+    env: Mapping[str, int],
+    seconds: float,
+) -> Plan:
+    """The placement that is best where it is worst, among those made at several sizes."""
+    known = {name: (symbol.low, symbol.high) for name, symbol in table.items()}
+
+    def at(values: Mapping[str, int]) -> list[Buffer]:
+        found = (evaluate(size, values) for size in sizes)
+        return [Buffer(b.name, b.lower, b.upper, s) for b, s in zip(lifetimes, found, strict=True)]
+
+    places = _samples(env, table)
+    tries: list[tuple[list[Dim], Dim, str]] = []
+    seen: set[tuple[int, ...]] = set()
+    for values in places:
+        packed, _ = _pack(at(values), seconds / len(places))
+        if tuple(packed) not in seen and len(seen) < TRIES:
+            seen.add(tuple(packed))
+            found = stack(at(values), packed, sizes, known)
+            if found is not None:
+                tries.append((*found, "stacks"))
+    tries.append((*_slots(at(env), sizes, known), "slots"))
+    plans: list[Plan] = []
+    for offsets, arena, method in tries:
+        judged: list[Sample] = []
+        for values in places:
+            sized, total = at(values), evaluate(arena, values)
+            validate(sized, [evaluate(o, values) for o in offsets], total, ALIGNMENT)
+            judged.append(Sample(values, total, max_live(sized)))
+        first, *rest = judged
+        plans.append(
+            Plan(tuple(offsets), arena, first.bound, first.arena, env, method, tuple(rest))
+        )
+    return min(plans, key=lambda p: (p.worst.arena / max(p.worst.bound, 1), p.nominal, _terms(p)))
+
+
+def _terms(plan: Plan) -> int:
+    return sum(map(weight, plan.offsets))
+
+
+def _slots(sized: Sequence[Buffer], sizes: Sequence[Dim], known: Bounds) -> tuple[list[Dim], Dim]:
     slots = assign_slots(sized)
     members: dict[int, list[Dim]] = {}
     for size, slot in zip(sizes, slots, strict=True):
         members.setdefault(slot, []).append(size)
-    known = {name: (symbol.low, symbol.high) for name, symbol in table.items()}
     starts: list[Dim] = []
     total: Dim = 0
     for size in (greatest(members[slot], known) for slot in sorted(members)):
         starts.append(total)
         total = total + size
-    placed = tuple(starts[s] for s in slots)
-    nominal = evaluate(total, env)
-    validate(sized, [evaluate(o, env) for o in placed], nominal, ALIGNMENT)
-    return Plan(placed, total, bound, nominal, env, "slots")
+    return [starts[s] for s in slots], total
+
+
+def _samples(env: Mapping[str, int], table: Mapping[str, Symbol]) -> list[dict[str, int]]:
+    """`env` first, then symbols at their least, a middling and their nominal value, combined."""
+    ranges = {n: sorted({table[n].low, _middle(table[n].low, v), v}) for n, v in env.items()}
+    while math.prod(map(len, ranges.values())) > SAMPLES:
+        longest = max(ranges, key=lambda n: len(ranges[n]))
+        ranges[longest] = (
+            ranges[longest][-1:] if len(ranges[longest]) == 2 else ranges[longest][::2]
+        )
+    grid = (
+        dict(zip(ranges, values, strict=True)) for values in itertools.product(*ranges.values())
+    )
+    return [dict(env), *(values for values in grid if values != env)]
+
+
+def _middle(low: int, high: int) -> int:
+    return max(low, math.isqrt(max(low, 1) * high))
 
 
 def _limit(symbol: Symbol) -> int | None:

@@ -6,6 +6,7 @@ import pytest
 
 from tilewright.compiler.ir.core import Symbol
 from tilewright.compiler.ir.dims import Dim, dmax, evaluate, sym
+from tilewright.passes.memory import stacking
 from tilewright.passes.memory.plan import Lifetime, Plan, plan_memory
 from tilewright.passes.memory.problem import (
     ALIGNMENT,
@@ -61,9 +62,52 @@ def test_offsets_are_numbers_when_sizes_are_bounded_and_expressions_when_not() -
     assert closed.arena == closed.bound == 768
     assert closed.env == {"n": 64}
     open_ = plan_memory(rows, OPEN)
-    assert open_.method == "slots"
+    assert open_.method == "stacks"
     assert open_.offsets[0] == open_.offsets[2], "a and c never meet"
     assert evaluate(open_.arena, {"n": 1000}) == 4032 + 8000
+    assert open_.worst.arena == open_.worst.bound
+
+
+def side_by_side() -> list[Lifetime]:
+    """Two small buffers where a large one was: shared slots waste what a stack fills."""
+    return [
+        Lifetime("large", 0, 2, 128 * n),
+        Lifetime("left", 2, 4, 64 * n),
+        Lifetime("right", 2, 4, 64 * n),
+        Lifetime("beside", 1, 3, 64 * n),
+    ]
+
+
+def test_a_stack_is_as_low_as_its_packing_where_slots_are_not() -> None:
+    rows = side_by_side()
+    plan = plan_memory(rows, OPEN)
+    assert plan.method == "stacks"
+    for at in (1, 7, 1000):
+        assert evaluate(plan.arena, {"n": at}) == 192 * at
+        disjoint(rows, plan, {"n": at})
+
+
+def test_slots_take_over_when_expressions_grow_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = side_by_side()
+    monkeypatch.setattr(stacking, "LARGEST", 0)
+    plan = plan_memory(rows, OPEN)
+    assert plan.method == "slots"
+    assert evaluate(plan.arena, {"n": 7}) == 256 * 7
+    assert plan.worst.arena * 3 == plan.worst.bound * 4
+    disjoint(rows, plan, {"n": 77})
+
+
+def test_samples_tell_where_an_arena_is_worst() -> None:
+    """What lies lowest at one size lies highest at another: no order is best for both."""
+    rows = [Lifetime(f"b{i}", i % 3, i % 3 + 2, size) for i, size in enumerate([n * n, 640, n, 64])]
+    plan = plan_memory(rows, OPEN)
+    for sample in (plan.worst, *plan.samples):
+        assert sample.arena == evaluate(plan.arena, sample.env)
+        sized = [Buffer("", r.lower, r.upper, -(-evaluate(r.bytes, sample.env) // 64) * 64)
+                 for r in rows]  # fmt: skip
+        assert sample.bound == max_live(sized)
+    assert {s.env["n"] for s in plan.samples} == {1, 11}
+    assert plan.env == {"n": 128}
 
 
 def test_nothing_to_place() -> None:
@@ -117,7 +161,8 @@ def test_a_wrong_packer_does_not_get_past_the_planner(monkeypatch: pytest.Monkey
     monkeypatch.setattr(module, "pack_greedy", lambda buffers: [0] * len(buffers))
     with pytest.raises(PlanError, match="overlap"):
         plan_memory(rows, {})
-    monkeypatch.setattr(module, "assign_slots", lambda buffers: [0] * len(buffers))
+    monkeypatch.undo()
+    monkeypatch.setattr(module, "stack", lambda *given: ([0, 0], 64 * n))
     rows = [Lifetime("a", 0, 2, n), Lifetime("b", 1, 3, n)]
     with pytest.raises(PlanError, match="overlap"):
         plan_memory(rows, OPEN)
