@@ -49,6 +49,8 @@ def test_packing_has_an_exact_inverse(family: KernelFamily) -> None:
         logical, position = case.weights
         packed = family.pack(logical, case.spec)
         np.testing.assert_array_equal(packed, case.args[position])
+        assert family.layout is not None
+        assert family.layout(case.spec).bytes == packed.nbytes
         np.testing.assert_array_equal(family.unpack(packed, case.spec), logical)
 
 

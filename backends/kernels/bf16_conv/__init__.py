@@ -27,6 +27,9 @@ FAMILY = KernelFamily(
     pack=packing.pack,
     unpack=packing.unpack,
     supports=llvm.supports,
+    candidates=spec.candidates,
+    layout=spec.layout,
+    accuracy=spec.accuracy,
 )
 
 __all__ = ["FAMILY", "Bf16ConvSpec"]

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+from tilewright.backends.kernels.bf16_matmul import spec as matmul
 from tilewright.backends.kernels.bf16_matmul.spec import Bf16MatmulSpec
 from tilewright.backends.kernels.f32_conv import spec as f32
 from tilewright.backends.kernels.f32_conv.spec import ConvSpec
+from tilewright.backends.kernels.family import Layout
 from tilewright.backends.llvm.amx import ROWS
 from tilewright.backends.llvm.bf16_block import row_tile_bytes
 from tilewright.backends.llvm.bf16_gemm import SCRATCH_BYTES
+from tilewright.backends.target import Target
 
 
 @dataclass(frozen=True)
@@ -56,3 +60,22 @@ def scratch_bytes(spec: Bf16ConvSpec) -> str:
     """Bytes of scratch a thread needs: a block of C, the gathered rows, the block of A."""
     block = spec.rows_per_unit // ROWS * row_tile_bytes(spec.k, spec.matrix.planes)
     return str(SCRATCH_BYTES + gathered_bytes(spec) + block)
+
+
+def candidates(task: Any, target: Target) -> tuple[Bf16ConvSpec, ...]:
+    """Each number of products of a convolution that is not depthwise."""
+    plain = f32.candidates(task, target)
+    if not plain or plain[0].depthwise:
+        return ()
+    return tuple(Bf16ConvSpec(**vars(task), products=p) for p in matmul.ACCURACY)
+
+
+def accuracy(spec: Bf16ConvSpec) -> float:
+    """By the number of products."""
+    return matmul.ACCURACY[spec.products]
+
+
+def layout(spec: Bf16ConvSpec) -> Layout:
+    """Of the packed filters: those of the matmul, group by group."""
+    one = matmul.layout(spec.matrix)
+    return Layout(f"filters as {one.name}", one.bytes * spec.groups)

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+from tilewright.backends.kernels.family import Layout
+from tilewright.backends.kernels.tasks import MatmulTask
 from tilewright.backends.llvm import bf16
 from tilewright.backends.llvm.amx import ROWS
-from tilewright.backends.llvm.bf16_block import row_tile_bytes, steps
+from tilewright.backends.llvm.bf16_block import STEP, row_tile_bytes, steps
 from tilewright.backends.llvm.bf16_gemm import SCRATCH_BYTES
 from tilewright.backends.llvm.epilogue import IDENTITY, Epilogue
 from tilewright.backends.llvm.microkernel import PANEL
+from tilewright.backends.target import Target
+
+ACCURACY = {1: 1e-2, 3: 1e-5, 6: 0.0}
+"""Accuracy class of each number of products."""
 
 
 @dataclass(frozen=True)
@@ -73,3 +80,21 @@ def scratch_bytes(spec: Bf16MatmulSpec) -> str:
     """Bytes of scratch a thread needs, a formula over the dims: a block of C, one of A."""
     tiles = f"ceildiv(min(p0, {spec.rows_per_unit}), {ROWS})"
     return f"{SCRATCH_BYTES} + {tiles} * {row_tile_bytes(spec.k, spec.planes)}"
+
+
+def candidates(task: Any, _target: Target) -> tuple[Bf16MatmulSpec, ...]:
+    """Each number of products."""
+    if not isinstance(task, MatmulTask):
+        return ()
+    return tuple(Bf16MatmulSpec(task.k, task.n, p, task.epilogue) for p in ACCURACY)
+
+
+def accuracy(spec: Bf16MatmulSpec) -> float:
+    """By the number of products."""
+    return ACCURACY[spec.products]
+
+
+def layout(spec: Bf16MatmulSpec) -> Layout:
+    """Of packed B: its planes by steps of K."""
+    size = 2 * spec.panels * PANEL * spec.steps * STEP * spec.planes
+    return Layout(f"bf16 panels of 32 columns, {spec.planes} planes", size)

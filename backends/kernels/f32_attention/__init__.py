@@ -27,6 +27,7 @@ FAMILY = KernelFamily(
     scratch_bytes=spec.scratch_bytes,
     cost=cost.estimate,
     cases=cases.cases,
+    candidates=spec.candidates,
 )
 
 __all__ = ["FAMILY", "AttentionSpec"]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+from tilewright.backends.kernels.tasks import AttentionTask
 from tilewright.backends.llvm.microkernel import PANEL
+from tilewright.backends.target import Target
 
 QUERIES = 32
 """Queries of one unit: one panel width, so that scores are computed transposed, [key][query], and
@@ -78,3 +81,8 @@ class Scratch:
 def scratch_bytes(spec: AttentionSpec) -> str:
     """Bytes of scratch a thread needs, a formula over the dims."""
     return str(4 * Scratch.of(spec).end)
+
+
+def candidates(task: Any, _target: Target) -> tuple[AttentionSpec, ...]:
+    """The spec of fused attention."""
+    return (AttentionSpec(**vars(task)),) if isinstance(task, AttentionTask) else ()

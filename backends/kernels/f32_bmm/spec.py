@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+from tilewright.backends.kernels.tasks import BatchedMatmulTask
 from tilewright.backends.llvm.epilogue import IDENTITY, INDEX_STRIDES, Epilogue
 from tilewright.backends.llvm.gemm import TILE_BYTES
 from tilewright.backends.llvm.microkernel import PANEL
+from tilewright.backends.target import Target
 
 ROWS = 64
 """Rows of one unit: packing B costs under 2 % of multiplying 64 rows with it."""
@@ -59,3 +62,8 @@ def scratch_bytes(spec: BmmSpec) -> str:
     """Bytes of scratch a thread needs, a formula over the dims."""
     # One packed panel, written in blocks of at most 16 k.
     return f"{TILE_BYTES} + (p{spec.matrix_dim + 1} + 16) * {4 * PANEL}"
+
+
+def candidates(task: Any, _target: Target) -> tuple[BmmSpec, ...]:
+    """The spec of a batched product of two activations."""
+    return (BmmSpec(**vars(task)),) if isinstance(task, BatchedMatmulTask) else ()

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
+from tilewright.backends.kernels.family import Layout
+from tilewright.backends.kernels.tasks import ConvTask
 from tilewright.backends.llvm.epilogue import IDENTITY, Epilogue
 from tilewright.backends.llvm.gemm import TILE_BYTES
 from tilewright.backends.llvm.microkernel import PANEL
+from tilewright.backends.target import Target
 
 
 @dataclass(frozen=True)
@@ -121,3 +125,16 @@ def scratch_bytes(spec: ConvSpec) -> str:
 def table_bytes(spec: ConvSpec) -> int:
     """Bytes of the depthwise kernel's pointer table."""
     return -(-8 * spec.taps // 64) * 64
+
+
+def candidates(task: Any, _target: Target) -> tuple[ConvSpec, ...]:
+    """The spec of a convolution."""
+    return (ConvSpec(**vars(task)),) if isinstance(task, ConvTask) else ()
+
+
+def layout(spec: ConvSpec) -> Layout:
+    """Of the packed filters."""
+    if spec.depthwise:
+        blocks = -(-spec.channels // PANEL)
+        return Layout("f32 taps of 32 channels", 4 * blocks * PANEL * spec.taps)
+    return Layout("f32 filter panels", 4 * spec.groups * spec.panels * PANEL * spec.k)

@@ -36,6 +36,8 @@ FAMILY = KernelFamily(
     cases=cases.cases,
     pack=packing.pack,
     unpack=packing.unpack,
+    candidates=spec.candidates,
+    layout=spec.layout,
 )
 
 __all__ = ["FAMILY", "MatmulSpec"]

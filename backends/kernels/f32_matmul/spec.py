@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+from tilewright.backends.kernels.family import Layout
+from tilewright.backends.kernels.tasks import MatmulTask
 from tilewright.backends.llvm.epilogue import IDENTITY, Epilogue
 from tilewright.backends.llvm.gemm import TILE_BYTES
 from tilewright.backends.llvm.microkernel import PANEL
+from tilewright.backends.target import Target
+
+LAYOUT = "f32 panels of 32 columns"
 
 
 @dataclass(frozen=True)
@@ -50,3 +56,13 @@ def units(spec: MatmulSpec) -> str:
 def scratch_bytes(spec: MatmulSpec) -> str:
     """Bytes of scratch a thread needs, a formula over the dims."""
     return str(TILE_BYTES)
+
+
+def candidates(task: Any, _target: Target) -> tuple[MatmulSpec, ...]:
+    """The spec of a matmul with constant B."""
+    return (MatmulSpec(task.k, task.n, task.epilogue),) if isinstance(task, MatmulTask) else ()
+
+
+def layout(spec: MatmulSpec) -> Layout:
+    """Of packed B."""
+    return Layout(LAYOUT, 4 * spec.panels * PANEL * spec.k)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tilewright.backends.kernels.f32_attention import FAMILY, AttentionSpec
+from tilewright.backends.kernels.tasks import AttentionTask
 from tilewright.backends.llvm.lowering.rules import lowers, rules
 from tilewright.backends.llvm.lowering.state import Lowering, formula
 from tilewright.backends.llvm.lowering.view import View
@@ -26,7 +26,7 @@ def attention(low: Lowering, op: Attention) -> None:
         _decompose(low, op, size)
         return
     mask = op.mask
-    spec = AttentionSpec(
+    task = AttentionTask(
         head_dim=as_int(size["d"]),
         value_dim=as_int(size["e"]),
         scale=op.scale,
@@ -57,6 +57,9 @@ def attention(low: Lowering, op: Attention) -> None:
     group = floordiv(size["h"], size["g"])
     past = size["k"] - size["q"] if op.causal_end else 0
     dims = (size["b"], size["h"], size["q"], size["k"], group, past, *strides)
+    chosen = low.choose(op, task, dims)
+    assert chosen is not None, "f32_attention computes every attention"
+    family, spec = chosen.family, chosen.spec
     work = size["b"] * size["h"] * size["q"] * size["k"]
     low.launch(
         op,
@@ -64,10 +67,10 @@ def attention(low: Lowering, op: Attention) -> None:
         operands,
         (target.at,),
         dims,
-        formula(FAMILY.units(spec), dims),
-        scratch=formula(FAMILY.scratch_bytes(spec), dims),
-        label="f32_attention",
-        flops=work * (2 * (spec.head_dim + spec.value_dim) + 8),
+        formula(family.units(spec), dims),
+        scratch=formula(family.scratch_bytes(spec), dims),
+        label=family.name,
+        flops=work * (2 * (task.head_dim + task.value_dim) + 8),
         traffic=traffic + target.bytes,
     )
 

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 
-from tilewright.backends.kernels.f32_bmm import FAMILY as BATCHED
-from tilewright.backends.kernels.f32_bmm import BmmSpec
+from tilewright.backends.kernels.tasks import BatchedMatmulTask, MatmulTask
 from tilewright.backends.llvm.lowering import fallback
 from tilewright.backends.llvm.lowering.epilogues import as_rows, fuse
 from tilewright.backends.llvm.lowering.packed import packed_matrix
-from tilewright.backends.llvm.lowering.precision import family_of, matmul_spec, packed_bytes
 from tilewright.backends.llvm.lowering.rules import lowers
 from tilewright.backends.llvm.lowering.state import Lowering, formula
 from tilewright.backends.llvm.lowering.view import View, dense_strides
 from tilewright.compiler.ir.core import Value
 from tilewright.compiler.ir.dims import Dim, product
 from tilewright.compiler.ir.ops.contraction import Contract, axis_sizes
+from tilewright.compiler.ir.ops.leaf import Constant
 from tilewright.compiler.ir.types import DType
 
 
@@ -68,12 +67,15 @@ def _constant_weights(
         seen = as_rows(a, len(rows))
         assert seen is not None
     m, stride, _ = seen
-    spec = matmul_spec(low.bf16, k, n, fused.epilogue)
-    family = family_of(spec)
-    axes = tuple(iw.index(c) for c in summed + columns)
-    place = packed_matrix(low, w, axes, spec)
-    target = _target(low, op.out, natural, perm)
     dims = (m, stride, n, *fused.strides)
+    assert isinstance(w.op, Constant)
+    chosen = low.choose(op, MatmulTask(k, n, fused.epilogue), dims, w.op.name)
+    if chosen is None:
+        return False
+    family, spec = chosen.family, chosen.spec
+    axes = tuple(iw.index(c) for c in summed + columns)
+    place, size = packed_matrix(low, w, axes, (k, n), chosen)
+    target = _target(low, op.out, natural, perm)
     low.launch(
         op,
         spec,
@@ -84,7 +86,7 @@ def _constant_weights(
         scratch=formula(family.scratch_bytes(spec), dims),
         label=family.name,
         flops=m * (2 * k * n),
-        traffic=m * (4 * (k + n)) + packed_bytes(spec) + fused.traffic,
+        traffic=m * (4 * (k + n)) + size + fused.traffic,
         inplace=tuple((0, 2 + i) for i, same in enumerate(fused.aligned) if same),
     )
     return True
@@ -119,19 +121,21 @@ def _batched(
     b, transposed = _right(low, low.view(op.b), ib, batch, summed, columns)
     target = _target(low, op.out, natural, perm)
     c = _matrix(low, target, batch, rows)
-    spec = BmmSpec(len(batch), transposed, fused.epilogue)
     m, k, n = (product(tuple(sizes[x] for x in part)) for part in (rows, summed, columns))
     head = tuple(sizes[x] for x in batch)
     dims = (*head, m, k, n, *a[1], *b[1], *c[1], *fused.strides)
+    chosen = low.choose(op, BatchedMatmulTask(len(batch), transposed, fused.epilogue), dims)
+    assert chosen is not None, "f32_bmm computes every batched product"
+    family, spec = chosen.family, chosen.spec
     low.launch(
         op,
         spec,
         (a[0].at, b[0].at, *fused.places),
         (c[0].at,),
         dims,
-        formula(BATCHED.units(spec), dims),
-        scratch=formula(BATCHED.scratch_bytes(spec), dims),
-        label="f32_bmm",
+        formula(family.units(spec), dims),
+        scratch=formula(family.scratch_bytes(spec), dims),
+        label=family.name,
         flops=product(head) * m * k * n * 2,
         traffic=a[0].bytes + b[0].bytes + target.bytes + fused.traffic,
         inplace=tuple((0, 2 + i) for i, same in enumerate(fused.aligned) if same),

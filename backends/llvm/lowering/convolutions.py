@@ -6,18 +6,15 @@ import dataclasses
 
 import numpy as np
 
-from tilewright.backends.kernels import bf16_conv, f32_conv
-from tilewright.backends.kernels.bf16_conv import Bf16ConvSpec
-from tilewright.backends.kernels.f32_conv import ConvSpec
-from tilewright.backends.kernels.family import KernelFamily
+from tilewright.backends.kernels.candidates import Candidate
+from tilewright.backends.kernels.tasks import ConvTask
 from tilewright.backends.llvm.lowering import fallback
 from tilewright.backends.llvm.lowering.epilogues import fuse
-from tilewright.backends.llvm.lowering.precision import packed_bytes
 from tilewright.backends.llvm.lowering.rules import lowers
 from tilewright.backends.llvm.lowering.state import Lowering, formula
 from tilewright.backends.llvm.program import Place
 from tilewright.compiler.ir.core import Value
-from tilewright.compiler.ir.dims import product
+from tilewright.compiler.ir.dims import as_int, product
 from tilewright.compiler.ir.ops.contraction import Conv
 from tilewright.compiler.ir.ops.leaf import Constant
 from tilewright.compiler.ir.types import DType
@@ -38,23 +35,24 @@ def conv(low: Lowering, op: Conv) -> None:
         fallback.lower_body(low, op, bare.out)
         return
     *taps, _, out_channels = op.w.shape
-    spec = ConvSpec(
+    task = ConvTask(
         channels=int(op.x.shape[-1]),
-        out_channels=out_channels,
-        kernel=tuple(taps),
+        out_channels=as_int(out_channels),
+        kernel=tuple(as_int(t) for t in taps),
         strides=op.strides,
         pads=op.pads_low,
         dilations=op.dilations,
         groups=op.groups,
         epilogue=fused.epilogue,
     )
-    if low.bf16 and not spec.depthwise:
-        spec = Bf16ConvSpec(**vars(spec))
-    family = bf16_conv.FAMILY if isinstance(spec, Bf16ConvSpec) else f32_conv.FAMILY
-    place = _packed(low, op.w, spec, family)
-    x, y = low.dense(op.x), low.result(op.out)
     sizes = (op.x.shape[0], *op.x.shape[1:-1], *op.out.shape[1:-1])
     dims = (*sizes, out_channels, *fused.strides)
+    assert isinstance(op.w.op, Constant)
+    chosen = low.choose(op, task, dims, op.w.op.name)
+    assert chosen is not None, "f32_conv computes every convolution with constant filters"
+    family, spec = chosen.family, chosen.spec
+    place = _packed(low, op.w, op.groups, chosen)
+    x, y = low.dense(op.x), low.result(op.out)
     pixels = product(op.out.shape[:-1])
     first = 2
     low.launch(
@@ -78,22 +76,17 @@ def _supported(low: Lowering, op: Conv) -> bool:
     return op.x.dtype == DType.F32 and known and isinstance(op.w.op, Constant)
 
 
-def _packed(low: Lowering, w: Value, spec: ConvSpec, family: KernelFamily) -> tuple[Place, int]:
+def _packed(low: Lowering, w: Value, groups: int, kernel: Candidate) -> tuple[Place, int]:
     assert isinstance(w.op, Constant)
-    pack = family.pack
+    pack, layout = kernel.family.pack, kernel.layout
     assert pack is not None
+    assert layout is not None
     name = w.op.name
-    if spec.depthwise:
-        total = 4 * -(-spec.channels // 32) * 32 * spec.taps
-    elif isinstance(spec, Bf16ConvSpec):
-        total = packed_bytes(spec.matrix) * spec.groups
-    else:
-        total = 4 * spec.panels * 32 * spec.k * spec.groups
 
     def load() -> np.ndarray:
         weights = low.graph.weights.array(name)
         last = weights.ndim - 1
-        return pack(weights.transpose(last, last - 1, *range(last - 1)), spec)
+        return pack(weights.transpose(last, last - 1, *range(last - 1)), kernel.spec)
 
-    key = (family.name, low.graph.weights[name].hash(), spec.groups)
-    return low.weight(key, name, total, load), total
+    key = (layout.name, low.graph.weights[name].hash(), groups)
+    return low.weight(key, name, layout.bytes, load), layout.bytes

@@ -6,12 +6,15 @@ finds row v of [N, K] in panel v // 32, lane v % 32 of the packed matrix.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from tilewright.backends.kernels import f32_matmul
+from tilewright.backends.kernels.candidates import Candidate
 from tilewright.backends.kernels.f32_matmul import MatmulSpec
-from tilewright.backends.llvm.lowering.precision import AnyMatmulSpec, family_of, packed_bytes
+from tilewright.backends.llvm.lowering.choice import Answers, Question
 from tilewright.backends.llvm.lowering.state import Lowering
 from tilewright.backends.llvm.lowering.view import View
 from tilewright.backends.llvm.program import Place
@@ -24,20 +27,23 @@ from tilewright.compiler.ir.types import DType
 PANEL = 32
 
 
-def packed_matrix(low: Lowering, w: Value, axes: tuple[int, ...], spec: AnyMatmulSpec) -> Place:
-    """The constant `w`, its axes permuted and merged into [k, n], in the order of the kernel."""
+def packed_matrix(
+    low: Lowering, w: Value, axes: tuple[int, ...], shape: tuple[int, int], kernel: Candidate
+) -> tuple[Place, int]:
+    """The constant `w`, its axes permuted and merged into [k, n], in the order of the kernel; and
+    its bytes."""
     assert isinstance(w.op, Constant)
-    family = family_of(spec)
+    layout = kernel.layout
+    assert layout is not None
 
     def load() -> np.ndarray:
         source = low.array(w)
         assert source is not None
-        assert family.pack is not None
-        return family.pack(source.transpose(axes).reshape(spec.k, spec.n), spec)
+        assert kernel.family.pack is not None
+        return kernel.family.pack(source.transpose(axes).reshape(shape), kernel.spec)
 
-    digest = low.graph.weights[w.op.name].hash()
-    key = (family.name, digest, axes, spec.k, spec.n)
-    return low.weight(key, w.op.name, packed_bytes(spec), load)
+    key = (layout.name, low.graph.weights[w.op.name].hash(), axes, shape)
+    return low.weight(key, w.op.name, layout.bytes, load), layout.bytes
 
 
 @dataclass(frozen=True)
@@ -63,11 +69,24 @@ def tied_tables(graph: Graph) -> frozenset[str]:
     return frozenset(looked_up & multiplied)
 
 
+def kept_tied(
+    tables: frozenset[str], questions: Sequence[Question], answers: Answers
+) -> frozenset[str]:
+    """The tied tables that the chosen products read as f32 panels; others have no exact rows."""
+    kept = set()
+    for question in questions:
+        layout = question.candidate(answers).layout
+        if layout is not None and layout.name == f32_matmul.spec.LAYOUT:
+            kept.add(question.constant)
+    return tables & kept
+
+
 def packed_rows(low: Lowering, w: Value) -> PackedRows | None:
     """Where the rows of `w` are when it is a tied table, else None."""
     if not isinstance(w.op, Constant) or w.op.name not in low.tied:
         return None
     n, k = w.shape
-    place = packed_matrix(low, w, (1, 0), MatmulSpec(k=k, n=n))
+    kernel = Candidate(f32_matmul.FAMILY, MatmulSpec(k=k, n=n))
+    place, _ = packed_matrix(low, w, (1, 0), (k, n), kernel)
     shape = (-(-n // PANEL), PANEL, k)
     return PackedRows(View(place, DType.F32, shape, (k * PANEL, 1, PANEL)), n)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from tilewright.backends.kernels.candidates import Candidate, candidates
 from tilewright.backends.llvm.limits import upper
+from tilewright.backends.llvm.lowering.choice import Answers, Choices
 from tilewright.backends.llvm.lowering.view import View, dense_strides, element_bytes
 from tilewright.backends.llvm.program import BufferInfo, Launch, Place, Program, Step
 from tilewright.backends.target import Target
@@ -37,11 +40,15 @@ def formula(text: str, dims: Sequence[Dim]) -> Dim:
 class Lowering:
     """Lowers one graph for one target. `steps` is the list being filled (nested for regions).
 
-    bf16: matmuls and convolutions with constant weights may round their operands to bf16.
+    error: the worst accuracy class that a kernel may have. answers: which kernels to take; without
+    them `choices` asks and takes any.
     """
 
-    def __init__(self, graph: Graph, target: Target, bf16: bool = False) -> None:
-        self.graph, self.target, self.bf16 = graph, target, bf16
+    def __init__(
+        self, graph: Graph, target: Target, error: float = 0.0, answers: Answers | None = None
+    ) -> None:
+        self.graph, self.target, self.error = graph, target, error
+        self.choices = Choices(answers)
         self.program = Program()
         self.steps: list[Step] = self.program.steps
         self.views: dict[Value, View] = {}
@@ -122,6 +129,18 @@ class Lowering:
         return target
 
     # Launches ------------------------------------------------------------------------------
+
+    def choose(
+        self, op: Op, task: Any, dims: tuple[Dim, ...], constant: str = ""
+    ) -> Candidate | None:
+        """The kernel for `task`, launched with `dims`; None if no family can compute it.
+
+        constant: name of the weight whose packed form is an operand, if there is one.
+        """
+        found = candidates(task, self.target, self.error)
+        if not found:
+            return None
+        return self.choices.ask(task, dims, constant, op.source, found)
 
     def launch(
         self,
