@@ -9,11 +9,8 @@ from tilewright.passes.memory.dag import from_accesses
 from tilewright.passes.memory.plan import Plan
 
 
-def certificate(lowered: Lowered, plan: Plan, seconds: float = 5.0) -> Certificate:
-    """Judge the plan of `lowered` at the symbol values that the plan was made for.
-
-    `seconds` limit the search for orders of the steps that keep less alive.
-    """
+def certificate(lowered: Lowered, plan: Plan) -> Certificate:
+    """Judge the plan of `lowered` at the symbol values that the plan was made for."""
     sizes = [-(-evaluate(row.bytes, plan.env) // ALIGN) * ALIGN for row in lowered.memory]
     dag = from_accesses(lowered.accesses, sizes)
-    return certify(dag, plan.nominal, packing_proven=plan.method == "exact", seconds=seconds)
+    return certify(dag, plan.nominal, packing_proven=plan.method == "exact")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from tilewright.passes.memory.dag import Dag, peak
 from tilewright.passes.memory.order import order_steps
+from tilewright.passes.memory.stretch import Effort
 
 
 @dataclass(frozen=True)
@@ -80,15 +81,15 @@ def certify(
     order: Sequence[int] | None = None,
     *,
     packing_proven: bool = False,
-    seconds: float = 5.0,
+    effort: Effort | None = None,
 ) -> Certificate:
     """Judge an `arena` (bytes) for the steps of `dag` in `order`, by default as given.
 
     `dag.sizes` are the sizes as placed, so aligned. `packing_proven` says that a search excluded
-    smaller arenas for this order. `seconds` limit the search for better orders.
+    smaller arenas for this order. `effort` limits the search for better orders.
     """
     given = range(len(dag.ops)) if order is None else order
-    found = order_steps(dag, seconds)
+    found = order_steps(dag, effort)
     live = peak(dag, given)
     return Certificate(
         steps=len(dag.ops),

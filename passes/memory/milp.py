@@ -50,8 +50,11 @@ class Milp:
             merged[column] = merged.get(column, 0.0) + coefficient
         self.rows.append((merged, low, high))
 
-    def solve(self, seconds: float) -> Answer:
-        """Solve with one thread and a fixed seed, so that equal programs get equal answers."""
+    def solve(self, seconds: float, nodes: int | None = None) -> Answer:
+        """Solve with one thread and a fixed seed, so that equal programs get equal answers.
+
+        Undecided after `nodes` of branch and bound, the same in every run, or after `seconds`.
+        """
         model = highspy.HighsLp()
         model.num_col_, model.num_row_ = len(self.cost), len(self.rows)
         model.col_cost_ = np.array(self.cost)
@@ -73,6 +76,7 @@ class Milp:
             ("time_limit", max(seconds, 0.0)),
             ("mip_rel_gap", 0.0),
             ("mip_abs_gap", 1e-6),
+            *([] if nodes is None else [("mip_max_nodes", nodes)]),
         ):
             solver.setOptionValue(option, value)
         solver.passModel(model)

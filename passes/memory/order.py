@@ -1,22 +1,22 @@
 """The order of steps that keeps the fewest bytes alive.
 
 Every order passes the steps that are comparable with all others (those behind a single tensor, most
-often), so the stretches between them are solved one by one. A stretch gets a beam search, then the
-best path through sets of done steps, smallest peak first; when there are too many sets, the integer
-program of OLLA (Steiner et al., arXiv 2210.12924) with its ASAP and ALAP windows.
+often), so the stretches between them are solved one by one. What stays open in a long stretch is
+divided again, now at will: the order found so far is cut where few bytes are alive and the windows
+between two cuts are solved anew, with other cuts each round, until the peak stays.
 """
 
-import heapq
-import time
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
 from tilewright.passes.memory.dag import Dag, bits, check_order, peak, spans
-from tilewright.passes.memory.order_ilp import order_ilp
+from tilewright.passes.memory.stretch import Budget, Effort, Stretch, solve
 
-BEAM = 32
-STATES = 300_000
-ILP_STEPS = 60
+WINDOW = 24
+"""The most steps between two cuts of a stretch that is too long to be solved as a whole."""
+
+ROUNDS = 6
+"""Sets of cuts that are tried at most."""
 
 
 @dataclass(frozen=True)
@@ -33,25 +33,67 @@ class Order:
         return self.peak == self.bound
 
 
-def order_steps(dag: Dag, seconds: float = 5.0) -> Order:
-    """An order with the least peak that `seconds` and the limits above suffice to find.
+def order_steps(dag: Dag, effort: Effort | None = None) -> Order:
+    """An order with the least peak that the `effort` suffices to find.
 
-    Never worse than the order of `dag.ops`.
+    Never worse than the order of `dag.ops`, which is the answer where nothing is better.
     """
-    deadline = time.monotonic() + seconds
-    steps: list[int] = []
+    given = tuple(range(len(dag.ops)))
+    top = peak(dag, given)
+    if top == dag.working_set:
+        return Order(given, top, top)
     bound = must_live(dag)
+    if top == bound:
+        return Order(given, top, top)
+    budget = Budget(effort or Effort())
+    steps: list[int] = []
     stretches = _stretches(dag)
     alive = _between(dag, [i for start, end in stretches for i in bits(end & ~start)])
-    for number, (start, end) in enumerate(stretches):
-        left = (deadline - time.monotonic()) / (len(stretches) - number)
-        part, low = _solve(dag, start, end, alive[start.bit_count()], bound, left)
-        steps += part
-        bound = max(bound, low)
+    for start, end in stretches:
+        stretch = Stretch(dag, start, end, alive[start.bit_count()])
+        found = solve(stretch, bound, budget)
+        bound = max(bound, found.bound)
+        steps += found.steps
+        if found.peak > bound and len(found.steps) > WINDOW:
+            steps[-len(found.steps) :] = _windows(stretch, found.steps, bound, budget.effort)
     check_order(dag, steps)
-    given = tuple(range(len(dag.ops)))
-    best = min((peak(dag, steps), tuple(steps)), (peak(dag, given), given), key=lambda o: o[0])
-    return Order(best[1], best[0], bound)
+    reached = peak(dag, steps)
+    return Order(tuple(steps), reached, bound) if reached < top else Order(given, top, bound)
+
+
+def _windows(stretch: Stretch, steps: list[int], bound: int, effort: Effort) -> list[int]:
+    """A better order of the stretch than `steps`, if its parts can be improved one at a time.
+
+    Cuts of odd rounds lie in the middle of the windows of even ones.
+    """
+    top, alive = stretch.walk(steps)
+    vain = 0
+    for turn in range(ROUNDS):
+        if top <= bound or vain == 2:
+            break
+        budget, done, made = Budget(effort), stretch.start, list[int]()
+        for first, end in pairwise(_cuts(alive, len(steps), turn % 2)):
+            part = steps[first:end]
+            after = done | sum(1 << i for i in part)
+            window = Stretch(stretch.dag, done, after, alive[first])
+            found = solve(window, bound, budget)
+            made += found.steps if found.peak < window.walk(part)[0] else part
+            done = after
+        steps, before = made, top
+        top, alive = stretch.walk(steps)
+        vain = 0 if top < before else vain + 1
+    return steps
+
+
+def _cuts(alive: list[int], count: int, shift: int) -> list[int]:
+    """Positions 0 = c0 < c1 < ... = count, at most `WINDOW` apart, where few bytes are alive."""
+    cuts = [0]
+    reach = WINDOW // 2 if shift else WINDOW
+    while count - cuts[-1] > reach:
+        span = range(cuts[-1] + max(reach // 2, 1), cuts[-1] + reach + 1)
+        cuts.append(min(span, key=lambda p: (alive[p], -p)))
+        reach = WINDOW
+    return [*cuts, count]
 
 
 def must_live(dag: Dag) -> int:
@@ -92,125 +134,3 @@ def _between(dag: Dag, order: list[int]) -> list[int]:
         change[first] += dag.sizes[t]
         change[max(first, upper)] -= dag.sizes[t]
     return list(accumulate(change))
-
-
-class _Stretch:
-    """The steps of `end` that are not in `start`, and the bytes their orders keep alive."""
-
-    def __init__(self, dag: Dag, start: int, end: int, base: int) -> None:
-        self.dag, self.start, self.end, self.base = dag, start, end, base
-        self.steps = bits(end & ~start)
-        self.made = {i: sum(dag.sizes[t] for t in dag.ops[i].writes) for i in self.steps}
-
-        self.next: dict[int, list[int]] = {i: [] for i in self.steps}
-        for i in self.steps:
-            for j in bits(dag.needs[i] & ~start):
-                self.next[j].append(i)
-        self.ready = self.allowed(self.steps, start)
-
-    def allowed(self, steps: list[int], done: int) -> int:
-        """The mask of those `steps` that may run once the steps `done` have."""
-        return sum(1 << i for i in steps if not self.dag.needs[i] & ~done)
-
-    def freed(self, i: int, done: int) -> int:
-        """Bytes that nobody needs once step i has run after the steps `done`."""
-        dag, after = self.dag, done | 1 << i
-        return sum(
-            dag.sizes[t]
-            for t in {*dag.ops[i].reads, *dag.ops[i].writes}
-            if t not in dag.kept and not dag.readers[t] & ~after
-        )
-
-    def choices(self, ready: int, done: int, live: int, limit: int) -> list[int]:
-        """The steps to try next: one alone if it leaves no more bytes alive and keeps the limit.
-
-        Later such a step could not free less nor need more, so no order loses by running it here.
-        """
-        steps = bits(ready)
-        for i in steps:
-            if live + self.made[i] <= limit and self.made[i] <= self.freed(i, done):
-                return [i]
-        return steps
-
-
-def _solve(
-    dag: Dag, start: int, end: int, base: int, bound: int, seconds: float
-) -> tuple[list[int], int]:
-    """An order of the stretch, and a lower bound on its peak (at least `bound`)."""
-    stretch, begun = _Stretch(dag, start, end, base), time.monotonic()
-    if len(stretch.steps) == 1:
-        return stretch.steps, max(bound, stretch.base + stretch.made[stretch.steps[0]])
-    best, high = _beam(stretch, bound, begun + seconds / 4)
-    if high <= bound:
-        return best, bound
-    path, low = _best_path(stretch, bound, high, begun + seconds / 2)
-    if path is not None:
-        return path, low
-    left = begun + seconds - time.monotonic()
-    if low < high and len(stretch.steps) <= ILP_STEPS and left > 0:
-        found, ilp_low = order_ilp(dag, start, end, low, high, left)
-        return found or best, max(low, ilp_low)
-    return best, low
-
-
-_Path = tuple[int, "_Path | None"]
-_State = tuple[int, int, int, int, "_Path | None"]
-"""Peak so far, bytes alive, steps done, steps that may run, and how it was reached."""
-
-
-def _beam(stretch: _Stretch, bound: int, deadline: float) -> tuple[list[int], int]:
-    """A good order and its peak: the `BEAM` best sets of each number of steps.
-
-    After the `deadline` only the best set goes on.
-    """
-    front: list[_State] = [(stretch.base, stretch.base, stretch.start, stretch.ready, None)]
-    for _ in stretch.steps:
-        found: dict[int, _State] = {}
-        for high, live, done, ready, path in front:
-            for i in stretch.choices(ready, done, live, max(high, bound)):
-                top = max(high, live + stretch.made[i])
-                rest = live + stretch.made[i] - stretch.freed(i, done)
-                key = done | 1 << i
-                if key not in found or top < found[key][0]:
-                    after = ready & ~(1 << i) | stretch.allowed(stretch.next[i], key)
-                    found[key] = (top, rest, key, after, (i, path))
-        front = sorted(found.values(), key=lambda s: (max(s[0], bound), s[1], s[2]))
-        front = front[: BEAM if time.monotonic() < deadline else 1]
-    path, steps = front[0][4], list[int]()
-    while path is not None:
-        step, path = path
-        steps.append(step)
-    return steps[::-1], front[0][0]
-
-
-def _best_path(
-    stretch: _Stretch, bound: int, high: int, deadline: float
-) -> tuple[list[int] | None, int]:
-    """The order with the least peak below `high`, or None, and what is proven of every peak.
-
-    A path through sets of done steps whose largest step is smallest: sets leave the queue by
-    rising peak, so the first complete one is best, and a queue cut short still gives a bound.
-    """
-    queue = [(max(bound, stretch.base), 0, stretch.base, stretch.start, stretch.ready)]
-    came: dict[int, tuple[int, int]] = {stretch.start: (-1, -1)}
-    top: dict[int, int] = {stretch.start: queue[0][0]}
-    while queue:
-        now, _, live, done, ready = heapq.heappop(queue)
-        if now > top[done]:
-            continue
-        if done == stretch.end:
-            path: list[int] = []
-            while done != stretch.start:
-                done, step = came[done]
-                path.append(step)
-            return path[::-1], now
-        if len(top) > STATES or time.monotonic() > deadline:
-            return None, now
-        for i in stretch.choices(ready, done, live, now):
-            after, value = done | 1 << i, max(now, live + stretch.made[i])
-            if value < high and value < top.get(after, high):
-                top[after], came[after] = value, (done, i)
-                rest = live + stretch.made[i] - stretch.freed(i, done)
-                open_ = ready & ~(1 << i) | stretch.allowed(stretch.next[i], after)
-                heapq.heappush(queue, (value, -after.bit_count(), rest, after, open_))
-    return None, high

@@ -13,12 +13,13 @@ from tilewright.passes.memory.milp import Milp
 
 
 def order_ilp(
-    dag: Dag, start: int, end: int, low: int, high: int, seconds: float
+    dag: Dag, start: int, end: int, low: int, high: int, seconds: float, nodes: int | None = None
 ) -> tuple[list[int] | None, int]:
     """An order of the steps in mask `end` but not in `start` whose peak is below `high`, or None.
 
     `low` is a known lower bound on the peak, in bytes. The second value is the best proven one:
-    `high` if there is no better order.
+    `high` if there is no better order. The search ends after `nodes` of branch and bound, the same
+    in every run, or `seconds`.
     """
     steps = bits(end & ~start)
     inner = end & ~start
@@ -75,7 +76,7 @@ def order_ilp(
     for terms in memory:
         program.row(terms, high=-fixed // unit)
 
-    answer = program.solve(seconds)
+    answer = program.solve(seconds, nodes)
     if answer.status == "infeasible":
         return None, high
     # The solver may break a row by a millionth: only what that cannot explain is proven.

@@ -5,11 +5,12 @@ import random
 
 import pytest
 
-from tilewright.passes.memory import order
+from tilewright.passes.memory import stretch
 from tilewright.passes.memory.dag import Dag, Op, check_order, from_accesses, peak
 from tilewright.passes.memory.order import must_live, order_steps
 from tilewright.passes.memory.order_ilp import order_ilp
 from tilewright.passes.memory.problem import PlanError
+from tilewright.passes.memory.stretch import Effort
 
 
 def random_dag(seed: int, ops: int, *, unit: int = 1) -> Dag:
@@ -96,14 +97,53 @@ def test_integer_program_takes_over_when_there_are_too_many_sets(
         calls.append(arguments)
         return order_ilp(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(order, "order_ilp", counted)
-    monkeypatch.setattr(order, "STATES", 3)
-    monkeypatch.setattr(order, "BEAM", 1)
+    monkeypatch.setattr(stretch, "order_ilp", counted)
     for dag, best in zip(dags, want, strict=True):
-        found = order_steps(dag, 20.0)
+        found = order_steps(dag, Effort(beam=1, states=3, seconds=20.0))
         assert (found.peak, found.bound) == (best.peak, best.bound)
         assert best.proven
     assert calls
+
+
+def test_long_stretches_are_solved_in_windows() -> None:
+    """A ladder that no step splits and that has too many sets: windows still find a good order."""
+    r = random.Random(3)
+    sizes, ops = [1, 1], [Op("left", (), (0,)), Op("right", (), (1,))]
+    rails = [0, 1]
+    for rung in range(40):
+        wide = []
+        for _ in range(3):
+            sizes.append(r.randint(20, 60))
+            ops.append(Op(f"{rung}.wide", tuple(rails), (len(sizes) - 1,)))
+            wide.append(len(sizes) - 1)
+        narrow = []
+        for t in wide:
+            sizes.append(2)
+            ops.append(Op(f"{rung}.narrow", (t,), (len(sizes) - 1,)))
+            narrow.append(len(sizes) - 1)
+        sizes += [1]
+        # the other rail moves on without waiting for this rung
+        ops.append(Op(f"{rung}.join", tuple(narrow), (len(sizes) - 1,)))
+        rails = [rails[1], len(sizes) - 1]
+    dag = Dag(tuple(ops), tuple(sizes), frozenset(rails))
+    given = peak(dag, range(len(ops)))
+    few = Effort(beam=1, states=300, ilp_steps=0, seconds=60.0)
+    found = order_steps(dag, few)
+    check_order(dag, found.steps)
+    assert found.bound <= found.peak < given / 2
+    assert found == order_steps(dag, few), "limits that do not depend on time give equal orders"
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_bounds_hold_when_the_search_is_cut_short(seed: int) -> None:
+    dag = random_dag(300 + seed, 14, unit=64)
+    best = order_steps(dag)
+    assert best.proven
+    for states in (0, 4, 20, 100):
+        found = order_steps(dag, Effort(beam=2, states=states, ilp_steps=0))
+        check_order(dag, found.steps)
+        assert found.bound <= best.peak <= found.peak == peak(dag, found.steps)
+        assert found.peak <= peak(dag, range(len(dag.ops)))
 
 
 def branches(count: int, length: int) -> Dag:
