@@ -32,6 +32,11 @@ def has_bf16(target: Target) -> bool:
     return {"amx-tile", "amx-bf16"} <= set(target.all_features)
 
 
+def has_int8(target: Target) -> bool:
+    """Whether code for ``target`` may multiply tiles of 8-bit integers."""
+    return {"amx-tile", "amx-int8"} <= set(target.all_features)
+
+
 def configure(code: Code) -> None:
     """Make all eight registers 16 x 64 bytes, for this thread until ``release``; clears them."""
     found = code.module.globals.get(_CONFIGURATION)
@@ -79,6 +84,12 @@ def multiply_bf16(code: Code, c: int, a: int, b: int) -> None:
     subnormal operands count as zero, subnormal results become zero, whatever MXCSR says.
     """
     fn = code.declare("llvm.x86.tdpbf16ps", ir.FunctionType(VOID, [I8, I8, I8]))
+    code.b.call(fn, [_register(c), _register(a), _register(b)])
+
+
+def multiply_int8(code: Code, c: int, a: int, b: int) -> None:
+    """C[16, 16] i32 += A[16, 64] u8 x B[64, 16] s8, B as [16 groups of 4][16][4]; sums wrap."""
+    fn = code.declare("llvm.x86.tdpbusd", ir.FunctionType(VOID, [I8, I8, I8]))
     code.b.call(fn, [_register(c), _register(a), _register(b)])
 
 

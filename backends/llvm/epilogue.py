@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from llvmlite import ir
 
-from tilewright.backends.llvm.builder import F32, I1, I8, I64, PTR, Code, Int, zeros
+from tilewright.backends.llvm.builder import F32, I1, I8, I32, I64, PTR, Code, Int, zeros
 
 INDEX_STRIDES = {"scalar": "", "row": "", "col": "m", "full": "m"}
 """Index map -> the run-time strides it declares, in order ('m': elements from row to row)."""
@@ -28,7 +28,8 @@ class Extra:
       ``row``     x[n], one value a column
       ``col``     x[m * stride_m], one value a row
       ``full``    x[m * stride_m + n]
-    ``dtype``: ``f32``, or ``i8`` for a boolean (0 or 1), which only ``where`` takes.
+    ``dtype``: ``f32``, ``i8`` for a boolean (0 or 1), which only ``where`` takes, or ``i32`` for
+    kernels whose result is an integer.
     A batched kernel adds a batch stride in front of these (see its spec).
     """
 
@@ -89,12 +90,16 @@ ARITY: dict[str, tuple[int, int]] = {
     **dict.fromkeys(("add", "sub", "mul", "div", "max", "min"), (2, 0)),
     **dict.fromkeys(("neg", "abs", "sqrt", "exp", "log", "erf", "tanh", "sigmoid"), (1, 0)),
     **dict.fromkeys(("relu", "gelu_erf", "gelu_tanh", "silu", "reciprocal"), (1, 0)),
+    **dict.fromkeys(("convert", "round"), (1, 0)),
     "constant": (0, 1),
     "clamp": (1, 2),
     "where": (3, 0),
     **dict.fromkeys(("less", "less_equal", "greater", "greater_equal", "equal"), (2, 0)),
 }
-"""Op -> (operands, immediates). Comparisons give a boolean for ``where``."""
+"""Op -> (operands, immediates). Comparisons give a boolean for ``where``. ``add``, ``sub`` and
+``mul`` of two i32 give an i32, wrapping; ``convert`` makes it f32. ``round``: half to even."""
+
+_ELEMENTS = {"f32": F32, "i8": I8, "i32": I32}
 
 _COMPARE = {"less": "<", "less_equal": "<=", "greater": ">", "greater_equal": ">=", "equal": "=="}
 
@@ -102,8 +107,14 @@ _COMPARE = {"less": "<", "less_equal": "<=", "greater": ">", "greater_equal": ">
 def emit_step(code: Code, step: Step, args: Sequence[ir.Value], lanes: int) -> ir.Value:
     """One step on vectors of ``lanes`` f32 (NaN operands give NaN, as in ONNX)."""
     b, op = code.b, step.op
+    if op in ("add", "sub", "mul") and args[0].type.element == I32:
+        return getattr(b, op)(*args)
     if op in ("add", "sub", "mul", "div"):
         return getattr(b, "f" + op)(*args)
+    if op == "convert":
+        return b.sitofp(args[0], code.vector(lanes))
+    if op == "round":
+        return code.intrinsic("roundeven", args[0])
     if op in ("max", "min"):
         return code.intrinsic("maximum" if op == "max" else "minimum", *args)
     if op == "neg":
@@ -172,7 +183,7 @@ def emit(
     lanes = value.type.count
     values = [value]
     for extra, operand in zip(epilogue.extras, operands, strict=True):
-        element = F32 if extra.dtype == "f32" else I8
+        element = _ELEMENTS[extra.dtype]
         row = code.at(operand.base, code.mul(m, operand.stride_m), element)
         if extra.index in ("scalar", "col"):
             loaded = code.splat(code.load(row, element), lanes)
@@ -213,7 +224,10 @@ def view_extras(
             view = np.lib.stride_tricks.as_strided(data, (m, 1), (size * left.pop(0), size))
         else:
             view = np.lib.stride_tricks.as_strided(data, (m, n), (size * left.pop(0), size))
-        views.append(view.astype(np.float64) if extra.dtype == "f32" else view != 0)
+        if extra.dtype == "i32":
+            views.append(view)
+        else:
+            views.append(view.astype(np.float64) if extra.dtype == "f32" else view != 0)
     return views
 
 
@@ -238,6 +252,8 @@ _NUMPY: dict[str, Callable[..., np.ndarray]] = {
     "abs": np.abs,
     "sqrt": np.sqrt,
     "reciprocal": np.reciprocal,
+    "convert": lambda x: x.astype(np.float64),
+    "round": np.rint,
     "exp": np.exp,
     "log": np.log,
     "erf": _erf,
