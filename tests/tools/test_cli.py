@@ -4,6 +4,7 @@ import os
 import pty
 import subprocess
 import sys
+from pathlib import Path
 
 import onnx
 import pytest
@@ -216,6 +217,45 @@ def test_a_machine_without_the_compiler(name, words) -> None:
     assert made.stderr == (
         f'{name}: this needs the compiler; try: pip install "tilewright[compiler]"\n'
     )
+
+
+def test_targets_measures_and_keeps_the_profile(capsys, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert "not measured" in call(capsys, "targets").out
+    document = call(capsys, "targets", "--measure", "--seconds", "0.01", "--json").document
+    assert document["profile"]["rates"]["f32"]["burst"] > 1e9
+    assert Path(document["stored"]).is_relative_to(tmp_path)
+    listed = call(capsys, "targets", "--json").document
+    assert listed["machine"]["measured"] == document["stored"]
+    rows = {row["name"]: row["profile"] for row in listed["targets"]}
+    assert rows[listed["native"]]["digest"] == document["profile"]["digest"]
+    assert "read DRAM" in call(capsys, "targets").out
+
+
+def test_targets_measures_another_row_into_a_file(capsys, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    words = ("targets", "--measure", "--seconds", "0.01", "--row", "x86-64-v2")
+    made = call(capsys, *words, "--output", str(tmp_path / "v2.json"))
+    assert "x86-64-v2 on " in made.out
+    assert not (tmp_path / "cache").exists()
+    assert '"target": "x86-64-v2"' in (tmp_path / "v2.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "message"),
+    [
+        (("--row", "native"), 2, "--row goes with --measure"),
+        (("--output", "x.json"), 2, "--output goes with --measure"),
+        (("--measure", "--row", "x86-64-v2"), 2, "name a file: --output"),
+        (("--measure", "--row", "neoverse-n1"), 1, "cannot run code of this target"),
+        (("--measure", "--row", "pentium"), 1, "unknown target 'pentium'"),
+        (("--measure", "--output", "no/where.json"), 1, "there is no folder no"),
+    ],
+)
+def test_targets_refusals(capsys, words, status, message) -> None:
+    made = call(capsys, "targets", *words)
+    assert made.status == status
+    assert message in made.err
 
 
 def test_targets(capsys) -> None:

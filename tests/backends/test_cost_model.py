@@ -1,0 +1,73 @@
+"""The cost model: what must hold whatever the constants are."""
+
+from dataclasses import replace
+
+import pytest
+
+from tilewright.backends.cost.model import explain, of_cost, predict
+from tilewright.backends.kernels.family import UNITS, Cost
+from tilewright.backends.kernels.registry import families
+from tilewright.backends.profile import shipped
+from tilewright.backends.target import TARGETS
+
+PROFILE = shipped()["sapphirerapids"]
+BASE = Cost(flops=10**9, bytes=10**6, weights=10**5)
+
+
+@pytest.mark.parametrize("family", families().values(), ids=families())
+def test_every_family_has_a_time_on_every_target_it_serves(family) -> None:
+    for case in family.cases():
+        for target in TARGETS.values():
+            if family.supports is None or family.supports(target):
+                profile = shipped()[target.name]
+                parts = explain(family, case.spec, case.dims, target, profile)
+                assert 0 < parts.seconds < 10, case.label
+                assert parts.launch > 0
+                warm = predict(family, case.spec, case.dims, target, profile, cold=False)
+                assert warm <= parts.seconds, case.label
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"issued": 2 * 10**9},
+        {"streamed": 10**10},
+        {"weights": 10**9},
+        {"converted": 10**7},
+        {"epilogue": 10**8},
+        {"blocks": 10**6},
+    ],
+)
+def test_more_work_takes_longer(more: dict[str, int]) -> None:
+    assert of_cost(replace(BASE, **more), 1, PROFILE).seconds > of_cost(BASE, 1, PROFILE).seconds
+
+
+def test_a_faster_unit_takes_less() -> None:
+    times = {unit: of_cost(replace(BASE, unit=unit), 1, PROFILE).compute for unit in UNITS}
+    assert times["int8_tile"] < times["bf16_tile"] < times["f32"]
+
+
+def test_a_weight_bound_launch_runs_at_the_bandwidth() -> None:
+    cost = Cost(flops=10**6, bytes=10**8, weights=10**8)
+    seconds = of_cost(cost, 1, PROFILE).far
+    assert seconds == pytest.approx(1e8 / (PROFILE.read.l3.one * PROFILE.fit.far))
+
+
+def test_passes_over_weights_count_when_they_do_not_fit() -> None:
+    small, large = (Cost(10**6, w, weights=w, passes=3) for w in (PROFILE.l2 // 4, PROFILE.l2 * 2))
+    far = PROFILE.read.l3.one * PROFILE.fit.far
+    assert of_cost(small, 1, PROFILE).far == pytest.approx(PROFILE.l2 / 4 / far)
+    assert of_cost(large, 1, PROFILE).far == pytest.approx(PROFILE.l2 * 6 / far)
+
+
+def test_threads_share_whole_units() -> None:
+    one = of_cost(BASE, 8, PROFILE).seconds
+    two, uneven = (of_cost(BASE, units, PROFILE, threads=2).seconds for units in (8, 3))
+    assert 0.5 * one <= two < 0.6 * one
+    assert uneven > 1.2 * two
+    assert of_cost(BASE, 1, PROFILE, threads=2).seconds >= one
+
+
+def test_a_machine_without_the_unit_is_refused() -> None:
+    with pytest.raises(ValueError, match="no rate of int8_tile"):
+        of_cost(replace(BASE, unit="int8_tile"), 1, shipped()["x86-64-v3"])
