@@ -1,0 +1,1 @@
+"""Which kernel runs each operation: a selection problem, its solver, its file format."""
