@@ -62,17 +62,39 @@ def cases() -> tuple[Case, ...]:
 
 
 def _case(spec: ConvSpec, sizes: tuple[int, ...]) -> Case:
+    x, weights = operands(spec, sizes)
+    return conv_case(spec, x, weights, pack(weights, spec), rtol=2e-5, atol=1e-4)
+
+
+def operands(spec: ConvSpec, sizes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Random X [*sizes, C] and filters [OC, C/groups, kernel..], f32."""
     rng = np.random.default_rng([*sizes, spec.channels, spec.out_channels])
     x = rng.standard_normal((*sizes, spec.channels)).astype(np.float32)
     shape = (spec.out_channels, spec.group_channels, *spec.kernel)
-    weights = rng.standard_normal(shape).astype(np.float32)
+    return x, rng.standard_normal(shape).astype(np.float32)
+
+
+def conv_case(
+    spec: ConvSpec,
+    x: np.ndarray,
+    weights: np.ndarray,
+    packed: np.ndarray,
+    *,
+    rtol: float,
+    atol: float,
+    exact: np.ndarray | None = None,
+    note: str = "",
+) -> Case:
+    """A launch of ``spec``; ``exact``: what the kernel takes ``x`` for."""
+    rng = np.random.default_rng(x.size)
+    sizes = x.shape[:-1]
     out = tuple(
         (size + 2 * p - d * (k - 1) - 1) // s + 1
         for size, p, d, k, s in zip(
             sizes[1:], spec.pads, spec.dilations, spec.kernel, spec.strides, strict=True
         )
     )
-    y = convolve(spec, x, weights, out)
+    y = convolve(spec, x if exact is None else exact, weights, out)
     flat = y.reshape(-1, spec.out_channels)
     extras = [
         rng.standard_normal({"row": flat.shape[1:], "full": flat.shape}[e.index]).astype("f4")
@@ -80,20 +102,19 @@ def _case(spec: ConvSpec, sizes: tuple[int, ...]) -> Case:
     ]
     strides = [spec.out_channels for e in spec.epilogue.extras if e.index == "full"]
     views = view_extras(spec.epilogue, extras, strides, *flat.shape)
-    expected = evaluate(spec.epilogue, flat, views).reshape(y.shape)
     label = (
         f"{'x'.join(map(str, sizes))}x{spec.channels}-{spec.out_channels}"
         f"-k{'x'.join(map(str, spec.kernel))}s{spec.strides[0]}d{spec.dilations[0]}g{spec.groups}"
-        f"-{len(spec.epilogue.steps)}"
+        f"{note}-{len(spec.epilogue.steps)}"
     )
     return Case(
         label=label,
         spec=spec,
-        args=(x, pack(weights, spec), *extras),
+        args=(x, packed, *extras),
         results=(np.zeros(y.shape, np.float32),),
         dims=(*sizes, *out, spec.out_channels, *strides),
-        expected=(expected,),
+        expected=(evaluate(spec.epilogue, flat, views).reshape(y.shape),),
         weights=(weights, 1),
-        rtol=2e-5,
-        atol=1e-4,
+        rtol=rtol,
+        atol=atol,
     )

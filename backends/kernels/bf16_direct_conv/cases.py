@@ -1,0 +1,40 @@
+"""Launches on which the direct bf16 convolution is tested."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tilewright.backends.kernels.bf16_conv.cases import bf16_case
+from tilewright.backends.kernels.bf16_direct_conv.spec import Bf16DirectConvSpec
+from tilewright.backends.kernels.f32_conv.cases import RESIDUAL, conv
+from tilewright.backends.kernels.family import Case
+
+CONVS = (
+    (conv(32, 33, (3, 3), 1, 1), (2, 9, 7)),
+    (conv(64, 40, (3, 3), 2, 1), (1, 14, 15)),
+    (conv(32, 70, (1, 1), 2), (2, 5, 7)),
+    (conv(32, 6, (3, 3), 1, 2, 2), (1, 8, 9)),
+    (conv(96, 18, (3, 3), 2, 1, 1, 3), (1, 9, 9)),
+    (conv(32, 9, (5,), 1, 2), (2, 13)),
+    (conv(32, 9, (4,), 3, 2, 2), (1, 40)),
+    (conv(128, 5, (3, 3), 1, 1), (1, 1, 1)),
+    (replace(conv(32, 7, (3, 2), 1, 0), pads=(2, 0), strides=(1, 2)), (1, 6, 9)),
+    (replace(conv(32, 7, (2, 5), 1, 0), pads=(1, 4), dilations=(3, 1)), (1, 9, 3)),
+    (conv(64, 37, (3, 3), 1, 1), (1, 47, 50)),
+    (conv(32, 32, (3, 3), 4, 7), (1, 3, 2)),
+)
+
+
+def cases() -> tuple[Case, ...]:
+    """The launches of the generic family test."""
+    plain = [bf16_case(Bf16DirectConvSpec, spec, sizes, 1) for spec, sizes in CONVS]
+    fused = [
+        bf16_case(Bf16DirectConvSpec, replace(s, epilogue=RESIDUAL), sizes, 1)
+        for s, sizes in CONVS[::3]
+    ]
+    split = [
+        bf16_case(Bf16DirectConvSpec, spec, sizes, products)
+        for spec, sizes in CONVS[1:5:2]
+        for products in (3, 6)
+    ]
+    return (*plain, *fused, *split)

@@ -1,0 +1,178 @@
+"""LLVM emitter of the direct bf16 convolution."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from llvmlite import ir
+
+from tilewright.backends.kernels.bf16_direct_conv.planes import Planes
+from tilewright.backends.kernels.bf16_direct_conv.spec import (
+    BLOCK_BYTES,
+    BLOCK_PIXELS,
+    Bf16DirectConvSpec,
+)
+from tilewright.backends.kernels.bf16_direct_conv.tiles import tap_kernel
+from tilewright.backends.llvm import amx, bf16, bf16_gemm, gemm
+from tilewright.backends.llvm import epilogue as epilogues
+from tilewright.backends.llvm.amx import ROWS
+from tilewright.backends.llvm.bf16_block import STEP
+from tilewright.backends.llvm.bf16_microkernel import PLANE_BYTES
+from tilewright.backends.llvm.builder import I8, I64, KERNEL_TYPE, Code, Int, i64
+from tilewright.backends.llvm.epilogue import Operand, load_extras
+from tilewright.backends.llvm.microkernel import PANEL
+from tilewright.backends.target import Target
+
+
+def supports(target: Target) -> bool:
+    """Targets with bf16 tiles."""
+    return amx.has_bf16(target)
+
+
+@dataclass(frozen=True)
+class Block:
+    """The output rows of one unit: ``a`` pixel 0 of the planes, ``b`` the group's panel 0, ``c``
+    the first output, ``pixels`` those of ``columns`` a row and the dropped ones between rows;
+    ``row`` and ``column`` of the epilogue's operands, ``tile`` a block of C in scratch."""
+
+    spec: Bf16DirectConvSpec
+    planes: Planes
+    a: ir.Value
+    offsets: ir.Value
+    b: ir.Value
+    c: ir.Value
+    ldc: Int
+    pixels: Int
+    columns: Int
+    tile: ir.Value
+    operands: tuple[Operand, ...]
+    row: Int
+    column: Int
+
+
+def emit(module: ir.Module, spec: Bf16DirectConvSpec, target: Target, name: str) -> ir.Function:
+    """Add the kernel ``name`` for ``spec`` to ``module``."""
+    if not supports(target):
+        raise ValueError(f"target '{target.name}' has no bf16 tiles")
+    fn = ir.Function(module, KERNEL_TYPE, name)
+    args, dims, begin, end, scratch = fn.args
+    code = Code(ir.IRBuilder(fn.append_basic_block("entry")), target)
+    sizes = [gemm.load_dim(code, dims, i) for i in range(2 * spec.rank + 2)]
+    inputs: tuple[Int, Int] = (1, sizes[1]) if spec.rank == 1 else (sizes[1], sizes[2])
+    height, columns = (1, sizes[2]) if spec.rank == 1 else (sizes[3], sizes[4])
+    ldy = sizes[-1]
+    x, w = gemm.load_pointer(code, args, 0), gemm.load_pointer(code, args, 1)
+    operands = load_extras(code, spec.epilogue, args, 2, dims, 2 * spec.rank + 2)
+    y = gemm.load_pointer(code, args, 2 + len(operands))
+
+    # As spec.block_count: blocks of nearly equal numbers of rows.
+    _, across = spec.reach
+    each = len(spec.phases) * spec.matrix.planes * spec.pixel_bytes
+    width = code.add(columns, across)
+    most = code.div(i64(BLOCK_BYTES), code.mul(width, each))
+    most = code.max(code.min(most, code.div(i64(BLOCK_PIXELS), width)), 1)
+    blocks = code.max(code.ceildiv(height, most), 1)
+    most = code.ceildiv(height, blocks)
+    planes = Planes.of(code, spec, inputs, most, columns)
+    offsets = code.at(scratch, bf16_gemm.SCRATCH_BYTES, I8)
+    a = code.at(offsets, spec.table_bytes, I8)
+    for tap in range(spec.taps):
+        code.store(i64(planes.offset(code, tap)), code.at(offsets, tap, I64))
+
+    per_group = spec.across // spec.groups
+    bytes_b = spec.panels * bf16_gemm.panel_bytes(spec.k, spec.matrix.planes)
+    amx.configure(code)
+    # Units of one block and group follow each other: its pixels are converted once a thread.
+    with code.loop(begin, end, 1, [i64(-1)]) as unit:
+        number = code.div(unit.index, spec.across)
+        part = code.rem(unit.index, spec.across)
+        group = code.div(part, per_group)
+        panel = code.mul(code.rem(part, per_group), spec.panels_per_unit)
+        image = code.div(number, blocks)
+        first = code.mul(code.rem(number, blocks), most)
+        rows = code.min(code.sub(height, first), most)
+        key = i64(code.add(code.mul(number, spec.groups), group))
+        with code.when(code.cmp(">", rows, 0)):
+            with code.when(code.cmp("!=", key, unit.carried[0])):
+                pixels = code.mul(code.mul(image, inputs[0]), inputs[1])
+                source = code.at(x, code.mul(pixels, spec.channels))
+                planes.fill(code, source, code.mul(group, spec.group_channels), first, rows, a)
+            row = code.mul(code.add(code.mul(image, height), first), columns)
+            column = code.mul(group, spec.group_outputs)
+            block = Block(
+                spec,
+                planes,
+                a=a,
+                offsets=offsets,
+                b=code.at(w, code.mul(group, bytes_b), I8),
+                c=code.at(code.at(y, code.mul(row, ldy)), column),
+                ldc=ldy,
+                pixels=code.add(code.mul(code.sub(rows, 1), planes.width), columns),
+                columns=columns,
+                tile=scratch,
+                operands=operands,
+                row=row,
+                column=column,
+            )
+            last = code.min(code.add(panel, spec.panels_per_unit), spec.panels)
+            _panels(code, block, panel, last)
+        unit.next = [key]
+    amx.release(code)
+    gemm.ok(code)
+    return fn
+
+
+def _panels(code: Code, p: Block, first: Int, last: Int) -> None:
+    """Panel by panel, while the pixels pass; each pass asks for its share of the next panel."""
+    spec, parts = p.spec, p.spec.matrix.planes
+    bytes_b = bf16_gemm.panel_bytes(spec.k, parts)
+    steps = spec.group_channels // STEP
+    passes = code.ceildiv(p.pixels, 2 * ROWS)
+    lines = i64(code.ceildiv(parts * PLANE_BYTES // 64, passes))
+    with code.loop(first, last) as panel:
+        b = code.at(p.b, code.mul(panel.index, bytes_b), I8)
+        ahead = code.at(b, bytes_b, I8)
+        share = code.mul(lines, 64 * spec.taps * steps)
+        with code.loop(0, p.pixels, 2 * ROWS, [ahead, i64(0), i64(0)]) as start:
+            ahead, x, done = start.carried
+            size = code.min(code.sub(p.pixels, start.index), 2 * ROWS)
+            a = code.at(p.a, code.mul(start.index, spec.pixel_bytes), I8)
+            call = [a, p.offsets, i64(spec.taps), i64(steps), i64(spec.pixel_bytes)]
+            call += [i64(p.planes.part), b, p.tile, ahead, lines]
+            with code.either(code.cmp(">", size, ROWS)) as (two, one):
+                with two:
+                    code.b.call(tap_kernel(code, 2, spec.products), call)
+                with one:
+                    code.b.call(tap_kernel(code, 1, spec.products), call)
+            x, done = _rows(code, p, panel.index, size, x, done)
+            start.next = [code.at(ahead, share, I8), x, done]
+
+
+def _rows(
+    code: Code, p: Block, panel: Int, size: Int, x: ir.Value, done: ir.Value
+) -> tuple[ir.Value, ir.Value]:
+    """The epilogue of ``size`` pixels of the tile, the first in column ``x`` after ``done``
+    outputs; pixels beyond the columns are dropped. Returns ``x`` and ``done`` after them."""
+    spec = p.spec
+    column = code.mul(panel, PANEL)
+    with code.loop(0, size, 1, [x, done]) as row:
+        x, done = row.carried
+        kept = code.cmp("<", x, p.columns)
+        with code.when(kept):
+            target = code.at(code.at(p.c, code.mul(done, p.ldc)), column)
+            for v in range(0, PANEL, bf16.LANES):
+                at = code.add(column, v)
+                mask = None
+                if spec.group_outputs % PANEL:
+                    mask = code.first_lanes(code.sub(spec.group_outputs, at), bf16.LANES)
+                line = code.add(code.mul(row.index, PANEL), v)
+                value = code.vload(code.at(p.tile, line), bf16.LANES)
+                m, n = code.add(p.row, done), code.add(p.column, at)
+                value = epilogues.emit(code, spec.epilogue, value, p.operands, m, n, mask)
+                code.vstore(value, code.at(target, v), mask)
+        after = i64(code.add(x, 1))
+        row.next = [
+            code.select(code.cmp("==", after, p.planes.width), 0, after),
+            i64(code.add(done, code.b.zext(kept, I64))),
+        ]
+    return row.carried[0], row.carried[1]
