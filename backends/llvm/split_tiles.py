@@ -1,0 +1,195 @@
+"""The functions around one block of C in split_gemm: its tiles with other work in between, its
+epilogue, and the search for NaN. Each kernel has its own, as epilogues differ."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from llvmlite import ir
+
+from tilewright.backends.llvm import amx, bf16, split_block
+from tilewright.backends.llvm import epilogue as epilogues
+from tilewright.backends.llvm.amx import ROW_BYTES, ROWS, TILE_BYTES
+from tilewright.backends.llvm.bf16_microkernel import PLANE_BYTES, internal
+from tilewright.backends.llvm.builder import I1, I8, I64, PTR, VOID, Code, Int, zeros
+from tilewright.backends.llvm.epilogue import Epilogue, Operand, load_extras
+from tilewright.backends.llvm.microkernel import PANEL
+
+BLOCK = 2 * ROWS
+"""Rows of a block of C, which is one panel wide: 2 x 2 tiles."""
+
+BLOCK_BYTES = BLOCK * PANEL * 4
+JOB_BYTES = 128
+
+# Fields of a job, 8 bytes each: what to split, and which block of C to finish.
+SOURCE, TARGET, PIECE, PIECES, PIECES_AT_ONCE = range(5)
+SUMS, OUT, ROW, COLUMN, LINES = range(5, 10)
+
+_LANES = bf16.LANES
+_PAIR_BYTES = PANEL * 4
+_TILES = ir.FunctionType(VOID, [PTR, PTR, I64, I1, PTR, PTR, PTR, PTR])
+_FINISH = ir.FunctionType(VOID, [PTR, PTR, I64, I64, I64, I64, PTR, PTR])
+_NAN = ir.FunctionType(I1, [PTR, I64])
+
+
+@dataclass(frozen=True)
+class Finish:
+    """How C is finished: its columns and epilogue. The kernel's args: A, B, extras, C; dims: M,
+    row strides of A and C, those of the extras."""
+
+    n: int
+    epilogue: Epilogue
+
+
+def field(code: Code, job: ir.Value, index: int) -> ir.Value:
+    """Address of a field."""
+    return code.at(job, index, I64)
+
+
+def tiles_function(code: Code, name: str, tiles: int, products: int, finish: Finish) -> ir.Function:
+    """``void (a, b, steps, fresh, sums, job, args, dims)``: ``tiles`` x 2 tiles of C, from zero or
+    (not ``fresh``) from ``sums``, to ``sums`` [32][32]. Between tile instructions it goes on with
+    the job's splitting, and it finishes the job's block of C."""
+    name = f"{name}_tiles_{tiles}"
+    found = code.module.globals.get(name)
+    if found is not None:
+        return found
+    outer = code
+    fn, code = internal(code, _TILES, name)
+    a, b, count, fresh, sums, job, args, dims = fn.args
+    planes, order = bf16.PLANES[products], bf16.ORDER[products]
+    below = code.mul(count, planes * TILE_BYTES)
+    source, target = (code.load(field(code, job, i), PTR) for i in (SOURCE, TARGET))
+    pieces, at_once, lines = (
+        code.load(field(code, job, i), I64) for i in (PIECES, PIECES_AT_ONCE, LINES)
+    )
+    piece = code.load(field(code, job, PIECE), I64)
+    line = Line.load(code, finish, job, args, dims)
+    lines_at_once = code.ceildiv(lines, code.mul(count, len(order)))
+
+    def places() -> list[tuple[int, ir.Value]]:
+        return [
+            (2 * i + j, code.at(sums, i * ROWS * _PAIR_BYTES + j * ROW_BYTES, I8))
+            for i in range(tiles)
+            for j in range(2)
+        ]
+
+    with code.either(fresh) as (new, more):
+        with new:
+            for register in range(2 * tiles):
+                amx.zero(code, register)
+        with more:
+            for register, place in places():
+                amx.load(code, register, place, _PAIR_BYTES)
+    with code.loop(0, count, 1, [piece, ir.Constant(I64, 0)]) as step:
+        at_a = code.at(a, code.mul(step.index, planes * TILE_BYTES), I8)
+        at_b = code.at(b, code.mul(step.index, planes * PLANE_BYTES), I8)
+        held: tuple[int, int] = (-1, -1)
+        piece, done = step.carried
+        for pair in order:
+            plane_a = code.at(at_a, pair[0] * TILE_BYTES, I8)
+            plane_b = code.at(at_b, pair[1] * PLANE_BYTES, I8)
+            for j in range(2):
+                if pair[1] != held[1]:
+                    amx.load(code, 6 + j, code.at(plane_b, j * ROW_BYTES, I8), _PAIR_BYTES)
+                for i in range(tiles):
+                    if j == 0 and pair[0] != held[0]:
+                        tile = code.at(plane_a, code.mul(below, i), I8)
+                        amx.load(code, 4 + i, tile, ROW_BYTES, passing=True)
+                    amx.multiply_bf16(code, 2 * i + j, 4 + i, 6 + j)
+            held = pair
+            stop = code.min(code.add(piece, at_once), pieces)
+            with code.loop(piece, stop) as one:
+                split_block.emit_piece(code, source, target, one.index, planes)
+            piece = code.max(stop, piece)
+            stop = code.min(code.add(done, lines_at_once), lines)
+            with code.loop(done, stop) as one:
+                line.emit(code, one.index)
+            done = code.max(stop, done)
+        step.next = [piece, done]
+    piece, done = step.carried
+    for register, place in places():
+        amx.store(code, register, place, _PAIR_BYTES)
+    code.store(piece, field(code, job, PIECE))
+    with code.when(code.cmp("<", done, lines)):
+        rest = [line.sums, line.out, line.row, line.column, done, lines, args, dims]
+        code.b.call(finish_function(outer, fn.name.rsplit("_tiles_", 1)[0], finish), rest)
+    code.b.ret_void()
+    return fn
+
+
+def finish_function(code: Code, name: str, finish: Finish) -> ir.Function:
+    """``void (sums, out, row, column, first line, end, args, dims)``: epilogue of some lines."""
+    name = f"{name}_finish"
+    found = code.module.globals.get(name)
+    if found is not None:
+        return found
+    fn, code = internal(code, _FINISH, name)
+    sums, out, row, column, first, end, args, dims = fn.args
+    operands = load_extras(code, finish.epilogue, args, 2, dims, 3)
+    ldc = code.load(code.at(dims, 2, I64), I64)
+    line = Line(finish, sums, out, row, column, ldc, operands)
+    with code.loop(first, end) as one:
+        line.emit(code, one.index)
+    code.b.ret_void()
+    return fn
+
+
+@dataclass(frozen=True)
+class Line:
+    """The lines of one block of C: 32 sums each, to ``out`` (its element (0, 0))."""
+
+    finish: Finish
+    sums: ir.Value
+    out: ir.Value
+    row: Int
+    column: Int
+    ldc: Int
+    operands: Sequence[Operand]
+
+    @classmethod
+    def load(
+        cls, code: Code, finish: Finish, job: ir.Value, args: ir.Value, dims: ir.Value
+    ) -> Line:
+        sums, out = (code.load(field(code, job, i), PTR) for i in (SUMS, OUT))
+        row, column = (code.load(field(code, job, i), I64) for i in (ROW, COLUMN))
+        ldc = code.load(code.at(dims, 2, I64), I64)
+        operands = load_extras(code, finish.epilogue, args, 2, dims, 3)
+        return cls(finish, sums, out, row, column, ldc, operands)
+
+    def emit(self, code: Code, index: Int) -> None:
+        """Apply the epilogue to line ``index`` and store it."""
+        target = code.at(self.out, code.mul(index, self.ldc))
+        row = code.add(self.row, index)
+        for v in range(0, PANEL, _LANES):
+            column = code.add(self.column, v)
+            mask = None
+            if self.finish.n % PANEL:
+                mask = code.first_lanes(code.sub(self.finish.n, column), _LANES)
+            value = code.vload(code.at(self.sums, code.add(code.mul(index, PANEL), v)), _LANES)
+            value = epilogues.emit(
+                code, self.finish.epilogue, value, self.operands, row, column, mask
+            )
+            code.vstore(value, code.at(target, v), mask)
+
+
+def has_nan(code: Code) -> ir.Function:
+    """``i1 (block, rows)``: whether any of the rows of a block of sums holds a NaN."""
+    name = "tilewright_block_has_nan"
+    found = code.module.globals.get(name)
+    if found is not None:
+        return found
+    fn, code = internal(code, _NAN, name)
+    block, rows = fn.args
+    kind = ir.VectorType(I1, _LANES)
+    with code.loop(0, rows, 1, [zeros(kind)]) as row:
+        low, high = (
+            code.vload(code.at(block, code.add(code.mul(row.index, PANEL), v)), _LANES)
+            for v in (0, _LANES)
+        )
+        found_here = code.b.fcmp_unordered("uno", low, high)
+        row.next = [code.b.or_(row.carried[0], found_here)]
+    bits = code.b.bitcast(row.carried[0], ir.IntType(_LANES))
+    code.b.ret(code.b.icmp_unsigned("!=", bits, ir.Constant(bits.type, 0)))
+    return fn
