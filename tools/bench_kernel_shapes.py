@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tilewright.backends.kernels import bf16_conv, bf16_matmul, f32_conv
+from tilewright.backends.kernels.bf16_attention import Bf16AttentionSpec
 from tilewright.backends.kernels.bf16_conv import Bf16ConvSpec
 from tilewright.backends.kernels.bf16_matmul import Bf16MatmulSpec
 from tilewright.backends.kernels.f32_attention import AttentionSpec
@@ -77,6 +78,7 @@ def cases() -> list[tuple[str, Case]]:
         *(("bf16_conv", _conv(*row, 1)) for row in CONVS if row[-1] == 1),
         *(("f32_bmm", _bmm(*row)) for row in BMMS),
         *(("f32_attention", _attention(*row)) for row in ATTENTIONS),
+        *(("bf16_attention", _attention(*row, p)) for row in ATTENTIONS for p in PRODUCTS),
     ]
 
 
@@ -119,7 +121,9 @@ def _conv(
     return Case(text, spec, args, results, (1, size, size, out, out, oc), (), 0, 0)
 
 
-def _attention(heads: int, seq_q: int, seq_k: int, size: int, mask: str | None) -> Case:
+def _attention(
+    heads: int, seq_q: int, seq_k: int, size: int, mask: str | None, products: int | None = None
+) -> Case:
     """[batch, seq, heads, size] operands, as projections leave them; a padding mask."""
     rng = np.random.default_rng(0)
     q, k, v, y = (
@@ -133,6 +137,9 @@ def _attention(heads: int, seq_q: int, seq_k: int, size: int, mask: str | None) 
         args, dims = (*args, np.zeros(seq_k, np.float32)), (*dims, 0, 0, 0, 1)
     spec = AttentionSpec(size, size, size**-0.5, mask)
     text = f"{heads}x{seq_q}x{seq_k}x{size} {mask or ''}"
+    if products is not None:
+        spec = Bf16AttentionSpec(**vars(spec), products=products)
+        text += f" x{products}"
     return Case(text, spec, args, (y,), dims, (), 0, 0)
 
 

@@ -112,12 +112,17 @@ def _fits() -> list[tuple[str, str, Any, Any, int, Real, Real]]:
     def ident(x: Real) -> Real:
         return max(abs(x), mp.mpf("1e-4"))
 
+    def share(r: Real) -> Real:
+        return max(r, mp.mpf("1e-4")) / mp.power(2, r)
+
     sin, atan, asin = of_square(mp.sin), of_square(mp.atan), of_square(mp.asin)
     return [
         ("EXP_F32", "(e^r - 1 - r) / r^2", exp_q, square, 5, -half, half),
         ("EXP_F64", "(e^r - 1 - r) / r^2", exp_q, square, 11, -half, half),
         ("EXP2_F32", "(2^r - 1) / r", exp2_q, one, 6, mp.mpf("-.51"), mp.mpf("0.51")),
         ("EXP2_F64", "(2^r - 1) / r", exp2_q, one, 13, mp.mpf("-.51"), mp.mpf("0.51")),
+        ("EXP2_UP_F32", "(2^r - 1) / r on [0, 1]", exp2_q, share, 5, 0, 1),
+        ("EXP2_UP_COARSE_F32", "(2^r - 1) / r on [0, 1]", exp2_q, share, 3, 0, 1),
         ("LOG_F32", "(log(1+r) - r + r^2/2) / r^3", log_p, square, 8, log_lo, log_hi),
         ("LOG_F64", "(log((1+s)/(1-s))/s - 2)/z, z = s^2", log_r, ident, 7, EDGE, log_z),
         ("SIN_F32", "(sin(r)/r - 1)/z, z = r^2", sin, ident, 3, EDGE, trig_z),

@@ -88,6 +88,13 @@ def dot(code: Code, total: ir.Value, a: ir.Value, b: ir.Value) -> ir.Value:
     return result
 
 
+def pack(code: Code, low: ir.Value, high: ir.Value) -> ir.Value:
+    """32 f32 as bf16, ``low`` first: 16 i32."""
+    kind = ir.FunctionType(_WHOLE, [_F32S, _F32S])
+    fn = code.declare("llvm.x86.avx512bf16.cvtne2ps2bf16.512", kind)
+    return code.b.bitcast(code.b.call(fn, [high, low]), _I32S)
+
+
 def _round(code: Code, value: ir.Value) -> ir.Value:
     kind = ir.FunctionType(_HALF, [_F32S])
     rounded = code.b.call(code.declare("llvm.x86.avx512bf16.cvtneps2bf16.512", kind), [value])

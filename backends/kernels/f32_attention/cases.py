@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from tilewright.backends.kernels.f32_attention.spec import AttentionSpec
@@ -10,28 +12,37 @@ from tilewright.backends.kernels.family import Case
 
 def cases() -> tuple[Case, ...]:
     """The launches of the generic family test."""
+    return launches()
+
+
+def launches(spread: float = 3) -> tuple[Case, ...]:
+    """Launches on operands with standard deviation ``spread``; 3 makes weights differ a lot."""
+
+    def case(*sizes: int, **details: Any) -> Case:
+        return _case(*sizes, spread=spread, **details)
+
     return (
-        _case(1, 2, 5, 7, 8, 8),
-        _case(2, 3, 33, 40, 32, 32),
-        _case(1, 1, 128, 128, 64, 64),
-        _case(1, 2, 17, 300, 16, 48),
-        _case(1, 1, 1, 600, 64, 64),
-        _case(1, 1, 3, 0, 8, 8),
-        _case(1, 1, 0, 4, 8, 8),
-        _case(1, 2, 20, 19, 1, 1),
-        _case(1, 1, 9, 11, 33, 70),
-        _case(1, 4, 6, 10, 16, 16, group=2),
-        _case(1, 2, 40, 40, 16, 32, interleaved=True),
-        _case(1, 2, 40, 40, 16, 32, causal=True),
-        _case(1, 2, 5, 300, 16, 16, causal=True, offset=295),
-        _case(1, 1, 70, 530, 16, 16, causal=True, offset=3),
-        _case(2, 2, 35, 37, 24, 24, mask="f32", mask_axes="bk"),
-        _case(2, 2, 35, 37, 24, 24, mask="i8", mask_axes="bk"),
-        _case(2, 2, 35, 37, 24, 24, mask="f32", mask_axes="bhqk"),
-        _case(1, 2, 18, 290, 24, 24, mask="i8", mask_axes="qk", causal=True, offset=250),
-        _case(1, 1, 20, 20, 16, 16, mask="i8", mask_axes="qk", hide=True),
-        _case(1, 1, 20, 20, 16, 16, mask="i8", mask_axes="qk", hide=True, masked_zero=True),
-        _case(1, 1, 8, 8, 16, 16, causal=True, offset=-2, masked_zero=True),
+        case(1, 2, 5, 7, 8, 8),
+        case(2, 3, 33, 40, 32, 32),
+        case(1, 1, 128, 128, 64, 64),
+        case(1, 2, 17, 300, 16, 48),
+        case(1, 1, 1, 600, 64, 64),
+        case(1, 1, 3, 0, 8, 8),
+        case(1, 1, 0, 4, 8, 8),
+        case(1, 2, 20, 19, 1, 1),
+        case(1, 1, 9, 11, 33, 70),
+        case(1, 4, 6, 10, 16, 16, group=2),
+        case(1, 2, 40, 40, 16, 32, interleaved=True),
+        case(1, 2, 40, 40, 16, 32, causal=True),
+        case(1, 2, 5, 300, 16, 16, causal=True, offset=295),
+        case(1, 1, 70, 530, 16, 16, causal=True, offset=3),
+        case(2, 2, 35, 37, 24, 24, mask="f32", mask_axes="bk"),
+        case(2, 2, 35, 37, 24, 24, mask="i8", mask_axes="bk"),
+        case(2, 2, 35, 37, 24, 24, mask="f32", mask_axes="bhqk"),
+        case(1, 2, 18, 290, 24, 24, mask="i8", mask_axes="qk", causal=True, offset=250),
+        case(1, 1, 20, 20, 16, 16, mask="i8", mask_axes="qk", hide=True),
+        case(1, 1, 20, 20, 16, 16, mask="i8", mask_axes="qk", hide=True, masked_zero=True),
+        case(1, 1, 8, 8, 16, 16, causal=True, offset=-2, masked_zero=True),
     )
 
 
@@ -75,6 +86,7 @@ def _case(
     causal: bool = False,
     offset: int = 0,
     masked_zero: bool = False,
+    spread: float = 3,
 ) -> Case:
     rng = np.random.default_rng([batch, heads, seq_q, seq_k, dim])
     spec = AttentionSpec(dim, value_dim, dim**-0.5, mask, causal, masked_zero)
@@ -87,7 +99,7 @@ def _case(
         else:
             data = rng.standard_normal((batch, n_heads, seq, width))
             strides = (n_heads * seq * width, seq * width, width)
-        return (3 * data).astype(np.float32), strides
+        return (spread * data).astype(np.float32), strides
 
     q, q_strides = operand(heads, seq_q, dim)
     k, k_strides = operand(kv_heads, seq_k, dim)

@@ -14,7 +14,16 @@ def run(
 ) -> tuple[np.ndarray, ...]:
     """Y in float64, dense: [batch, heads, seq_q, value_dim], or with heads and sequence swapped
     where Y's head stride is the smaller one."""
-    batch, heads, seq_q, seq_k, group, offset = dims[:6]
+    q, k, v = operands(spec, args, dims)
+    scores = masked(spec, spec.scale * (q @ k.swapaxes(-1, -2)), args, dims)
+    return ordered(attend(spec, scores, v), dims)
+
+
+def operands(
+    spec: AttentionSpec, args: Sequence[np.ndarray], dims: tuple[int, ...]
+) -> tuple[np.ndarray, ...]:
+    """Q, K and V in float64 as [batch, heads, sequence, size], K and V once for each head of Q."""
+    batch, heads, seq_q, seq_k, group = dims[:5]
     strides = [dims[6 + 3 * i : 9 + 3 * i] for i in range(3)]
     shapes = [
         (batch, heads, seq_q, spec.head_dim),
@@ -25,8 +34,14 @@ def run(
         np.lib.stride_tricks.as_strided(a, shape, [4 * s for s in (*stride, 1)]).astype(np.float64)
         for a, shape, stride in zip(args[:3], shapes, strides, strict=True)
     )
-    k, v = np.repeat(k, group, axis=1), np.repeat(v, group, axis=1)
-    scores = spec.scale * (q @ k.swapaxes(-1, -2))
+    return q, np.repeat(k, group, axis=1), np.repeat(v, group, axis=1)
+
+
+def masked(
+    spec: AttentionSpec, scores: np.ndarray, args: Sequence[np.ndarray], dims: tuple[int, ...]
+) -> np.ndarray:
+    """Scores with the mask added and hidden keys at -inf."""
+    seq_q, seq_k, _, offset = dims[2:6]
     if spec.mask is not None:
         size = args[3].itemsize
         mask = np.lib.stride_tricks.as_strided(
@@ -36,9 +51,7 @@ def run(
     if spec.causal:
         visible = np.arange(seq_k) <= np.arange(seq_q)[:, None] + offset
         scores = np.where(visible, scores, -np.inf)
-    y = attend(spec, scores, v)
-    swapped = dims[16] < dims[17] and seq_q > 0
-    return (y.swapaxes(1, 2) if swapped else y,)
+    return scores
 
 
 def attend(spec: AttentionSpec, scores: np.ndarray, v: np.ndarray) -> np.ndarray:
@@ -53,3 +66,9 @@ def attend(spec: AttentionSpec, scores: np.ndarray, v: np.ndarray) -> np.ndarray
         weights = np.where(np.isneginf(highest), 0, weights)
     y: np.ndarray = weights @ v
     return y
+
+
+def ordered(y: np.ndarray, dims: tuple[int, ...]) -> tuple[np.ndarray, ...]:
+    """``y`` in the order in which the kernel stores it."""
+    swapped = dims[16] < dims[17] and dims[2] > 0
+    return (y.swapaxes(1, 2) if swapped else y,)

@@ -1,0 +1,35 @@
+"""Attention with bf16 products and f32 sums: softmax(scale Q K^T + mask) V.
+
+Nothing is packed at compile time. Scratch of a thread; K and V of a head stay for all its queries:
+
+    Q        [2 tiles][depth step][plane][16 queries][32]        scaled, times log2 e
+    K^T      [32 keys][depth step][plane][16 pairs][32 keys][2]   k0: d0 d1 | k1: d0 d1 | ...
+    V        [32 sizes][32 keys][plane][16 pairs][32 sizes][2]    e0: k0 k1 | e1: k0 k1 | ...
+    scores   [2 tiles][32 keys][16 queries][32 keys]              f32
+    weights  [2 tiles][32 keys][plane][16 queries][32 keys]       bf16, of at most 256 keys
+    sums     [32 queries][sizes]                                  f32
+
+Scores lie [query][key]: masks are read as they are stored and added for nothing, since tiles of
+sums start from them; weights are the left tiles of the second product as they leave the softmax.
+"""
+
+from tilewright.backends.kernels.bf16_attention import cases, cost, llvm, reference, spec
+from tilewright.backends.kernels.bf16_attention.spec import Bf16AttentionSpec
+from tilewright.backends.kernels.family import KernelFamily
+
+FAMILY = KernelFamily(
+    name="bf16_attention",
+    op="attention",
+    emit=llvm.emit,
+    reference=reference.run,
+    units=spec.units,
+    scratch_bytes=spec.scratch_bytes,
+    cost=cost.estimate,
+    cases=cases.cases,
+    supports=llvm.supports,
+    variants=spec.variants,
+    accuracy=spec.accuracy,
+    candidates=spec.candidates,
+)
+
+__all__ = ["FAMILY", "Bf16AttentionSpec"]

@@ -1,0 +1,45 @@
+"""Cost of attention with bf16 products."""
+
+from __future__ import annotations
+
+from tilewright.backends.kernels.bf16_attention.spec import (
+    PLANE_BYTES,
+    QUERIES,
+    Bf16AttentionSpec,
+)
+from tilewright.backends.kernels.family import Cost
+from tilewright.backends.llvm import amx
+from tilewright.backends.llvm.amx import ROWS
+from tilewright.backends.llvm.bf16_block import STEP
+from tilewright.backends.target import Target
+
+SOFTMAX = {1: 10, 3: 15, 6: 19}
+"""Products -> operations a score: maximum, exponential, sum, rounding or splitting."""
+
+
+def estimate(spec: Bf16AttentionSpec, dims: tuple[int, ...], target: Target) -> Cost:
+    """Both products, 2 operations a multiply-add (hidden keys counted); Q, K, V, Y once."""
+    batch, heads, seq_q, seq_k, group, past = dims[:6]
+    both = spec.head_dim + spec.value_dim
+    kv = batch * (heads // max(group, 1)) * seq_k * both
+    steps_across = spec.depth + spec.panels
+    scores = pairs = blocks = 0
+    for first in range(0, seq_q, QUERIES):
+        rows = -(-min(QUERIES, seq_q - first) // ROWS) * ROWS
+        keys = max(min(seq_k, first + past + QUERIES), 0) if spec.causal else seq_k
+        steps = -(-keys // STEP)
+        scores += rows * steps * STEP
+        pairs += rows * steps
+        blocks += steps + spec.panels * -(-keys // spec.keys)
+    times = batch * heads
+    tile = amx.has_bf16(target)
+    return Cost(
+        flops=2 * batch * heads * seq_q * seq_k * both,
+        bytes=4 * (batch * heads * seq_q * both + kv),
+        unit="bf16_tile" if tile else "bf16_dot",
+        issued=2 * times * pairs * steps_across * STEP * STEP * spec.products,
+        streamed=times * pairs // ROWS * steps_across * spec.planes * PLANE_BYTES,
+        converted=(times * seq_q * spec.head_dim + kv) * spec.planes,
+        epilogue=times * (SOFTMAX[spec.products] * scores + 2 * seq_q * spec.value_dim),
+        blocks=times * blocks,
+    )

@@ -1,0 +1,272 @@
+"""LLVM emitter of attention with bf16 products (online softmax, FlashAttention, arXiv 2205.14135).
+
+Both products run on tiles of 16 x 16 f32 sums: scores start from the mask, later key tiles from the
+sums so far. A call converts a head of K and V once and keeps it for all its units of that head.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from llvmlite import ir
+
+from tilewright.backends.kernels.bf16_attention.bias import Mask, emit_bias
+from tilewright.backends.kernels.bf16_attention.operands import (
+    emit_keys,
+    emit_queries,
+    emit_values,
+)
+from tilewright.backends.kernels.bf16_attention.products import emit_product
+from tilewright.backends.kernels.bf16_attention.softmax import SCORE_BYTES, State, emit_softmax
+from tilewright.backends.kernels.bf16_attention.spec import (
+    PLANE_BYTES,
+    QUERIES,
+    Bf16AttentionSpec,
+    Scratch,
+)
+from tilewright.backends.kernels.f32_attention.llvm import Operand
+from tilewright.backends.llvm import amx, bf16, gemm
+from tilewright.backends.llvm.amx import ROWS, TILE_BYTES
+from tilewright.backends.llvm.bf16_block import STEP
+from tilewright.backends.llvm.builder import F32, I8, KERNEL_TYPE, Code, Int, i64
+from tilewright.backends.target import Target
+
+_LANES = bf16.LANES
+
+
+def supports(target: Target) -> bool:
+    """Targets that round and multiply bf16."""
+    return bf16.has_dots(target)
+
+
+def emit(module: ir.Module, spec: Bf16AttentionSpec, target: Target, name: str) -> ir.Function:
+    """Add the kernel ``name`` for ``spec`` to ``module``. Raises ValueError for other targets."""
+    if not supports(target):
+        raise ValueError(f"bf16_attention needs avx512bf16, which {target.name} has not")
+    fn = ir.Function(module, KERNEL_TYPE, name)
+    args, dims, begin, end, scratch = fn.args
+    code = Code(ir.IRBuilder(fn.append_basic_block("entry")), target)
+    heads, seq_q, seq_k, group, offset = (gemm.load_dim(code, dims, i) for i in range(1, 6))
+    has_mask = spec.mask is not None
+    places = (0, 1, 2, 4 if has_mask else 3)
+    q, k, v, y = (
+        Operand(
+            gemm.load_pointer(code, args, place),
+            tuple(gemm.load_dim(code, dims, 6 + 3 * i + j) for j in range(3)),
+        )
+        for i, place in enumerate(places)
+    )
+    mask_base = gemm.load_pointer(code, args, 3) if has_mask else None
+    mask_strides = [gemm.load_dim(code, dims, 18 + j) for j in range(4)] if has_mask else []
+    layout = Scratch.of(spec)
+    keys_at = code.at(scratch, layout.keys, I8)
+    packed = code.mul(code.ceildiv(seq_k, STEP), spec.key_panel_bytes)
+    values_at = code.at(keys_at, packed, I8)
+    zero_line = code.at(scratch, layout.zeros, I8)
+    for half in (0, _LANES):
+        code.vstore(code.splat(0.0, _LANES), code.at(zero_line, half))
+    if amx.has_bf16(target):
+        amx.configure(code)
+    blocks = code.ceildiv(seq_q, QUERIES)
+
+    with code.loop(begin, end, 1, [i64(-1)]) as unit:
+        block = code.rem(unit.index, blocks)
+        of_all = code.div(unit.index, blocks)
+        head, batch = code.rem(of_all, heads), code.div(of_all, heads)
+        kv_head = code.div(head, group)
+        held = i64(code.add(code.mul(batch, heads), kv_head))
+        with code.when(code.cmp("!=", held, unit.carried[0])):
+            source = k.head(code, batch, kv_head)
+            emit_keys(code, spec, source, k.strides[2], seq_k, keys_at)
+            emit_values(code, spec, v.head(code, batch, kv_head), v.strides[2], seq_k, values_at)
+        unit.next = [held]
+        first = code.mul(block, QUERIES)
+        mask = None
+        if mask_base is not None:
+            start = code.add(code.mul(batch, mask_strides[0]), code.mul(head, mask_strides[1]))
+            start = code.add(start, code.mul(first, mask_strides[2]))
+            mask = Mask(mask_base, start, mask_strides[2], mask_strides[3], spec.mask == "f32")
+        _emit_block(
+            code,
+            Job(
+                spec=spec,
+                scratch=scratch,
+                q=code.at(q.head(code, batch, head), code.mul(first, q.strides[2])),
+                y=code.at(y.head(code, batch, head), code.mul(first, y.strides[2])),
+                strides=(q.strides[2], y.strides[2]),
+                packed=(keys_at, values_at),
+                count=code.min(code.sub(seq_q, first), QUERIES),
+                keys=seq_k,
+                # The last key that query 0 of this block sees.
+                horizon=code.add(first, offset) if spec.causal else None,
+                mask=mask,
+            ),
+        )
+    if amx.has_bf16(target):
+        amx.release(code)
+    gemm.ok(code)
+    return fn
+
+
+@dataclass(frozen=True)
+class Job:
+    """One block of queries of one head; ``packed``: its keys and values in tiles."""
+
+    spec: Bf16AttentionSpec
+    scratch: ir.Value
+    q: ir.Value
+    y: ir.Value
+    strides: tuple[ir.Value, ir.Value]
+    packed: tuple[ir.Value, ir.Value]
+    count: Int
+    keys: ir.Value
+    horizon: Int | None
+    mask: Mask | None
+
+    def at(self, code: Code, offset: int) -> ir.Value:
+        return code.at(self.scratch, offset, I8)
+
+
+def _emit_block(code: Code, job: Job) -> None:
+    spec, layout = job.spec, Scratch.of(job.spec)
+    queries, scores, weights, sums = (
+        job.at(code, at) for at in (layout.queries, layout.scores, layout.weights, layout.sums)
+    )
+    tiles = code.ceildiv(job.count, ROWS)
+    emit_queries(code, spec, job.q, job.strides[0], job.count, queries)
+    for at in (0, _LANES):
+        code.vstore(code.splat(float("-inf"), _LANES), code.at(job.at(code, layout.highest), at))
+        code.vstore(code.splat(0.0, _LANES), code.at(job.at(code, layout.total), at))
+    keys: Int = job.keys
+    if job.horizon is not None:
+        # Keys beyond the last query's horizon are hidden from all.
+        keys = code.max(code.min(keys, code.add(job.horizon, job.count)), 0)
+    with code.when(code.cmp("==", keys, 0)), code.loop(0, QUERIES * spec.value_stride, _LANES) as i:
+        code.vstore(code.splat(0.0, _LANES), code.at(sums, i.index))
+    span = spec.keys // STEP
+    with code.loop(0, keys, spec.keys) as tile:
+        steps = code.ceildiv(code.min(code.sub(keys, tile.index), spec.keys), STEP)
+        _scores(code, job, tile.index, keys, steps, tiles, queries, scores)
+        with code.loop(0, tiles) as half:
+            row = code.mul(half.index, ROWS)
+            state = State(
+                *(
+                    code.at(job.at(code, place), row)
+                    for place in (layout.highest, layout.base, layout.total, layout.factor)
+                )
+            )
+            emit_softmax(
+                code,
+                spec,
+                code.at(scores, code.mul(half.index, span * SCORE_BYTES), I8),
+                steps,
+                code.at(weights, code.mul(half.index, span * spec.planes * TILE_BYTES), I8),
+                state,
+            )
+        later = code.cmp(">", tile.index, 0)
+        with code.when(later):
+            _scale_rows(code, job, sums)
+        _values(code, job, tile.index, steps, tiles, weights, sums, later)
+    _finish(code, job, sums)
+
+
+def _scores(
+    code: Code,
+    job: Job,
+    first: Int,
+    keys: Int,
+    steps: Int,
+    tiles: Int,
+    queries: ir.Value,
+    scores: ir.Value,
+) -> None:
+    """scores[tile][step][16][32] = bias + Q K^T for the keys of one tile of keys."""
+    spec, layout = job.spec, Scratch.of(job.spec)
+    room, zero_line = job.at(code, layout.bias), job.at(code, layout.zeros)
+    with code.loop(0, steps) as step:
+        key = code.add(first, code.mul(step.index, STEP))
+        bias = emit_bias(code, key, job.keys, job.count, job.mask, job.horizon, room, zero_line)
+        panel = code.mul(code.div(key, STEP), spec.key_panel_bytes)
+        emit_product(
+            code,
+            tiles,
+            spec.products,
+            queries,
+            spec.depth * spec.planes * TILE_BYTES,
+            code.at(job.packed[0], panel, I8),
+            spec.depth,
+            bias.rows,
+            bias.stride,
+            code.at(scores, code.mul(step.index, SCORE_BYTES), I8),
+            4 * STEP,
+            spec.keys // STEP * SCORE_BYTES,
+        )
+
+
+def _values(
+    code: Code,
+    job: Job,
+    first: Int,
+    steps: Int,
+    tiles: Int,
+    weights: ir.Value,
+    sums: ir.Value,
+    later: ir.Value,
+) -> None:
+    """sums (+)= weights V; ``later``: not the first tile of keys."""
+    spec, layout = job.spec, Scratch.of(job.spec)
+    row = 4 * spec.value_stride
+    across = code.mul(code.ceildiv(job.keys, STEP), spec.planes * PLANE_BYTES)
+    v = code.at(job.packed[1], code.mul(code.div(first, STEP), spec.planes * PLANE_BYTES), I8)
+    with code.loop(0, spec.panels) as panel:
+        c = code.at(sums, code.mul(panel.index, STEP))
+        emit_product(
+            code,
+            tiles,
+            spec.products,
+            weights,
+            spec.keys // STEP * spec.planes * TILE_BYTES,
+            code.at(v, code.mul(panel.index, across), I8),
+            steps,
+            code.b.select(later, c, job.at(code, layout.zeros)),
+            code.select(later, row, 0),
+            c,
+            row,
+            ROWS * row,
+        )
+
+
+def _scale_rows(code: Code, job: Job, sums: ir.Value) -> None:
+    factors = job.at(code, Scratch.of(job.spec).factor)
+    with code.loop(0, job.count) as row:
+        factor = code.splat(code.load(code.at(factors, row.index), F32), _LANES)
+        line = code.at(sums, code.mul(row.index, job.spec.value_stride))
+        with code.loop(0, job.spec.value_stride, _LANES) as column:
+            at = code.at(line, column.index)
+            code.vstore(code.b.fmul(code.vload(at, _LANES), factor), at)
+
+
+def _finish(code: Code, job: Job, sums: ir.Value) -> None:
+    """Y = sums / total, row by row."""
+    b, spec, layout = code.b, job.spec, Scratch.of(job.spec)
+    zero, one = code.splat(0.0, _LANES), code.splat(1.0, _LANES)
+    # No keys at all: an empty sum is 0, not 0 / 0.
+    empty = code.splat(code.cmp("==", job.keys, 0), _LANES)
+    for half in (0, _LANES):
+        total = code.vload(code.at(job.at(code, layout.total), half), _LANES)
+        inverse = b.fdiv(one, b.select(empty, one, total))
+        if spec.masked_zero:
+            inverse = b.select(b.fcmp_ordered("==", total, zero), zero, inverse)
+        code.vstore(inverse, code.at(job.at(code, layout.factor), half))
+    factors = job.at(code, layout.factor)
+    full, rest = spec.value_dim // _LANES * _LANES, spec.value_dim % _LANES
+    with code.loop(0, job.count) as row:
+        factor = code.splat(code.load(code.at(factors, row.index), F32), _LANES)
+        source = code.at(sums, code.mul(row.index, spec.value_stride))
+        out = code.at(job.y, code.mul(row.index, job.strides[1]))
+        with code.loop(0, full, _LANES) as column:
+            value = code.vload(code.at(source, column.index), _LANES)
+            code.vstore(b.fmul(value, factor), code.at(out, column.index))
+        if rest:
+            value = b.fmul(code.vload(code.at(source, full), _LANES), factor)
+            code.vstore(value, code.at(out, full), code.first_lanes(rest, _LANES))
