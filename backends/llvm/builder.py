@@ -203,11 +203,12 @@ class Code:
         align = ir.Constant(I32, _alignment(typ.element))
         self.b.call(self.declare(name, fn_type), [value, ptr, align, mask])
 
-    def prefetch(self, ptr: ir.Value) -> None:
-        """Ask for the line at ``ptr`` in every cache level; any address is allowed."""
+    def prefetch(self, ptr: ir.Value, locality: int = 3) -> None:
+        """Ask for the line at ``ptr``: in every cache level, or from L2 on with ``locality`` 2;
+        any address is allowed."""
         fn_type = ir.FunctionType(VOID, [PTR, I32, I32, I32])
         fn = self.declare("llvm.prefetch.p0", fn_type)
-        self.b.call(fn, [ptr, *(ir.Constant(I32, v) for v in (0, 3, 1))])
+        self.b.call(fn, [ptr, *(ir.Constant(I32, v) for v in (0, locality, 1))])
 
     # Vectors -------------------------------------------------------------------------------
 

@@ -14,9 +14,16 @@ from dataclasses import dataclass
 from llvmlite import ir
 
 from tilewright.backends.llvm import epilogue as epilogues
-from tilewright.backends.llvm.builder import I32, I64, PTR, VOID, Code, Int, i64
+from tilewright.backends.llvm.builder import I1, I32, I64, PTR, VOID, Code, Int, i64
 from tilewright.backends.llvm.epilogue import Epilogue, Operand
-from tilewright.backends.llvm.microkernel import PANEL, Block, few_rows, micro_kernel, widest
+from tilewright.backends.llvm.microkernel import (
+    PANEL,
+    SIGNATURE,
+    Block,
+    few_rows,
+    micro_kernel,
+    widest,
+)
 
 TILE_BYTES = 14 * 128 * 4
 """Scratch of one tile, for any register block of any target."""
@@ -24,7 +31,7 @@ TILE_BYTES = 14 * 128 * 4
 FEW = 6
 """Up to this many rows a matmul is a streaming of B; above it is blocked."""
 
-_DISPATCH = ir.FunctionType(VOID, [I64, PTR, I64, PTR, I64, I64, I64, PTR, I64])
+_DISPATCH = ir.FunctionType(VOID, [I64, *SIGNATURE.args])
 
 
 @dataclass(frozen=True)
@@ -37,13 +44,29 @@ class Flavor:
     """At most 16 columns (one AVX-512 vector) instead of the target's widest."""
 
 
+@dataclass(frozen=True)
+class Ahead:
+    """What a micro-kernel asks for beside its work: a line at ``at``, ``step`` floats further with
+    each k."""
+
+    at: ir.Value
+    step: Int
+
+
 def columns(code: Code, flavor: Flavor = Flavor()) -> int:
     """Columns that one call of ``multiply`` covers."""
     full = widest(code.target)
     return min(full.columns, 16) if flavor.narrow else full.columns
 
 
-def multiply(code: Code, rows: Int, *args: Int, flavor: Flavor = Flavor()) -> None:
+def multiply(
+    code: Code,
+    rows: Int,
+    *args: Int,
+    flavor: Flavor = Flavor(),
+    more: Int = 0,
+    ahead: Ahead | None = None,
+) -> None:
     """Call the micro-kernel for ``rows`` (1 .. widest rows, a run-time value) and ``columns``.
 
     ``args`` as microkernel.SIGNATURE: a, lda, b, ldb, panel stride, k, c, ldc.
@@ -53,10 +76,14 @@ def multiply(code: Code, rows: Int, *args: Int, flavor: Flavor = Flavor()) -> No
     vectors = columns(code, flavor) // lanes
 
     def block(r: int) -> Block:
-        return Block(r, vectors, lanes, flavor.a_columns, flavor.accumulate)
+        return Block(
+            r, vectors, lanes, flavor.a_columns, flavor.accumulate, ahead=ahead is not None
+        )
 
+    place = (args[2], 0) if ahead is None else (ahead.at, ahead.step)
+    values = [i64(x) for x in (*args, more, *place)]
     if isinstance(rows, int):
-        code.b.call(micro_kernel(code, block(rows)), [i64(x) for x in args])
+        code.b.call(micro_kernel(code, block(rows)), values)
         return
     name = block(full.rows).symbol.replace("tile", "rows")
     fn = code.module.globals.get(name)
@@ -75,7 +102,7 @@ def multiply(code: Code, rows: Int, *args: Int, flavor: Flavor = Flavor()) -> No
             inner.b.ret_void()
         inner.b.position_at_end(other)
         inner.b.ret_void()
-    code.b.call(fn, [i64(rows), *(i64(x) for x in args)])
+    code.b.call(fn, [i64(rows), *values])
 
 
 @dataclass(frozen=True)
@@ -112,7 +139,8 @@ class Product:
     ``panel_stride`` 32, columns as they lie in a row-major matrix. ``c``: element (0, 0), row
     stride ``ldc``. ``n``: columns of C (int when constant).
     ``row``: global index of A's first row, for the epilogue's operands; ``column`` likewise.
-    ``tile``: TILE_BYTES of scratch.
+    ``tile``: TILE_BYTES of scratch. ``ahead``: B is constant and panels follow each other, so the
+    next one is worth asking for.
     """
 
     a: ir.Value
@@ -129,6 +157,11 @@ class Product:
     panel_stride: Int | None = None
     row: Int = 0
     column: Int = 0
+    ahead: bool = False
+
+    def stride(self, code: Code) -> Int:
+        """Floats from panel to panel."""
+        return code.mul(self.k, PANEL) if self.panel_stride is None else self.panel_stride
 
 
 def emit_rows(code: Code, p: Product, rows: Int, first: Int, last: Int) -> None:
@@ -138,10 +171,7 @@ def emit_rows(code: Code, p: Product, rows: Int, first: Int, last: Int) -> None:
         with small:
             _few_rows(code, p, rows, first, last)
         with large:
-            split = Split.of(code, rows, widest(code.target).rows)
-            with code.loop(0, split.count) as block:
-                start, size = split.block(code, block.index)
-                _panels(code, p, start, size, first, last)
+            _many_rows(code, p, rows, first, last)
 
 
 def _few(code: Code) -> int:
@@ -165,64 +195,113 @@ def _few_rows(code: Code, p: Product, rows: Int, first: Int, last: Int) -> None:
             groups = code.div(code.max(code.sub(full_end, first), 0), panels)
             wide_end = code.add(first, code.mul(groups, panels))
             with code.loop(first, wide_end, panels) as group:
-                _tile(code, p, 0, r, group.index, 0, block, None)
-        _panels(code, p, 0, r, wide_end, last)
+                _tile(code, p, Place(0, r, group.index), block=block)
+        with (
+            code.loop(wide_end, last) as panel,
+            code.loop(0, _width(code, p, panel.index), columns(code)) as part,
+        ):
+            _tile(code, p, Place(0, r, panel.index, part.index))
         code.b.branch(done)
     code.b.position_at_end(none)
     code.b.branch(done)
     code.b.position_at_end(done)
 
 
-def _panels(code: Code, p: Product, start: Int, size: Int, first: Int, last: Int) -> None:
-    """One row block by the panels [first, last), full ones and then a partial one."""
-    full_end = code.min(last, code.div(p.n, PANEL))
+def _many_rows(code: Code, p: Product, rows: Int, first: Int, last: Int) -> None:
+    """Panel by panel, which stays in L1 or L2 while the blocks of rows pass.
+
+    Each pass asks for its share of the next panel, so that it is in L2 by then: with weights from
+    L3 128 x 384 x 384 runs at 161 GFLOP/s instead of 147 (166 with all operands in L2), 16 rows at
+    107 instead of 74. Past the last panel lie the weights of a later kernel, which are wanted too.
+    """
+    split = Split.of(code, rows, widest(code.target).rows)
     step = columns(code)
-    with code.loop(first, full_end) as panel, code.loop(0, PANEL, step) as part:
-        _tile(code, p, start, size, panel.index, part.index, None, None)
-    tail = code.rem(p.n, PANEL)
-    if isinstance(tail, int) and tail == 0:
-        return
-    with code.loop(code.max(first, full_end), last) as panel, code.loop(0, tail, step) as part:
-        _tile(code, p, start, size, panel.index, part.index, None, tail)
+    parts = PANEL // step
+    stride = p.stride(code)
+    lines = code.ceildiv(PANEL, code.mul(split.count, parts))
+    with (
+        code.loop(first, last) as panel,
+        code.loop(0, _width(code, p, panel.index), step) as part,
+        code.loop(0, split.count) as block,
+    ):
+        start, size = split.block(code, block.index)
+        ahead = None
+        if p.ahead:
+            turn = code.add(code.mul(code.div(part.index, step), split.count), block.index)
+            place = code.add(
+                code.mul(code.add(panel.index, 1), stride), code.mul(turn, code.mul(lines, p.k))
+            )
+            ahead = Ahead(code.at(p.b, place), lines)
+        _tile(code, p, Place(start, size, panel.index, part.index), ahead=ahead)
+
+
+def _width(code: Code, p: Product, panel: Int) -> Int:
+    """Columns of a panel that C has."""
+    if isinstance(p.n, int) and p.n % PANEL == 0:
+        return PANEL
+    return code.min(PANEL, code.sub(p.n, code.mul(panel, PANEL)))
+
+
+@dataclass(frozen=True)
+class Place:
+    """A register block in its product: first row, rows, panel, first column in the panel."""
+
+    start: Int
+    size: Int
+    panel: Int
+    part: Int = 0
 
 
 def _tile(
     code: Code,
     p: Product,
-    start: Int,
-    size: Int,
-    panel: Int,
-    part: Int,
-    block: Block | None,
-    tail: Int | None,
+    at: Place,
+    *,
+    block: Block | None = None,
+    ahead: Ahead | None = None,
 ) -> None:
-    """One register block: multiply, then epilogue and store (``tail``: valid columns of panel)."""
+    """One register block: multiply, then epilogue and store. ``block``: of whole panels only."""
     width = block.columns if block else columns(code)
-    a = code.at(p.a, code.mul(start, p.lda))
-    stride = code.mul(p.k, PANEL) if p.panel_stride is None else p.panel_stride
-    b = code.at(code.at(p.b, code.mul(panel, stride)), part)
-    n = code.add(code.mul(panel, PANEL), part)
-    c = code.at(code.at(p.c, code.mul(start, p.ldc)), n)
-    direct = p.epilogue.identity and tail is None
-    out, ldo = (c, p.ldc) if direct else (p.tile, width)
+    a = code.at(p.a, code.mul(at.start, p.lda))
+    stride = p.stride(code)
+    b = code.at(code.at(p.b, code.mul(at.panel, stride)), at.part)
+    n = code.add(code.mul(at.panel, PANEL), at.part)
+    c = code.at(code.at(p.c, code.mul(at.start, p.ldc)), n)
+    out, ldo = p.tile, i64(width)
+    whole = block is not None or (isinstance(p.n, int) and p.n % PANEL == 0)
+    direct: ir.Value | None = None
+    if p.epilogue.identity:
+        inside = code.cmp("<=", code.add(n, width), p.n)
+        direct = ir.Constant(I1, 1) if whole else inside
+        out, ldo = code.b.select(direct, c, p.tile), code.select(direct, p.ldc, width)
     args = (a, p.lda, b, p.ldb, stride, p.k, out, ldo)
     if block:
-        code.b.call(micro_kernel(code, block), [i64(x) for x in args])
+        code.b.call(micro_kernel(code, block), [i64(x) for x in (*args, 0, b, 0)])
     else:
-        multiply(code, size, *args)
-    if direct:
-        return
+        multiply(code, at.size, *args, ahead=ahead)
+    if direct is None:
+        _epilogue(code, p, at, c, n, width, whole)
+    elif not whole:
+        with code.when(code.b.not_(direct)):
+            _epilogue(code, p, at, c, n, width, whole)
+
+
+def _epilogue(
+    code: Code, p: Product, at: Place, c: ir.Value, n: Int, width: int, whole: bool
+) -> None:
+    """From the tile to C. One loop for full and partial blocks: a mask of all ones costs
+    nothing."""
     lanes = code.target.lanes_f32
-    valid = None if tail is None else code.sub(tail, part)
-    with code.loop(0, size) as row:
-        for v in range(width // lanes):
-            mask = None if valid is None else code.first_lanes(code.sub(valid, v * lanes), lanes)
-            at = code.add(code.mul(row.index, width), v * lanes)
-            value = code.vload(code.at(p.tile, at), lanes)
-            m = code.add(p.row, code.add(start, row.index))
-            column = code.add(p.column, code.add(n, v * lanes))
-            value = epilogues.emit(code, p.epilogue, value, p.operands, m, column, mask)
-            target = code.at(c, code.add(code.mul(row.index, p.ldc), v * lanes))
+    with code.loop(0, at.size) as row:
+        for v in range(0, width, lanes):
+            column = code.add(n, v)
+            mask = None if whole else code.first_lanes(code.sub(p.n, column), lanes)
+            value = code.vload(code.at(p.tile, code.add(code.mul(row.index, width), v)), lanes)
+            m = code.add(p.row, code.add(at.start, row.index))
+            value = epilogues.emit(
+                code, p.epilogue, value, p.operands, m, code.add(p.column, column), mask
+            )
+            target = code.at(c, code.add(code.mul(row.index, p.ldc), v))
             code.vstore(value, target, mask)
 
 

@@ -37,8 +37,11 @@ CHAIN = 128
 """Longest chain of additions in one accumulator; longer sums are chains of this length added up.
 The rounding error of K products then grows like sqrt(CHAIN + K / CHAIN) instead of sqrt(K)."""
 
-SIGNATURE = ir.FunctionType(VOID, [PTR, I64, PTR, I64, I64, I64, PTR, I64])
-"""(a, lda, b, ldb, panel stride, k, c, ldc), strides in elements."""
+SIGNATURE = ir.FunctionType(VOID, [PTR, I64, PTR, I64, I64, I64, PTR, I64, I64, PTR, I64])
+"""(a, lda, b, ldb, panel stride, k, c, ldc, more, ahead, step), strides in elements.
+
+``more``: not 0 when C holds the sums of earlier k. ``ahead``, ``step``: what a block with ``ahead``
+asks for, ``step`` further with each k."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,8 @@ class Block:
     """A register block: ``rows`` by ``vectors`` vectors of ``lanes`` f32.
 
     ``a_columns``: A is stored [K][rows] (stride lda between k) instead of [rows][K].
-    ``accumulate``: C holds the starting values. ``stream``: prefetch B ahead of use.
+    ``accumulate``: C always holds the starting values. ``stream``: one vector of B at a time
+    meets all rows. ``ahead``: ask for lines of the next panel too, into L2.
     """
 
     rows: int
@@ -55,6 +59,7 @@ class Block:
     a_columns: bool = False
     accumulate: bool = False
     stream: bool = False
+    ahead: bool = False
 
     @property
     def columns(self) -> int:
@@ -64,7 +69,12 @@ class Block:
     def symbol(self) -> str:
         flags = "".join(
             letter
-            for letter, on in (("t", self.a_columns), ("a", self.accumulate), ("s", self.stream))
+            for letter, on in (
+                ("t", self.a_columns),
+                ("a", self.accumulate),
+                ("s", self.stream),
+                ("p", self.ahead),
+            )
             if on
         )
         return f"tilewright_f32_tile_{self.rows}x{self.columns}{flags}"
@@ -125,7 +135,7 @@ def _declare(module: ir.Module, block: Block) -> ir.Function:
     fn = ir.Function(module, SIGNATURE, block.symbol)
     fn.attributes.add("noinline")
     fn.attributes.add("nounwind")
-    for i in (0, 2, 6):
+    for i in (0, 2, 6, 9):
         fn.args[i].add_attribute("noalias")
     return fn
 
@@ -141,6 +151,9 @@ def _emit(
     k: ir.Value,
     c: ir.Value,
     ldc: ir.Value,
+    more: ir.Value,
+    ahead: ir.Value,
+    step: ir.Value,
 ) -> None:
     lanes = block.lanes
     # Rows go in groups of three around one pointer: base, base + lda, base + 2 lda are x86
@@ -149,44 +162,47 @@ def _emit(
     a_ptrs = [a] if block.a_columns else _bases(code, a, lda, range(0, block.rows, group))
     per_panel = min(block.vectors, PANEL // lanes)
     b_ptrs = _bases(code, b, panel_stride, range(block.vectors // per_panel))
-    count = len(a_ptrs) + len(b_ptrs)
-    chains = code.max(code.ceildiv(k, CHAIN), 1)
-    with code.loop(0, chains, 1, [*a_ptrs, *b_ptrs]) as chain:
-        first = code.cmp("==", chain.index, 0)
-        length = code.ceildiv(code.sub(k, chain.index), chains)
-        chain.next, acc = _chain(code, block, chain.carried, count, lda, ldb, length)
-        for r in range(block.rows):
-            row = code.at(c, code.mul(r, ldc))
-            targets = [code.at(row, v * lanes) for v in range(block.vectors)]
-            sums = acc[r * block.vectors : (r + 1) * block.vectors]
-            _store(code, block, first, targets, sums)
+    pointers = [*a_ptrs, *b_ptrs, *([ahead] if block.ahead else [])]
+    with code.loop(0, code.max(k, 1), CHAIN, pointers) as chain:
+        first = code.cmp("==", code.b.or_(chain.index, more), 0)
+        length = code.min(code.sub(k, chain.index), CHAIN)
+        chain.next, acc = _chain(code, block, chain.carried, lda, ldb, step, length)
+        _store(code, block, first, c, ldc, acc)
     code.b.ret_void()
 
 
 def _store(
-    code: Code, block: Block, first: ir.Value, targets: list[ir.Value], sums: list[ir.Value]
+    code: Code, block: Block, first: ir.Value, c: ir.Value, ldc: ir.Value, sums: list[ir.Value]
 ) -> None:
     """Put the sums of a chain in C; of a later chain, on top of what is there."""
-    if block.accumulate:
+    targets = [
+        code.at(code.at(c, code.mul(r, ldc)), v * block.lanes)
+        for r in range(block.rows)
+        for v in range(block.vectors)
+    ]
+
+    def add() -> None:
         for target, total in zip(targets, sums, strict=True):
             code.vstore(code.b.fadd(code.vload(target, block.lanes), total), target)
+
+    if block.accumulate:
+        add()
         return
     with code.either(first) as (new, more):
         with new:
             for target, total in zip(targets, sums, strict=True):
                 code.vstore(total, target)
         with more:
-            for target, total in zip(targets, sums, strict=True):
-                code.vstore(code.b.fadd(code.vload(target, block.lanes), total), target)
+            add()
 
 
 def _chain(
     code: Code,
     block: Block,
     pointers: list[ir.Value],
-    count: int,
     lda: ir.Value,
     ldb: ir.Value,
+    step: ir.Value,
     length: Int,
 ) -> tuple[list[ir.Value], list[ir.Value]]:
     """``length`` steps of k from zero accumulators: the pointers after them and the sums."""
@@ -194,16 +210,24 @@ def _chain(
     per_panel = min(block.vectors, PANEL // lanes)
     group = 3
     na = 1 if block.a_columns else -(-block.rows // group)
+    nb = block.vectors // per_panel
+    count = len(pointers)
     start = [zeros(code.vector(lanes))] * (block.rows * block.vectors)
     # One k a trip, closed by a compiler-only fence (no instruction): unrolled, LLVM 22 hoists the
     # broadcasts of several k above the FMAs and spills half of the accumulators. Measured on
     # Sapphire Rapids, 14x32: 172 GFLOP/s so, 157 without the fence, 102 unrolled by 4.
     with code.loop(0, length, 1, [*pointers, *start]) as loop:
-        pa, pb = loop.carried[:na], loop.carried[na:count]
+        pa, pb, next_panel = (
+            loop.carried[:na],
+            loop.carried[na : na + nb],
+            loop.carried[na + nb : count],
+        )
         acc = loop.carried[count:]
         for p in pb:
             for line in range(0, per_panel * lanes, 16):
                 code.prefetch(code.at(p, PREFETCH_FLOATS + line))
+        for p in next_panel:
+            code.prefetch(p, locality=2)
 
         def left(r: int) -> ir.Value:
             if block.a_columns:
@@ -235,6 +259,7 @@ def _chain(
         loop.next = [
             *(code.at(p, a_step) for p in pa),
             *(code.at(p, ldb) for p in pb),
+            *(code.at(p, step) for p in next_panel),
             *acc,
         ]
     return loop.carried[:count], loop.carried[count:]

@@ -39,6 +39,7 @@ def emit(module: ir.Module, spec: MatmulSpec, target: Target, name: str) -> ir.F
             epilogue=spec.epilogue,
             operands=operands,
             row=start,
+            ahead=True,
         )
         gemm.emit_rows(code, product, rows, first, last)
     gemm.ok(code)
