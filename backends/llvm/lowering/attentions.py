@@ -8,13 +8,15 @@ from tilewright.backends.llvm.lowering.state import Lowering, formula
 from tilewright.backends.llvm.lowering.view import View
 from tilewright.backends.llvm.program import Place
 from tilewright.compiler.ir.core import Op, Value
-from tilewright.compiler.ir.dims import Dim, as_int, floordiv
+from tilewright.compiler.ir.dims import Dim, as_int, dmax, dmin, floordiv
 from tilewright.compiler.ir.ops import binary, leaf, reduce, shape
 from tilewright.compiler.ir.ops.contraction import Contract
 from tilewright.compiler.ir.ops.nn import Attention, Softmax
 from tilewright.compiler.ir.types import DType, TensorType
 
 INF = float("inf")
+CHUNKS = 8
+"""Parts in which the units of a launch are handed out at least, if there are as many."""
 
 
 @lowers(Attention)
@@ -61,13 +63,16 @@ def attention(low: Lowering, op: Attention) -> None:
     assert chosen is not None, "f32_attention computes every attention"
     family, spec = chosen.family, chosen.spec
     work = size["b"] * size["h"] * size["q"] * size["k"]
+    units = formula(family.units(spec), dims)
     low.launch(
         op,
         spec,
         operands,
         (target.at,),
         dims,
-        formula(family.units(spec), dims),
+        units,
+        # Units of one head are neighbours and share what a call makes of its K and V.
+        grain=dmax(1, dmin(floordiv(units, size["b"] * size["h"]), floordiv(units, CHUNKS))),
         scratch=formula(family.scratch_bytes(spec), dims),
         label=family.name,
         flops=work * (2 * (task.head_dim + task.value_dim) + 8),
