@@ -21,7 +21,8 @@ from tilewright.compiler.errors import UserError, nearest
 from tilewright.compiler.frontend.load import load_onnx
 from tilewright.compiler.ir.core import Graph
 from tilewright.compiler.options import Options
-from tilewright.passes.memory.plan import Plan, plan_memory
+from tilewright.passes.memory.plan import Plan
+from tilewright.passes.memory.planner import MemoryPlanner
 from tilewright.passes.pipelines import PIPELINES, Step, run_pipeline
 
 STAGES = ("import", "passes", "lower", "codegen", "package")
@@ -182,14 +183,10 @@ def run_passes(
 
 def lower_for(graph: Graph, target: Target, max_error: float | None = None) -> tuple[Lowered, Plan]:
     """Lower `graph` for `target` under an error bound and plan its memory."""
-    plans: list[Plan] = []
-
-    def place(rows: Any) -> Plan:
-        plans.append(plan_memory(rows, graph.symbols))
-        return plans[-1]
-
-    lowered = prepare(graph, target, place, max_error)
-    return lowered, plans[0]
+    planner = MemoryPlanner(graph.symbols)
+    lowered = prepare(graph, target, planner, max_error)
+    assert planner.plan is not None
+    return lowered, planner.plan
 
 
 class _Stages:

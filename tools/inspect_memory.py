@@ -1,16 +1,16 @@
-"""What is proven about the memory of a lowered model."""
+"""What is proven about the memory of a lowered model, searched longer than a compile does."""
 
 from __future__ import annotations
 
-from tilewright.backends.llvm.backend import ALIGN, Lowered
-from tilewright.compiler.ir.dims import evaluate
+from tilewright.backends.llvm.backend import Lowered
 from tilewright.passes.memory.certificate import Certificate, certify
-from tilewright.passes.memory.dag import from_accesses
-from tilewright.passes.memory.plan import Plan
+from tilewright.passes.memory.order import order_steps
+from tilewright.passes.memory.plan import Plan, judged
+from tilewright.passes.memory.planner import step_dag
 
 
 def certificate(lowered: Lowered, plan: Plan) -> Certificate:
     """Judge the plan of `lowered` at the symbol values that the plan was made for."""
-    sizes = [-(-evaluate(row.bytes, plan.env) // ALIGN) * ALIGN for row in lowered.memory]
-    dag = from_accesses(lowered.accesses, sizes)
-    return certify(dag, plan.nominal, packing_proven=plan.method == "exact")
+    _, rows, _ = judged(lowered.rows, lowered.graph.symbols)
+    dag = step_dag(lowered.accesses, rows)
+    return certify(dag, plan.nominal, order_steps(dag), packing_proven=plan.method == "exact")

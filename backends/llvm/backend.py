@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from llvmlite import ir
 
@@ -12,11 +11,11 @@ from tilewright.backends.llvm import codegen
 from tilewright.backends.llvm.body import BodyEmitter, Layout
 from tilewright.backends.llvm.elf import link
 from tilewright.backends.llvm.emitters import EntryPoints, kernel_name
-from tilewright.backends.llvm.inplace import share
 from tilewright.backends.llvm.lowering.lower import lower
 from tilewright.backends.llvm.lowering.state import Lowering, PackedWeight
 from tilewright.backends.llvm.pool import emit_pool
-from tilewright.backends.llvm.program import Launch, accesses, launches, lifetimes
+from tilewright.backends.llvm.program import Launch, launches
+from tilewright.backends.llvm.schedule import Access, Lifetime, Planner, schedule
 from tilewright.backends.llvm.session import EXPORTS, ModelDescription, emit_session
 from tilewright.backends.target import Target
 from tilewright.compiler.ir.core import Graph
@@ -36,33 +35,11 @@ class BufferRow:
     offset: Dim
 
 
-@dataclass(frozen=True)
-class Lifetime:
-    """A buffer as the planner wants it; the same fields as `passes.memory.plan.Lifetime`."""
-
-    name: str
-    lower: int
-    upper: int
-    bytes: Dim
-
-
-class Placement(Protocol):
-    """What the backend needs of a memory plan: offsets of its lifetimes and the arena's size."""
-
-    @property
-    def offsets(self) -> tuple[Dim, ...]: ...
-    @property
-    def arena(self) -> Dim: ...
-
-
-Planner = Callable[[list[Lifetime]], Placement]
-
-
 @dataclass
 class Lowered:
     """A graph lowered and placed, before code generation.
 
-    row_of: the row of `memory` that holds each arena buffer of the program.
+    accesses: what every step touches; its numbers below the length of `memory` are rows of it.
     """
 
     target: Target
@@ -70,15 +47,12 @@ class Lowered:
     state: Lowering
     layout: Layout
     memory: list[BufferRow]
-    row_of: tuple[int, ...]
+    accesses: tuple[Access, ...]
 
     @property
-    def accesses(self) -> list[tuple[set[int], set[int]]]:
-        """For every step the rows of `memory` that it reads and writes."""
-        return [
-            ({self.row_of[i] for i in reads}, {self.row_of[i] for i in writes})
-            for reads, writes in accesses(self.state.program.steps)
-        ]
+    def rows(self) -> list[Lifetime]:
+        """The memory map as a planner takes it."""
+        return [Lifetime(r.name, r.first, r.end, r.bytes) for r in self.memory]
 
     @property
     def launches(self) -> list[Launch]:
@@ -116,40 +90,26 @@ def share_weights(variants: Sequence[Lowered]) -> list[PackedWeight]:
     return list(union.values())
 
 
-def prepare(graph: Graph, target: Target, plan: Planner, max_error: float | None = None) -> Lowered:
-    """Lower `graph` for `target` and place its buffers with `plan`."""
+def prepare(
+    graph: Graph, target: Target, planner: Planner, max_error: float | None = None
+) -> Lowered:
+    """Lower `graph` for `target`; `planner` decides on the order of steps and places buffers."""
     state = lower(graph, target, max_error)
-    program = state.program
-    owner = share(program)
-    spans = lifetimes(program)
-    merged: dict[int, list[int]] = {}
-    for index, root in enumerate(owner):
-        merged.setdefault(root, []).append(index)
-    rows = [
-        Lifetime(
-            program.buffers[root].name,
-            min(spans[i][0] for i in members),
-            max(spans[i][1] for i in members),
-            program.buffers[root].bytes,
-        )
-        for root, members in merged.items()
-    ]
-    placed = plan(rows)
-    offset = dict(zip(merged, placed.offsets, strict=True))
-    scratch = greatest((launch.scratch for launch in launches(program.steps)), graph.bounds)
+    found = schedule(state.program, planner)
+    state.program.steps[:] = found.program.steps
+    placed = planner.place(found.accesses, found.rows)
+    scratch = greatest((launch.scratch for launch in launches(state.program.steps)), graph.bounds)
     layout = Layout(
-        buffers=tuple(offset[root] for root in owner),
+        buffers=tuple(placed.offsets[row] for row in found.row_of),
         arena=placed.arena,
         scratch=scratch,
         weights=weight_offsets([w for _, w in state.weights.values()]),
     )
     memory = [
         BufferRow(r.name, r.lower, r.upper, r.bytes, o)
-        for r, o in zip(rows, placed.offsets, strict=True)
+        for r, o in zip(found.rows, placed.offsets, strict=True)
     ]
-    position = {root: row for row, root in enumerate(merged)}
-    row_of = tuple(position[root] for root in owner)
-    return Lowered(target, graph, state, layout, memory, row_of)
+    return Lowered(target, graph, state, layout, memory, found.accesses)
 
 
 def entry_points(lowered: Lowered) -> EntryPoints:

@@ -114,32 +114,11 @@ def launches(steps: "list[Step] | tuple[Step, ...]") -> Iterator[Launch]:
             yield from launches(step.body)
 
 
-def accesses(steps: "list[Step] | tuple[Step, ...]") -> list[tuple[set[int], set[int]]]:
-    """For every step the arena buffers that it reads and writes; a nested block is one step."""
-    found: list[tuple[set[int], set[int]]] = []
-    for step in steps:
-        reads: set[int] = set()
-        writes: set[int] = set()
-        if isinstance(step, Launch):
-            for i, place in enumerate(step.operands):
-                _note(writes if i in step.writes else reads, place)
-        elif isinstance(step, Copy):
-            _note(reads, step.source)
-            _note(writes, step.target)
-        else:
-            _note(reads, step.condition)
-            blocks = (step.body,) if isinstance(step, Repeat) else (step.then, step.otherwise)
-            for block in blocks:
-                for inner_reads, inner_writes in accesses(block):
-                    reads |= inner_reads
-                    writes |= inner_writes
-        found.append((reads, writes))
-    return found
-
-
-def _note(into: set[int], place: Place | None) -> None:
-    if place is not None and place.kind == "arena":
-        into.add(place.index)
+def length(step: Step) -> int:
+    """The numbers that a step takes when steps are counted, nested ones included."""
+    if isinstance(step, Branch):
+        return 2 + sum(map(length, (*step.then, *step.otherwise)))
+    return 2 + sum(map(length, step.body)) if isinstance(step, Repeat) else 1
 
 
 def lifetimes(program: Program) -> list[tuple[int, int]]:

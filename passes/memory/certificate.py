@@ -5,12 +5,10 @@ alive at one step; over all orders, the least such peak (COSMA's MPMF, arXiv 231
 the most bytes that one step touches, below which no arena works without smaller steps.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tilewright.passes.memory.dag import Dag, peak
-from tilewright.passes.memory.order import order_steps
-from tilewright.passes.memory.stretch import Effort
+from tilewright.passes.memory.order import Order
 
 
 @dataclass(frozen=True)
@@ -78,19 +76,16 @@ class Certificate:
 def certify(
     dag: Dag,
     arena: int,
-    order: Sequence[int] | None = None,
+    found: Order,
     *,
     packing_proven: bool = False,
-    effort: Effort | None = None,
 ) -> Certificate:
-    """Judge an `arena` (bytes) for the steps of `dag` in `order`, by default as given.
+    """Judge an `arena` (bytes) for the steps of `dag` as given; `found` is the best order known.
 
     `dag.sizes` are the sizes as placed, so aligned. `packing_proven` says that a search excluded
-    smaller arenas for this order. `effort` limits the search for better orders.
+    smaller arenas for this order.
     """
-    given = range(len(dag.ops)) if order is None else order
-    found = order_steps(dag, effort)
-    live = peak(dag, given)
+    live = peak(dag, range(len(dag.ops)))
     return Certificate(
         steps=len(dag.ops),
         buffers=sum(size > 0 for size in dag.sizes),

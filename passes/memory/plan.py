@@ -4,9 +4,11 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from tilewright.compiler.ir.core import Symbol
 from tilewright.compiler.ir.dims import Bounds, Dim, bounds, ceildiv, evaluate, greatest, symbols
+from tilewright.passes.memory.certificate import Certificate
 from tilewright.passes.memory.exact import pack_exact
 from tilewright.passes.memory.greedy import pack_greedy
 from tilewright.passes.memory.problem import ALIGNMENT, Buffer, height, max_live, validate
@@ -26,9 +28,22 @@ TRIES = 6
 """Packings of those whose order is tried."""
 
 
+class Row(Protocol):
+    """A buffer of `bytes` (a dimension expression) that exists in the steps lower <= t < upper."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def lower(self) -> int: ...
+    @property
+    def upper(self) -> int: ...
+    @property
+    def bytes(self) -> Dim: ...
+
+
 @dataclass(frozen=True)
 class Lifetime:
-    """A buffer of `bytes` (a dimension expression) that exists in the steps lower <= t < upper."""
+    """A `Row`."""
 
     name: str
     lower: int
@@ -51,7 +66,8 @@ class Plan:
 
     `bound` is the max-live bound, `nominal` the arena's size at the same symbol values `env`;
     `method` says how the offsets were found. `samples` judge offsets that are expressions at other
-    values of the symbols; constant ones are judged at `env` alone.
+    values of the symbols; constant ones are judged at `env` alone. `certificate` is what is proven
+    when the steps are known too.
     """
 
     offsets: tuple[Dim, ...]
@@ -61,6 +77,7 @@ class Plan:
     env: Mapping[str, int]
     method: str
     samples: tuple[Sample, ...] = ()
+    certificate: Certificate | None = None
 
     @property
     def worst(self) -> Sample:
@@ -70,12 +87,26 @@ class Plan:
 
 
 def plan_memory(
-    lifetimes: Sequence[Lifetime], table: Mapping[str, Symbol], exact_seconds: float = 60.0
+    lifetimes: Sequence[Row], table: Mapping[str, Symbol], exact_seconds: float = 60.0
 ) -> Plan:
     """Place all buffers. Every plan passes the independent validator before it is returned.
 
     The search for a lower arena is limited by its size, so that equal programs get equal plans;
     `exact_seconds` is what it may take at worst.
+    """
+    env, sized, constant = judged(lifetimes, table)
+    if constant:
+        return _constant(sized, env, exact_seconds)
+    sizes = [_aligned(b.bytes) if b.lower < b.upper else 0 for b in lifetimes]
+    return _symbolic(lifetimes, sizes, table, env, exact_seconds)
+
+
+def judged(
+    lifetimes: Sequence[Row], table: Mapping[str, Symbol]
+) -> tuple[dict[str, int], list[Buffer], bool]:
+    """Symbol values, the buffers' sizes for judging a plan, and whether no size exceeds these.
+
+    Symbols stand at their upper bounds, at `NOMINAL` without one.
     """
     used = set().union(*(symbols(b.bytes) for b in lifetimes)) if lifetimes else set()
     limits = {n: _limit(table[n]) for n in sorted(used)}
@@ -83,15 +114,20 @@ def plan_memory(
     env = {n: max(v, table[n].low) for n, v in env.items()}
     sizes = [_aligned(b.bytes) if b.lower < b.upper else 0 for b in lifetimes]
     most = [bounds(size, {n: (table[n].low, limits[n]) for n in limits})[1] for size in sizes]
-    if None not in most:
-        return _constant(lifetimes, [high or 0 for high in most], env, exact_seconds)
-    return _symbolic(lifetimes, sizes, table, env, exact_seconds)
+    constant = None not in most
+    found = [
+        Buffer(
+            b.name,
+            b.lower,
+            b.upper,
+            high if constant and high is not None else evaluate(size, env),
+        )
+        for b, size, high in zip(lifetimes, sizes, most, strict=True)
+    ]
+    return env, found, constant
 
 
-def _constant(
-    lifetimes: Sequence[Lifetime], sizes: Sequence[int], env: Mapping[str, int], seconds: float
-) -> Plan:
-    sized = [Buffer(b.name, b.lower, b.upper, s) for b, s in zip(lifetimes, sizes, strict=True)]
+def _constant(sized: Sequence[Buffer], env: Mapping[str, int], seconds: float) -> Plan:
     offsets, method = _pack(sized, seconds)
     arena = height(sized, offsets)
     validate(sized, offsets, arena, ALIGNMENT)
@@ -108,7 +144,7 @@ def _pack(sized: Sequence[Buffer], seconds: float) -> tuple[list[int], str]:
 
 
 def _symbolic(
-    lifetimes: Sequence[Lifetime],
+    lifetimes: Sequence[Row],
     sizes: Sequence[Dim],
     table: Mapping[str, Symbol],
     env: Mapping[str, int],
