@@ -1,0 +1,43 @@
+"""Cost of the Winograd convolution."""
+
+from __future__ import annotations
+
+from tilewright.backends.kernels import work
+from tilewright.backends.kernels.f32_winograd.spec import POSITIONS, WinogradSpec
+from tilewright.backends.kernels.family import Cost
+from tilewright.backends.llvm.microkernel import PANEL, widest
+from tilewright.backends.target import Target
+
+INPUT_STEPS, OUTPUT_STEPS = 4, 3
+"""Loads, additions and stores of the transforms: for an input element of a tile, and for an
+element of the sums."""
+
+
+def estimate(spec: WinogradSpec, dims: tuple[int, ...], target: Target) -> Cost:
+    """``flops`` are those of the direct convolution."""
+    batch, height, breadth, rows, columns = dims[:5]
+    pixels = batch * rows * columns
+    tiles = batch * -(-rows // 2) * -(-columns // 2)
+    weights = 4 * POSITIONS * spec.channels * PANEL * spec.panels
+    product = work.Work()
+    for size, times in work.row_blocks(tiles, spec.tiles_per_unit):
+        for few, count in work.row_blocks(size, widest(target).rows):
+            one = work.f32_product(target, few, spec.channels, POSITIONS * spec.panels * PANEL, 1)
+            product += one * (times * count)
+    values = batch * height * breadth * spec.channels
+    values += (1 + work.full_extras(spec.epilogue)) * pixels * spec.out_channels
+    inputs = POSITIONS * tiles * spec.channels * spec.parts
+    sums = POSITIONS * tiles * spec.panels * PANEL
+    return Cost(
+        flops=2 * pixels * spec.out_channels * spec.k,
+        bytes=4 * values + weights,
+        issued=product.issued,
+        weights=weights,
+        passes=1,
+        streamed=product.streamed,
+        converted=0,
+        epilogue=work.epilogue(spec.epilogue, pixels * spec.out_channels)
+        + INPUT_STEPS * inputs
+        + OUTPUT_STEPS * sums,
+        blocks=product.blocks,
+    )
