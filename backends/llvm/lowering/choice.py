@@ -6,7 +6,7 @@ selection answers all of them together; the second lowering follows the answers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,13 +25,14 @@ class Question:
     """One operation and all kernels that may run it.
 
     task, dims: of the launch (backends.kernels.tasks), dims as expressions. constant: name of the
-    weight that is packed for the kernel ("" if there is none); its packed bytes are those of a
-    candidate's layout. repeat: how many equal questions came before.
+    weight that is packed for the kernel ("" if there is none); stored: what its bytes are before
+    packing, equal for equal ones. repeat: how many equal questions came before.
     """
 
     task: Any
     dims: tuple[Dim, ...]
     constant: str
+    stored: tuple[Hashable, ...]
     repeat: int
     source: str
     candidates: tuple[Candidate, ...]
@@ -52,19 +53,20 @@ class Choices:
     def __init__(self, answers: Answers | None = None) -> None:
         self.answers = answers or {}
         self.questions: list[Question] = []
-        self._seen: dict[tuple[Any, tuple[Dim, ...], str], int] = {}
+        self._seen: dict[Hashable, int] = {}
 
     def ask(
         self,
         task: Any,
         dims: tuple[Dim, ...],
         constant: str,
+        stored: tuple[Hashable, ...],
         source: str,
         candidates: tuple[Candidate, ...],
     ) -> Candidate:
         """The candidate that runs this operation; the question is kept."""
         like = (task, dims, constant)
         repeat = self._seen[like] = self._seen.get(like, -1) + 1
-        question = Question(*like, repeat, source, candidates)
+        question = Question(task, dims, constant, stored, repeat, source, candidates)
         self.questions.append(question)
         return question.candidate(self.answers)

@@ -69,11 +69,12 @@ def _constant_weights(
     m, stride, _ = seen
     dims = (m, stride, n, *fused.strides)
     assert isinstance(w.op, Constant)
-    chosen = low.choose(op, MatmulTask(k, n, fused.epilogue), dims, w.op.name)
+    axes = tuple(iw.index(c) for c in summed + columns)
+    task = MatmulTask(k, n, fused.epilogue)
+    chosen = low.choose(op, task, dims, w.op.name, (axes, (k, n)))
     if chosen is None:
         return False
     family, spec = chosen.family, chosen.spec
-    axes = tuple(iw.index(c) for c in summed + columns)
     place, size = packed_matrix(low, w, axes, (k, n), chosen)
     target = _target(low, op.out, natural, perm)
     low.launch(

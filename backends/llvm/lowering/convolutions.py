@@ -48,7 +48,7 @@ def conv(low: Lowering, op: Conv) -> None:
     sizes = (op.x.shape[0], *op.x.shape[1:-1], *op.out.shape[1:-1])
     dims = (*sizes, out_channels, *fused.strides)
     assert isinstance(op.w.op, Constant)
-    chosen = low.choose(op, task, dims, op.w.op.name)
+    chosen = low.choose(op, task, dims, op.w.op.name, op.groups)
     assert chosen is not None, "f32_conv computes every convolution with constant filters"
     family, spec = chosen.family, chosen.spec
     place = _packed(low, op.w, op.groups, chosen)

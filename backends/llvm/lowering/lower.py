@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
+from tilewright.backends.kernels import f32_matmul
 from tilewright.backends.kernels.candidates import allowed
 from tilewright.backends.llvm import irregular
 from tilewright.backends.llvm.lowering import fallback
-from tilewright.backends.llvm.lowering.choice import Answers, Question
 from tilewright.backends.llvm.lowering.control import copy_into
-from tilewright.backends.llvm.lowering.packed import kept_tied, tied_tables
-from tilewright.backends.llvm.lowering.pricing import fastest
+from tilewright.backends.llvm.lowering.packed import tied_tables
 from tilewright.backends.llvm.lowering.rules import rules
+from tilewright.backends.llvm.lowering.select import Selecting, select
 from tilewright.backends.llvm.lowering.state import Lowering
 from tilewright.backends.llvm.lowering.view import View, dense_strides
 from tilewright.backends.llvm.program import Place
@@ -21,26 +19,29 @@ from tilewright.compiler.ir.core import Graph, Op, Value
 from tilewright.compiler.ir.ops.leaf import Constant
 from tilewright.compiler.ir.ops.shape import Reshape
 
-Decide = Callable[[Sequence[Question]], Answers]
-"""Takes all questions of a graph and answers all of them."""
-
 
 def lower(
-    graph: Graph, target: Target, max_error: float | None = None, decide: Decide | None = None
+    graph: Graph, target: Target, max_error: float | None = None, how: Selecting | None = None
 ) -> Lowering:
     """The program of `graph` on `target`, with its packed weights.
 
-    max_error: the relative L2 error that outputs may have; None for float32-faithful ones. decide:
-    what chooses among kernels; without it each operation takes the one predicted fastest.
+    max_error: the relative L2 error that outputs may have; None for float32-faithful ones. how: to
+    select among kernels; without it each operation takes the one predicted fastest.
     """
     error = allowed(max_error)
     tables = tied_tables(graph)
     low = _lower(Lowering(graph, target, error), tables)
-    if all(len(q.candidates) == 1 for q in low.choices.questions):
+    if not low.choices.questions:
         return low
-    answers = (decide or fastest(target, graph.symbols))(low.choices.questions)
-    tables = kept_tied(tables, low.choices.questions, answers)
-    return _lower(Lowering(graph, target, error, answers), tables)
+    selection = select(low, how or Selecting())
+    # Other layouts do not hold the rows that an exact lookup needs.
+    wanted = selection.layouts()
+    kept = frozenset(t for t in tables if f32_matmul.spec.LAYOUT in wanted.get(t, ()))
+    same = all(q.candidate(selection.answers) is q.candidates[0] for q in selection.questions)
+    if not same or kept != tables:
+        low = _lower(Lowering(graph, target, error, selection.answers), kept)
+    low.selection = selection
+    return low
 
 
 def _lower(low: Lowering, tied: frozenset[str]) -> Lowering:

@@ -6,7 +6,6 @@ finds row v of [N, K] in panel v // 32, lane v % 32 of the packed matrix.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +13,6 @@ import numpy as np
 from tilewright.backends.kernels import f32_matmul
 from tilewright.backends.kernels.candidates import Candidate
 from tilewright.backends.kernels.f32_matmul import MatmulSpec
-from tilewright.backends.llvm.lowering.choice import Answers, Question
 from tilewright.backends.llvm.lowering.state import Lowering
 from tilewright.backends.llvm.lowering.view import View
 from tilewright.backends.llvm.program import Place
@@ -42,7 +40,7 @@ def packed_matrix(
         assert kernel.family.pack is not None
         return kernel.family.pack(source.transpose(axes).reshape(shape), kernel.spec)
 
-    key = (layout.name, low.graph.weights[w.op.name].hash(), axes, shape)
+    key = (layout.name, low.graph.weights[w.op.name].hash(), (axes, shape))
     return low.weight(key, w.op.name, layout.bytes, load), layout.bytes
 
 
@@ -67,18 +65,6 @@ def tied_tables(graph: Graph) -> frozenset[str]:
             if isinstance(op.b.op, Constant) and table and ib[0] in out and ib[1] in ia:
                 multiplied.add(op.b.op.name)
     return frozenset(looked_up & multiplied)
-
-
-def kept_tied(
-    tables: frozenset[str], questions: Sequence[Question], answers: Answers
-) -> frozenset[str]:
-    """The tied tables that the chosen products read as f32 panels; others have no exact rows."""
-    kept = set()
-    for question in questions:
-        layout = question.candidate(answers).layout
-        if layout is not None and layout.name == f32_matmul.spec.LAYOUT:
-            kept.add(question.constant)
-    return tables & kept
 
 
 def packed_rows(low: Lowering, w: Value) -> PackedRows | None:

@@ -1,62 +1,123 @@
-"""What every candidate of every question costs, at typical sizes."""
+"""What every candidate of every question takes, at typical sizes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
+from tilewright.backends.cost.model import predict
 from tilewright.backends.kernels.candidates import Candidate
-from tilewright.backends.llvm.lowering.choice import Answers, Question
+from tilewright.backends.llvm.lowering.choice import Question
+from tilewright.backends.profile import MachineProfile
 from tilewright.backends.target import Target
 from tilewright.compiler.ir.core import Symbol
-from tilewright.compiler.ir.dims import evaluate, symbols
+from tilewright.compiler.ir.dims import Dim, evaluate, symbols
 
 SIZES = (1, 16, 128)
 """Values of a symbol at which candidates are compared where nothing says what is typical."""
 
 Env = Mapping[str, int]
+Dims = tuple[int, ...]
 
 
-def points(questions: Sequence[Question], table: Mapping[str, Symbol]) -> tuple[Env, ...]:
-    """Symbol values at which to compare: each symbol of the dims at each of SIZES, the others at
-    the least, and all of them at the same one."""
+class Measured(Protocol):
+    """Times measured on a machine."""
+
+    def seconds(self, candidate: Candidate, dims: Dims) -> float | None:
+        """Of one launch; None if it was not measured."""
+
+
+@dataclass(frozen=True)
+class Prices:
+    """Seconds of one launch: `seconds[question][candidate][point]`, on one thread.
+
+    points: the symbol values of each point. measured: which of the times are measurements.
+    """
+
+    points: tuple[Env, ...]
+    seconds: tuple[tuple[tuple[float, ...], ...], ...]
+    measured: tuple[tuple[tuple[bool, ...], ...], ...]
+
+    def costs(self) -> list[list[float]]:
+        """For each question what each candidate costs: the sum over points of its time in units of
+        the least time that the whole graph can take at that point, so that no point is bad."""
+        least = [
+            sum(min(times[p] for times in question) for question in self.seconds) or 1.0
+            for p in range(len(self.points))
+        ]
+        return [
+            [sum(t / low for t, low in zip(times, least, strict=True)) for times in question]
+            for question in self.seconds
+        ]
+
+
+def points(
+    questions: Sequence[Question], table: Mapping[str, Symbol], typical: Env
+) -> tuple[Env, ...]:
+    """Symbol values at which to compare: `typical` ones where given; of the others all at each of
+    SIZES, and one at each of SIZES with the rest at the first. Bounds hold everywhere."""
     used = sorted({n for q in questions for d in q.dims for n in symbols(d)})
-
-    def clip(name: str, size: int) -> int:
-        symbol = table.get(name)
-        if symbol is None:
-            return size
-        high = size if symbol.high is None else min(size, symbol.high)
-        return max(high, symbol.low)
-
-    found = [{n: clip(n, size) for n in used} for size in SIZES]
-    for name in used:
-        found += [{n: clip(n, size if n == name else SIZES[0]) for n in used} for size in SIZES]
-    return tuple({tuple(env.items()): env for env in found}.values())
+    free = [n for n in used if n not in typical]
+    found = [dict.fromkeys(free, size) for size in SIZES]
+    for name in free:
+        found += [{**dict.fromkeys(free, SIZES[0]), name: size} for size in SIZES]
+    clipped = [{n: _clip({**env, **typical}[n], table.get(n)) for n in used} for env in found]
+    return tuple({tuple(env.items()): env for env in clipped}.values())
 
 
-def seconds(candidate: Candidate, dims: tuple[int, ...], target: Target) -> float:
-    """Predicted time of one launch on one thread."""
-    cost = candidate.family.cost(candidate.spec, dims, target)
-    scale = target.lanes_f32 / 16
-    rate = {"f32": 140e9 * scale, "bf16_tile": 1.3e12, "bf16_dot": 280e9}.get(cost.unit, 1e12)
-    work = (cost.issued or cost.flops) / rate
-    moved = cost.bytes / 30e9 + cost.weights / 15e9
-    return max(work, moved) + cost.converted / (8e9 * scale) + cost.epilogue / (60e9 * scale) + 1e-6
+def _clip(size: int, symbol: Symbol | None) -> int:
+    if symbol is None:
+        return size
+    return max(size if symbol.high is None else min(size, symbol.high), symbol.low)
 
 
-def fastest(target: Target, table: Mapping[str, Symbol]) -> Callable[[Sequence[Question]], Answers]:
-    """Answers every question by itself: the least sum over `points` of relative times."""
+def price(
+    questions: Sequence[Question],
+    envs: Sequence[Env],
+    target: Target,
+    profile: MachineProfile,
+    cold: bool,
+    measured: Measured | None = None,
+) -> Prices:
+    """Times of all candidates: measured where known, else predicted.
 
-    def decide(questions: Sequence[Question]) -> Answers:
-        envs = points(questions, table)
-        answers = {}
-        for question in questions:
-            total = [0.0] * len(question.candidates)
-            for env in envs:
-                dims = tuple(evaluate(d, env) for d in question.dims)
-                times = [seconds(c, dims, target) for c in question.candidates]
-                total = [s + t / min(times) for s, t in zip(total, times, strict=True)]
-            answers[question.key] = question.candidates[total.index(min(total))].spec
-        return answers
+    Where some candidates of a question were measured at a point, the others, which the tuner passed
+    over as slower, count as no faster than the slowest of those. cold: as `cost.model.predict`.
+    """
+    known: dict[tuple[Any, Dims], tuple[float, bool]] = {}
 
-    return decide
+    def one(candidate: Candidate, dims: Dims) -> tuple[float, bool]:
+        key = (candidate.spec, dims)
+        if key not in known:
+            found = measured.seconds(candidate, dims) if measured is not None else None
+            known[key] = (
+                (found, True)
+                if found is not None
+                else (
+                    predict(candidate.family, candidate.spec, dims, target, profile, 1, cold),
+                    False,
+                )
+            )
+        return known[key]
+
+    table = []
+    for question in questions:
+        rows: list[list[tuple[float, bool]]] = [[] for _ in question.candidates]
+        for env in envs:
+            dims = sizes(question.dims, env)
+            found = [one(c, dims) for c in question.candidates]
+            slowest = max((t for t, real in found if real), default=0.0)
+            for row, (time, real) in zip(rows, found, strict=True):
+                row.append((time if real else max(time, slowest), real))
+        table.append(rows)
+    return Prices(
+        tuple(envs),
+        tuple(tuple(tuple(t for t, _ in row) for row in rows) for rows in table),
+        tuple(tuple(tuple(real for _, real in row) for row in rows) for rows in table),
+    )
+
+
+def sizes(dims: Sequence[Dim], env: Env) -> Dims:
+    """The dims of a launch at a point; sizes that the values make negative count as 0."""
+    return tuple(max(evaluate(d, env), 0) for d in dims)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from tilewright.compiler.ir.core import Graph, Op, Value
 from tilewright.compiler.ir.dims import Dim, ceildiv, dmax, dmin, product
 from tilewright.compiler.ir.ops.leaf import Constant
 from tilewright.compiler.ir.types import DType
+
+if TYPE_CHECKING:
+    from tilewright.backends.llvm.lowering.select import Selection
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class Lowering:
     """Lowers one graph for one target. `steps` is the list being filled (nested for regions).
 
     error: the worst accuracy class that a kernel may have. answers: which kernels to take; without
-    them `choices` asks and takes any.
+    them `choices` asks and takes any. selection: how the answers came about.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class Lowering:
     ) -> None:
         self.graph, self.target, self.error = graph, target, error
         self.choices = Choices(answers)
+        self.selection: Selection | None = None
         self.program = Program()
         self.steps: list[Step] = self.program.steps
         self.views: dict[Value, View] = {}
@@ -131,16 +135,23 @@ class Lowering:
     # Launches ------------------------------------------------------------------------------
 
     def choose(
-        self, op: Op, task: Any, dims: tuple[Dim, ...], constant: str = ""
+        self,
+        op: Op,
+        task: Any,
+        dims: tuple[Dim, ...],
+        constant: str = "",
+        arrangement: Hashable = (),
     ) -> Candidate | None:
         """The kernel for `task`, launched with `dims`; None if no family can compute it.
 
-        constant: name of the weight whose packed form is an operand, if there is one.
+        constant: name of the weight whose packed form is an operand, if there is one; arrangement:
+        how its elements are brought into the order in which they are packed.
         """
         found = candidates(task, self.target, self.error)
         if not found:
             return None
-        return self.choices.ask(task, dims, constant, op.source, found)
+        stored = (self.graph.weights[constant].hash(), arrangement) if constant else ()
+        return self.choices.ask(task, dims, constant, stored, op.source, found)
 
     def launch(
         self,

@@ -1,0 +1,94 @@
+"""From the questions of a lowering to their answers, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from tilewright.backends.kernels import f32_matmul
+from tilewright.backends.llvm.lowering.choice import Answers, Question
+from tilewright.backends.llvm.lowering.packed import tied_tables
+from tilewright.backends.llvm.lowering.pricing import Env, Measured, Prices, points, price
+from tilewright.backends.llvm.lowering.state import Lowering
+from tilewright.backends.llvm.lowering.tables import Lookup, Tables, tables
+from tilewright.backends.profile import MachineProfile, profile_for
+
+Solve = Callable[[Tables], Sequence[int] | None]
+"""The strategy of every node at least cost; None when the limit of bytes cannot be kept."""
+
+
+def cheapest(problem: Tables) -> Sequence[int] | None:
+    """Every node by itself: what a solver finds where nothing connects nodes."""
+    if problem.edges or problem.usage_limit is not None:
+        raise ValueError("connected nodes need a solver")
+    return [row.index(min(row)) for row in problem.costs]
+
+
+@dataclass(frozen=True)
+class Selecting:
+    """How to select: what is typical of symbols, the cap of bytes, the solver, measured times."""
+
+    typical: Env = field(default_factory=dict)
+    max_memory: int | None = None
+    solve: Solve = cheapest
+    measured: Measured | None = None
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The questions of a graph with their prices and answers, for the report.
+
+    profile: of the machine that times are predicted for. cold: whether weights were taken to come
+    from beyond the caches. limit: bytes that the questions' constants could have, if any.
+    """
+
+    questions: tuple[Question, ...]
+    prices: Prices
+    answers: Answers
+    profile: MachineProfile
+    cold: bool
+    limit: int | None = None
+
+    def layouts(self) -> Mapping[str, frozenset[str]]:
+        """Names of the layouts in which each constant is wanted."""
+        found: dict[str, set[str]] = {}
+        for question in self.questions:
+            layout = question.candidate(self.answers).layout
+            if layout is not None:
+                found.setdefault(question.constant, set()).add(layout.name)
+        return {name: frozenset(layouts) for name, layouts in found.items()}
+
+
+def select(low: Lowering, how: Selecting) -> Selection:
+    """Answer the questions that the lowering `low` asked."""
+    questions = low.choices.questions
+    profile = profile_for(low.target)
+    total = sum(weight.bytes for _, weight in low.weights.values())
+    cold = total > profile.l2
+    envs = points(questions, low.graph.symbols, how.typical)
+    prices = price(questions, envs, low.target, profile, cold, how.measured)
+    limit = None if how.max_memory is None else how.max_memory - _fixed(low)
+    solved = how.solve(tables(questions, prices, limit, _lookups(low)))
+    assert solved is not None
+    chosen = zip(questions, solved, strict=False)  # nodes of shared constants follow
+    answers = {q.key: q.candidates[j].spec for q, j in chosen}
+    return Selection(tuple(questions), prices, answers, profile, cold, limit)
+
+
+def _fixed(low: Lowering) -> int:
+    """Bytes of the constants that no question is about."""
+    asked = {q.stored for q in low.choices.questions if q.constant}
+    return sum(
+        weight.bytes
+        for key, (_, weight) in low.weights.items()
+        if not (isinstance(key, tuple) and key[1:] in asked)
+    )
+
+
+def _lookups(low: Lowering) -> dict[str, Lookup]:
+    found = {}
+    for name in tied_tables(low.graph):
+        elements = low.graph.weights[name].type.elements
+        assert isinstance(elements, int)
+        found[name] = Lookup(f32_matmul.spec.LAYOUT, 4 * elements)
+    return found
