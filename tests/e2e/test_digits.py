@@ -144,7 +144,9 @@ def test_bound_arrays_are_used_in_place(digits: Path) -> None:
         first = logits.copy()
         image[:] = IMAGES[3:6]
         binding.run()
-        np.testing.assert_array_equal(logits, answers(digits)[3:6])
+        # The same rows in the same batch: which products are used may depend on the batch's size.
+        (again,) = session.run(None, {"image": IMAGES[3:6]})
+        np.testing.assert_array_equal(logits, again)
         assert not np.array_equal(first, logits)
 
 
