@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from tilewright.backends.artifact.safetensors import TensorSpec, WeightLayout, plan_weights
+from tilewright.backends.artifact.selection_report import selection_report
 from tilewright.backends.artifact.writer import write_artifact
 from tilewright.backends.llvm.backend import Lowered
 from tilewright.backends.llvm.body import collect_errors
@@ -144,7 +145,7 @@ def _launches(lowered: Lowered) -> Iterator[Launch]:
 
 
 def plan_report(variants: Sequence[Variant], steps: Sequence[PassStep]) -> dict[str, Any]:
-    """plan.json: the passes, every launch and the memory map of every variant."""
+    """plan.json: the passes, and for every variant its launches, choices and memory map."""
     report: dict[str, Any] = {
         "passes": [{"name": s.name, "changed": s.changed} for s in steps],
         "variants": {},
@@ -164,6 +165,7 @@ def plan_report(variants: Sequence[Variant], steps: Sequence[PassStep]) -> dict[
                 }
                 for launch in lowered.launches
             ],
+            "selection": selection_report(lowered.state),
             "notes": [{"source": s, "note": n} for s, n in lowered.state.notes],
             "memory": {
                 "method": plan.method,

@@ -45,10 +45,8 @@ def test_only_targets_with_bf16_use_it(both: Path) -> None:
     assert supports(BF16)
     assert not supports(TARGETS["x86-64-v3"])
     rounded, exact = operations(both, BF16.name), operations(both, "x86-64-v3")
-    assert {"bf16_matmul", "bf16_conv"} <= rounded
-    assert not {"f32_matmul", "f32_conv"} & rounded
-    assert {"f32_matmul", "f32_conv"} <= exact
-    assert not {"bf16_matmul", "bf16_conv"} & exact
+    assert any(name.startswith("bf16") for name in rounded)
+    assert not any(name.startswith("bf16") for name in exact)
 
 
 def test_variants_with_different_weights_share_a_file(both: Path) -> None:

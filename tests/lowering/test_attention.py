@@ -44,7 +44,7 @@ def test_layouts(index: int) -> None:
 
 def test_the_usual_layouts_need_one_kernel_and_no_copy() -> None:
     for axes in (("bhqd", "bgkd", "bgke", "bhqe"), ("bqhd", "bkgd", "bkge", "bqhe")):
-        assert attention(axes=axes) == ["f32_attention"]
+        assert attention(axes=axes) == ["attention"]
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_the_usual_layouts_need_one_kernel_and_no_copy() -> None:
 )
 def test_grouped_heads_and_head_sizes(groups: int, sizes: tuple[int, int]) -> None:
     own = SIZES | {"g": groups, "d": sizes[0], "e": sizes[1]}
-    assert attention(sizes=own, envs=ENVS[:1]) == ["f32_attention"]
+    assert attention(sizes=own, envs=ENVS[:1]) == ["attention"]
 
 
 @pytest.mark.parametrize("shape", [("q", "k"), ("b", 1, 1, "k"), ("h", "q", 1), (), (1, "h", 1, 1)])
@@ -88,7 +88,7 @@ def test_other_types_are_decomposed(dtype: str, causal: bool) -> None:
     own = SIZES | {"g": 2}
     made = attention(dtype, sizes=own, envs=ENVS[:2], causal=causal, causal_end=True, axes=(
         "bqhd", "bkgd", "bkge", "bqhe"))  # fmt: skip
-    assert "f32_attention" not in made
+    assert "attention" not in made
     assert np.count_nonzero(np.array(made) == "contract") == 2
 
 
@@ -100,5 +100,5 @@ def test_decomposed_masks(mask: str) -> None:
 def test_head_sizes_that_are_symbolic_or_zero_are_decomposed() -> None:
     envs = tuple(e | {"d": 6, "e": 3} for e in ENVS[:2])
     own = SIZES | {"d": "d", "e": "e"}
-    assert "f32_attention" not in attention(sizes=own, envs=envs)
-    assert "f32_attention" not in attention(sizes=SIZES | {"d": 0}, envs=ENVS[:1])
+    assert "attention" not in attention(sizes=own, envs=envs)
+    assert "attention" not in attention(sizes=SIZES | {"d": 0}, envs=ENVS[:1])

@@ -54,7 +54,7 @@ def conv(case: str, *, constant: bool, epilogue: bool = False):
 
 @pytest.mark.parametrize("case", CASES)
 def test_constant_weights(case: str) -> None:
-    assert labels(conv(case, constant=True, epilogue=True)) == ["f32_conv"]
+    assert labels(conv(case, constant=True, epilogue=True)) == ["conv"]
 
 
 @pytest.mark.parametrize("case", ["1d", "groups", "strides and dilations"])
@@ -73,7 +73,7 @@ def test_an_epilogue_that_the_kernel_cannot_apply_follows_it() -> None:
     region = d.region((kind,), lambda acc: d(unary.Cast, x=acc, dtype=tensor("i32").dtype))
     ones, none = (1, 1), (0, 0)
     y = d(Conv, x=x, w=w, strides=ones, dilations=ones, pads_low=none, pads_high=none, body=region)
-    assert labels(check_graph(d.graph(y), {"n": 2}, special=False)) == ["f32_conv", "fused"]
+    assert labels(check_graph(d.graph(y), {"n": 2}, special=False)) == ["conv", "fused"]
 
 
 def test_symbolic_images() -> None:
@@ -81,7 +81,7 @@ def test_symbolic_images() -> None:
     x, w = d.input("x", "f32", "n", "h", "v", 3), d.constant(weights(3, 3, 3, 8))
     y = d(Conv, x=x, w=w, strides=(2, 1), dilations=(1, 1), pads_low=(1, 1), pads_high=(1, 1))
     envs = ({"n": 1, "h": 7, "v": 9}, {"n": 2, "h": 1, "v": 1}, {"n": 1, "h": 2, "v": 20})
-    assert labels(check_graph(d.graph(y), *envs, special=False)) == ["f32_conv"]
+    assert labels(check_graph(d.graph(y), *envs, special=False)) == ["conv"]
 
 
 @pytest.mark.parametrize("dtype", ["f64", "f16"])

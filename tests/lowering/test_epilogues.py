@@ -45,7 +45,7 @@ def test_extras_of_every_kind_at_once(constant: bool) -> None:
         return d(unary.Gelu, x=acc)
 
     low = matmul(SHAPES, body, constant=constant)
-    assert labels(low) == ["f32_matmul" if constant else "f32_bmm"]
+    assert labels(low) == ["matmul" if constant else "batched_matmul"]
     kinds = [e.index for e in low.launches[0].spec.epilogue.extras]
     assert kinds == ["scalar", "scalar", "row", "row", "col", "full"]
 
@@ -59,7 +59,7 @@ def test_extra_as_the_only_result(shape: str) -> None:
         return d(binary.Where, condition=seen, a=extra, b=d(binary.Div, a=extra, b=acc))
 
     low = matmul({"e": SHAPES[shape]}, body, constant=True, scale=50)  # sums near 0 divide
-    assert labels(low) == ["f32_matmul"]
+    assert labels(low) == ["matmul"]
 
 
 def test_nan_and_infinities_pass_through_min_max_and_relu() -> None:
@@ -73,7 +73,7 @@ def test_nan_and_infinities_pass_through_min_max_and_relu() -> None:
 @pytest.mark.parametrize("cls", [unary.Exp, unary.Erf, unary.GeluTanh, unary.Reciprocal])
 def test_functions_after_the_sum(cls: type[Op]) -> None:
     low = matmul({}, lambda d, acc: d(cls, x=acc), constant=True, special=True, scale=50)
-    assert labels(low) == ["f32_matmul"]
+    assert labels(low) == ["matmul"]
 
 
 def test_a_boolean_extra_and_a_scalar_constant() -> None:
@@ -86,7 +86,7 @@ def test_a_boolean_extra_and_a_scalar_constant() -> None:
 
     region = d.region((tensor("f32", "m", 40), keep.type), body)
     y = d(Contract, a=x, b=w, extras=(keep,), spec="mk,kn->mn", body=region)
-    assert labels(check_graph(d.graph(y), *ENVS)) == ["f32_matmul"]
+    assert labels(check_graph(d.graph(y), *ENVS)) == ["matmul"]
 
 
 @pytest.mark.parametrize("constant", [True, False])
@@ -125,7 +125,7 @@ def test_bodies_that_no_kernel_takes_run_after_it(constant: bool, spec: str) -> 
     )
     y = d(Contract, a=x, b=w, spec=spec, body=region)
     low = check_graph(d.graph(y), *ENVS, special=False, scale=1e4)
-    assert labels(low) == ["f32_matmul" if constant else "f32_bmm", "fused"]
+    assert labels(low) == ["matmul" if constant else "batched_matmul", "fused"]
 
 
 def test_transposed_results_with_row_column_and_full_extras() -> None:

@@ -6,6 +6,7 @@ start. Inputs and outputs lie against inaccessible pages: an access past their e
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -138,5 +139,11 @@ def check_graph(
 
 
 def labels(lowered: Lowered) -> list[str]:
-    """What the launches of a lowered program are called, in order."""
-    return [launch.label for launch in lowered.launches]
+    """What the launches of a lowered program are called, in order; `matmul`, `batched_matmul`,
+    `conv` and `attention` where several kernels could have been chosen."""
+    state = lowered.state
+    chosen = {}
+    for question in state.choices.questions:
+        task = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(question.task).__name__).lower()
+        chosen[question.candidate(state.choices.answers).family.name] = task.removesuffix("_task")
+    return [chosen.get(launch.label, launch.label) for launch in lowered.launches]

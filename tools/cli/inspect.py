@@ -17,6 +17,7 @@ from tilewright.tools.cli.screen import Screen
 EXAMPLES = """
 tilewright inspect model.onnx
 tilewright inspect model.tw --plan
+tilewright inspect model.tw --explain encoder.layer.0.query
 tilewright inspect model.tw --memory --shape seq=128
 tilewright inspect model.onnx --ir fuse-regions
 tilewright inspect model.onnx --diff recognize-attention fuse-regions
@@ -28,6 +29,7 @@ tilewright inspect model.tw --kernel encoder.layer.0.query
 @subcommand("inspect", EXAMPLES)
 @click.argument("path", type=path_type, metavar="MODEL.onnx|ARTIFACT.tw")
 @click.option("--plan", "plan_", is_flag=True, help="Every kernel launch: its work and ONNX nodes.")
+@click.option("--explain", metavar="NODE", help="Why an ONNX node runs on the kernel it has.")
 @click.option("--memory", is_flag=True, help="The map of the arena.")
 @click.option(
     "--shape",
@@ -49,6 +51,7 @@ def command(
     screen: Screen,
     path: Path,
     plan_: bool,
+    explain: str | None,
     memory: bool,
     shape: dict[str, int],
     ir: str | None,
@@ -70,12 +73,13 @@ def command(
             raise UserError(
                 str(path), "an artifact holds no IR", "", "inspect the ONNX model it was made from"
             )
-        return _artifact(screen, path, plan_, memory, shape, kernel, llvm, target)
+        return _artifact(screen, path, plan_, explain, memory, shape, kernel, llvm, target)
     if ir is not None or diff is not None:
         return _stages(screen, path, dims, ir, diff)
-    if kernel is not None or plan_ or memory:
+    if kernel is not None or explain is not None or plan_ or memory:
+        native = target or "native"
         return _lowered(
-            screen, path, dims, target or "native", plan_, memory, shape, kernel, llvm, asm
+            screen, path, dims, native, plan_, explain, memory, shape, kernel, llvm, asm
         )
     from tilewright.tools.inspect_model import describe_model
 
@@ -120,6 +124,7 @@ def _lowered(
     dims: dict[str, str],
     target: str,
     plan_: bool,
+    explain: str | None,
     memory: bool,
     shape: dict[str, int],
     kernel: str | None,
@@ -140,13 +145,12 @@ def _lowered(
         result = compile_model(path, None, options)
     lowered, planned = result.variants[0], result.plans[0]
     report: dict[str, Any] = {"model": str(path), "target": lowered.target.name}
-    if plan_ or memory:
+    if plan_ or memory or explain is not None:
         # The tier is known once the code is made; this stops before.
         tiers: defaultdict[str, str] = defaultdict(lambda: "-")
         whole = plan_report([Variant(lowered, b"", planned, tiers)], result.steps)
-        _plan_and_memory(
-            screen, report, whole["variants"][lowered.target.name], plan_, memory, shape
-        )
+        variant = whole["variants"][lowered.target.name]
+        _plan_and_memory(screen, report, variant, plan_, explain, memory, shape)
     if memory:
         with screen.working("searching better orders of the steps"):
             proven = certificate(lowered, planned)
@@ -170,6 +174,7 @@ def _artifact(
     screen: Screen,
     path: Path,
     plan_: bool,
+    explain: str | None,
     memory: bool,
     shape: dict[str, int],
     kernel: str | None,
@@ -197,8 +202,8 @@ def _artifact(
         report["kernel"] = {"name": code.name, "assembly": code.assembly}
         screen.text(code.assembly.rstrip("\n"))
         return report
-    if plan_ or memory:
-        _plan_and_memory(screen, report, variant, plan_, memory, shape)
+    if plan_ or memory or explain is not None:
+        _plan_and_memory(screen, report, variant, plan_, explain, memory, shape)
         return report
     _signature(screen, f"{path}: {report['name']}, by {report['producer']}", report)
     screen.table(
@@ -226,6 +231,7 @@ def _plan_and_memory(
     report: dict[str, Any],
     variant: dict[str, Any],
     plan_: bool,
+    explain: str | None,
     memory: bool,
     shape: dict[str, int],
 ) -> None:
@@ -233,12 +239,15 @@ def _plan_and_memory(
     from tilewright.tools.inspect_kernel import kernel_rows
 
     if plan_:
-        report["plan"] = {"launches": variant["launches"], "notes": variant["notes"]}
+        report["plan"] = {key: variant[key] for key in ("launches", "selection", "notes")}
         columns = (">#", "operation", "kernel", "tier", "units", "flops", "bytes", "ONNX nodes")
         screen.table("kernel launches", columns, kernel_rows(variant["launches"]))
+        _choices(screen, variant["selection"])
         notes = dict.fromkeys((n["source"], n["note"]) for n in variant["notes"])
         if notes:
             screen.table("decisions", ("ONNX nodes", "note"), list(notes))
+    if explain is not None:
+        report["explain"] = _explain(screen, variant["selection"], explain)
     if memory:
         found = variant["memory"]
         rows, arena, values = memory_rows(found, shape)
@@ -263,6 +272,27 @@ def _plan_and_memory(
                 for r, line in zip(rows, drawn, strict=True)
             ],
         )
+
+
+def _choices(screen: Screen, selection: dict[str, Any] | None) -> None:
+    from tilewright.tools import inspect_selection as tables
+
+    if selection is None:
+        return
+    columns = ("task", ">operations", "kernel", "microseconds", "next best")
+    screen.table("choices among kernels", columns, tables.choice_rows(selection))
+    screen.text(tables.describe(selection) + "\n")
+
+
+def _explain(screen: Screen, selection: dict[str, Any] | None, node: str) -> list[Any]:
+    from tilewright.tools import inspect_selection as tables
+
+    found = tables.explained(selection or {"choices": []}, node)
+    columns = ("kernel", "microseconds", ">weight bytes", "error", "")
+    for choice in found:
+        screen.table(choice["task"], columns, tables.candidate_rows(choice))
+    screen.text(f"{tables.describe(selection or {})}\nchosen alike for:\n{tables.sources(found)}")
+    return list(found)
 
 
 def _signature(screen: Screen, title: str, report: dict[str, Any]) -> None:

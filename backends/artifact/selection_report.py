@@ -1,0 +1,131 @@
+"""Which kernels were chosen and why, for plan.json."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from tilewright.backends.kernels.candidates import CLASSES, Candidate, candidates
+from tilewright.backends.llvm.epilogue import Epilogue
+from tilewright.backends.llvm.lowering.choice import Question
+from tilewright.backends.llvm.lowering.pricing import price
+from tilewright.backends.llvm.lowering.select import Selection
+from tilewright.backends.llvm.lowering.state import Lowering
+
+
+def selection_report(low: Lowering) -> dict[str, Any] | None:
+    """Every choice among kernels with its candidates; None where there was none to make.
+
+    Operations with equal questions and answers are one entry. Times are in microseconds at each
+    point, of one thread.
+    """
+    selection = low.selection
+    if selection is None:
+        return None
+    costs = selection.prices.costs()
+    choices: dict[Any, dict[str, Any]] = {}
+    for i, question in enumerate(selection.questions):
+        chosen = question.candidate(selection.answers)
+        key = (question.task, question.dims, chosen.spec)
+        if key not in choices:
+            choices[key] = {
+                "sources": [],
+                "task": describe_task(question.task),
+                "dims": [str(d) for d in question.dims],
+                "candidates": _rows(low, selection, i, chosen, costs[i]),
+            }
+        choices[key]["sources"].append(question.source)
+    return {
+        "profile": selection.profile.describe(),
+        "points": [dict(env) for env in selection.prices.points],
+        "accuracy": low.error,
+        "weights_from": "memory" if selection.cold else "caches",
+        "weight_limit": selection.limit,
+        "choices": list(choices.values()),
+    }
+
+
+def _rows(
+    low: Lowering, selection: Selection, i: int, chosen: Candidate, costs: Sequence[float]
+) -> list[dict[str, Any]]:
+    """The candidates of a question: the chosen one, others by cost, then what is too inexact."""
+    question, prices = selection.questions[i], selection.prices
+    at = question.candidates.index(chosen)
+    order = sorted(range(len(costs)), key=lambda j: (j != at, costs[j]))
+    rows = [
+        _row(
+            question,
+            question.candidates[j],
+            prices.seconds[i][j],
+            prices.measured[i][j],
+            "chosen" if j == at else _reason(question, selection, j, costs[j] / costs[at]),
+        )
+        for j in order
+    ]
+    every = candidates(question.task, low.target, CLASSES[-1])
+    loose = tuple(c for c in every if c.accuracy > low.error)
+    other = dataclasses.replace(question, candidates=loose)
+    profile, cold = selection.profile, selection.cold
+    times = price([other], prices.points, low.target, profile, cold).seconds[0]
+    for candidate, seconds in zip(loose, times, strict=True):
+        reason = f"errors of class {candidate.accuracy:g}, allowed are {low.error:g}"
+        rows.append(_row(question, candidate, seconds, [False] * len(seconds), reason))
+    return rows
+
+
+def _row(
+    question: Question,
+    candidate: Candidate,
+    seconds: Sequence[float],
+    measured: Sequence[bool],
+    reason: str,
+) -> dict[str, Any]:
+    layout = candidate.layout
+    return {
+        "family": candidate.family.name,
+        "spec": describe_spec(candidate.spec, question.task),
+        "microseconds": [float(f"{s * 1e6:.4g}") for s in seconds],
+        "measured": list(measured),
+        "weight_bytes": 0 if layout is None else layout.bytes,
+        "accuracy": candidate.accuracy,
+        "reason": reason,
+    }
+
+
+def _reason(question: Question, selection: Selection, j: int, ratio: float) -> str:
+    if ratio >= 1:
+        return f"{ratio:.2f} times the time"
+    layout = question.candidates[j].layout
+    if selection.limit is not None and layout is not None:
+        return f"{ratio:.2f} times the time, but its {layout.bytes:,} bytes of weights do not fit"
+    return f"{ratio:.2f} times the time, but conversions beside it cost more"
+
+
+def describe_task(task: Any) -> str:
+    """`matmul k=384 n=1536, epilogue: add, gelu_erf`."""
+    name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(task).__name__).lower().removesuffix("_task")
+    steps: list[str] = []
+    parts = [name]
+    for field in dataclasses.fields(task):
+        value = getattr(task, field.name)
+        if isinstance(value, Epilogue):
+            steps = [step.op for step in value.steps]
+        elif value != field.default:
+            parts.append(f"{field.name}={_text(value)}")
+    return " ".join(parts) + (f", epilogue: {', '.join(steps)}" if steps else "")
+
+
+def describe_spec(spec: Any, task: Any) -> str:
+    """What a spec says beyond its task: `products=6 rows=256`."""
+    given = {field.name for field in dataclasses.fields(task)}
+    return " ".join(
+        f"{field.name}={_text(getattr(spec, field.name))}"
+        for field in dataclasses.fields(spec)
+        if field.name not in given
+    )
+
+
+def _text(value: Any) -> str:
+    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -1,0 +1,102 @@
+"""The choices among kernels in plan.json, as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tilewright.runtime.errors import ArtifactError, nearest
+
+Row = tuple[str, ...]
+
+
+def choice_rows(selection: Mapping[str, Any]) -> list[Row]:
+    """One row a choice: task, operations, kernel, times at the points, the next best kernel."""
+    rows: list[Row] = []
+    for choice in selection["choices"]:
+        chosen, *others = choice["candidates"]
+        allowed = [c for c in others if c["accuracy"] <= selection["accuracy"]]
+        rows.append(
+            (
+                choice["task"],
+                str(len(choice["sources"])),
+                kernel(chosen),
+                times(chosen),
+                f"{kernel(allowed[0])}: {allowed[0]['reason']}" if allowed else "-",
+            )
+        )
+    return rows
+
+
+def describe(selection: Mapping[str, Any]) -> str:
+    """What the choices were made for and from."""
+    profile = selection["profile"]
+    points = "; ".join(at(point) for point in selection["points"])
+    measured = any(any(c["measured"]) for o in selection["choices"] for c in o["candidates"])
+    how = "measured where marked *" if measured else "predicted"
+    lines = [
+        f"profile of {profile['target']} ({profile['source']}), {profile['digest']}",
+        f"microseconds {how}, one thread, weights from {selection['weights_from']}",
+    ]
+    if points:
+        lines.append(f"at {points}")
+    if selection["weight_limit"] is not None:
+        lines.append(f"packed weights may take {selection['weight_limit']:,} bytes")
+    return "\n".join(lines)
+
+
+def explained(selection: Mapping[str, Any], node: str) -> list[Mapping[str, Any]]:
+    """The choices for an ONNX node. Raises ArtifactError for a node without one."""
+    known: dict[str, None] = {}
+    found = []
+    for choice in selection["choices"]:
+        nodes = [name for source in choice["sources"] for name in source.split(", ")]
+        known.update(dict.fromkeys(nodes))
+        if node in nodes:
+            found.append(choice)
+    if not found:
+        hint = "`--plan` lists the choices"
+        raise ArtifactError(
+            f"node {node!r}", "no kernel was chosen for it", nearest(node, known), hint
+        )
+    return found
+
+
+def candidate_rows(choice: Mapping[str, Any]) -> list[Row]:
+    """One row a candidate of a choice, the chosen one first."""
+    return [
+        (
+            kernel(c),
+            times(c),
+            f"{c['weight_bytes']:,}" if c["weight_bytes"] else "-",
+            f"{c['accuracy']:g}" if c["accuracy"] else "float32",
+            c["reason"],
+        )
+        for c in choice["candidates"]
+    ]
+
+
+def kernel(candidate: Mapping[str, Any]) -> str:
+    """`bf16_matmul products=3`."""
+    return f"{candidate['family']} {candidate['spec']}".rstrip()
+
+
+def times(candidate: Mapping[str, Any]) -> str:
+    """Microseconds at every point; measurements have a star."""
+    pairs = zip(candidate["microseconds"], candidate["measured"], strict=True)
+    return "  ".join(f"{number(us)}{'*' if real else ''}" for us, real in pairs)
+
+
+def number(microseconds: float) -> str:
+    """Three digits or all before the point."""
+    return f"{microseconds:,.0f}" if microseconds >= 100 else f"{microseconds:.3g}"
+
+
+def at(point: Mapping[str, int]) -> str:
+    """`batch=1, seq=128`."""
+    return ", ".join(f"{name}={size}" for name, size in point.items())
+
+
+def sources(choices: Sequence[Mapping[str, Any]]) -> str:
+    """The ONNX nodes of choices, a line each."""
+    return "\n".join(f"  {source}" for choice in choices for source in choice["sources"])
