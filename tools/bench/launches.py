@@ -1,0 +1,148 @@
+"""Launches of single kernels for timing: compiled, with operands, weights as cold as in a model."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import itertools
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from llvmlite import binding as llvm
+from llvmlite import ir
+
+from tilewright.backends.kernels.candidates import Candidate
+from tilewright.backends.kernels.family import KernelFamily, evaluate
+from tilewright.backends.llvm.cpuid import request_tile_permission
+from tilewright.backends.llvm.jit import KERNEL, machine_code
+from tilewright.backends.target import Target, target_machine
+
+COLD_BYTES = 32 << 20
+"""Weights are taken from as many copies as make up this: more than L2 holds."""
+
+
+def compile_family(
+    family: KernelFamily, specs: Sequence[Any], target: Target, folder: Path
+) -> Path:
+    """Object file with ``kernel0``, ``kernel1``, ... for ``specs``, from ``folder`` if it was
+    compiled before from the same IR. One file, since kernels share most of their code."""
+    module = ir.Module("launches")
+    for i, spec in enumerate(specs):
+        family.emit(module, spec, target, f"kernel{i}")
+    digest = hashlib.sha256(f"{target}{module}".encode()).hexdigest()[:16]
+    path = folder / f"{family.name}.{digest}.o"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part")
+        part.write_bytes(machine_code(module, target))
+        part.replace(path)
+    return path
+
+
+@dataclass
+class Code:
+    """Loaded kernels of one object file; the engine owns the pages."""
+
+    engine: llvm.ExecutionEngine
+
+    @classmethod
+    def load(cls, path: Path, target: Target) -> Code:
+        """Raises OSError where the system keeps AMX from this process."""
+        if "amx-tile" in target.all_features and not request_tile_permission():
+            raise OSError("the system does not let this process use AMX tile registers")
+        engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target_machine(target))
+        engine.add_object_file(llvm.ObjectFileRef.from_data(path.read_bytes()))
+        engine.finalize_object()
+        return cls(engine)
+
+    def kernel(self, number: int) -> Any:
+        return KERNEL(self.engine.get_function_address(f"kernel{number}"))
+
+
+@dataclass
+class Launch:
+    """A kernel with its operands; each launch takes the next copy of the weights."""
+
+    kernel: Any
+    pointers: list[Any]
+    dims: Any
+    units: int
+    scratch: np.ndarray
+    keep: list[np.ndarray]
+
+    def __post_init__(self) -> None:
+        self._turn = itertools.cycle(self.pointers)
+
+    def run(self, count: int = 1) -> float:
+        """Seconds of one launch, the mean of ``count``, without the call from Python."""
+        empty = self._seconds(count, 0)
+        return max(self._seconds(count, self.units) - empty, 1e-9) / count
+
+    def _seconds(self, count: int, units: int) -> float:
+        kernel, turn, dims, scratch = self.kernel, self._turn, self.dims, self.scratch.ctypes.data
+        begin = time.perf_counter()
+        for _ in range(count):
+            kernel(next(turn), dims, 0, units, scratch)
+        return time.perf_counter() - begin
+
+
+def launch(candidate: Candidate, dims: tuple[int, ...], kernel: Any) -> Launch:
+    """``candidate`` at ``dims``, dense."""
+    family, spec = candidate.family, candidate.spec
+    before, after = _sizes(spec, dims)
+    held = candidate.layout.bytes if candidate.layout else 0
+    step = -(-held // 4096) * 4096 + 4096
+    copies = max(1, min(256, COLD_BYTES // held)) if held else 1
+    pool = _values(step * copies if held else 64)
+    front, back = ([_values(size) for size in sizes] for sizes in (before, after))
+    pointers = []
+    for copy in range(copies):
+        arrays = [*front, *([pool[copy * step :]] if held else []), *back]
+        pointers.append((ctypes.c_void_p * len(arrays))(*(a.ctypes.data for a in arrays)))
+    return Launch(
+        kernel=kernel,
+        pointers=pointers,
+        dims=(ctypes.c_int64 * len(dims))(*dims),
+        units=evaluate(family.units(spec), dims),
+        scratch=_aligned(evaluate(family.scratch_bytes(spec), dims) + 64),
+        keep=[pool, *front, *back],
+    )
+
+
+def _sizes(spec: Any, dims: tuple[int, ...]) -> tuple[list[int], list[int]]:
+    """Bytes of the operands before packed weights, and of extras and results after them."""
+    extras = spec.epilogue.extras if hasattr(spec, "epilogue") else ()
+    if hasattr(spec, "kernel"):  # a convolution
+        n, h, w, oh, ow, _ = dims
+        x, y = n * h * w * spec.channels, n * oh * ow * spec.out_channels
+        return [4 * x], [*(4 * spec.out_channels for _ in extras), 4 * y]
+    if hasattr(spec, "head_dim"):
+        batch, heads, queries, keys = dims[:4]
+        q, k = (4 * batch * heads * s * spec.head_dim for s in (queries, keys))
+        v, y = (4 * batch * heads * s * spec.value_dim for s in (keys, queries))
+        return [q, k, v], [*([4 * keys] if spec.mask else []), y]
+    if hasattr(spec, "batch_rank"):
+        batch, m, k, n = dims[:4]
+        return [4 * batch * m * k, 4 * batch * k * n], [4 * batch * m * n]
+    return [4 * dims[0] * spec.k], [*(4 * spec.n for _ in extras), 4 * dims[0] * spec.n]
+
+
+def _values(size: int) -> np.ndarray:
+    """``size`` bytes that are moderate numbers as f32 and as bf16; sums of them stay so."""
+    rng = np.random.default_rng(0)
+    part = (rng.standard_normal(8192).astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)
+    raw = _aligned(size)
+    pattern = part.view(np.uint8)
+    for start in range(0, size, pattern.size):
+        raw[start : start + pattern.size] = pattern[: size - start]
+    return raw
+
+
+def _aligned(size: int) -> np.ndarray:
+    raw = np.zeros(size + 64, np.uint8)
+    skip = -raw.ctypes.data % 64
+    return raw[skip : skip + size]

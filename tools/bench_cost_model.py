@@ -1,0 +1,210 @@
+"""Is the cost model right? ``python -m tilewright.tools.bench_cost_model``.
+
+Times every kernel that can do each of a few dozen computations, weights coming from L3 or DRAM as
+in a model, one thread, kernels of one choice in turn. Half of the shapes fit the model's
+constants; on the others, which the fit has not seen, it is judged: rank correlation of predicted
+and measured times, and regret, the time of the kernel it would choose by that of the fastest.
+
+Steps, each of which keeps its results in --work and goes on where the last call stopped:
+
+    --compile   kernels to object files
+    --measure   times, for at most --seconds
+    --fit       constants from the `fit` shapes, written into --profile
+    --judge     quality on the `check` shapes; --record FILE keeps it
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import defaultdict
+from dataclasses import asdict, replace
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+from tilewright.backends import profile as profiles
+from tilewright.backends import target as targets
+from tilewright.backends.kernels.candidates import Candidate
+from tilewright.backends.kernels.family import evaluate
+from tilewright.backends.kernels.registry import family
+from tilewright.tools.bench.cost_fit import Point, fit, judge
+from tilewright.tools.bench.cost_points import Shape, shapes
+from tilewright.tools.bench.launches import Code, compile_family, launch
+from tilewright.tools.bench.record import record
+
+SHORT_S = 200e-6
+"""Shorter launches are timed several at a time."""
+
+
+def main() -> None:
+    """Parse the command line and do the steps asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    for step in ("compile", "measure", "fit", "judge"):
+        parser.add_argument(f"--{step}", action="store_true")
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--target", default="native")
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--match", default="", help="only shapes whose label holds this")
+    parser.add_argument("--profile", type=Path, help="instead of the one a compile would take")
+    parser.add_argument("--record", type=Path)
+    parser.add_argument("--list", action="store_true", help="with --judge: every choice")
+    options = parser.parse_args()
+    (target,) = targets.parse(options.target)
+    bench = Bench(target, options.work, options.match)
+    if options.compile:
+        bench.compile()
+    if options.measure:
+        bench.measure(options.seconds)
+    if options.profile:
+        path = str(options.profile)
+        profile = profiles.MachineProfile.from_json(options.profile.read_text(), path)
+    else:
+        profile = profiles.profile_for(target)
+    if options.fit:
+        profile = replace(profile, fit=fit(bench.points("fit"), profile))
+        print(profile.fit)
+        if options.profile:
+            profiles.store(profile, options.profile)
+    if options.judge:
+        for use in ("fit", "check"):
+            print(use, judge(bench.points(use), profile))
+        if options.list:
+            show(bench.points("check"), profile)
+        if options.record:
+            save(options.record, bench, profile)
+
+
+class Bench:
+    """The shapes of one target, their kernels and what was measured so far."""
+
+    def __init__(self, target: targets.Target, work: Path, match: str) -> None:
+        self.target, self.work = target, work
+        self.shapes = {use: shapes(use) for use in ("fit", "check")}
+        self.match = match
+        self.file = work / f"times.{target.name}.json"
+        self.times: dict[str, float] = (
+            json.loads(self.file.read_text()) if self.file.exists() else {}
+        )
+        self.codes: dict[str, str] = {}
+        if self._index.exists():
+            self.codes = json.loads(self._index.read_text())
+        self.specs: dict[str, dict[Any, int]] = defaultdict(dict)
+        for shape in (s for use in self.shapes.values() for s in use):
+            for candidate in shape.candidates(target):
+                known = self.specs[candidate.family.name]
+                known.setdefault(candidate.spec, len(known))
+
+    @property
+    def _index(self) -> Path:
+        return self.work / f"objects.{self.target.name}.json"
+
+    def compile(self) -> None:
+        """Make an object file for each family; times of families that changed are forgotten."""
+        for name, specs in self.specs.items():
+            begin = perf_counter()
+            path = compile_family(family(name), list(specs), self.target, self.work / "objects")
+            self.codes[name] = path.name
+            self._index.write_text(json.dumps(self.codes, indent=1))
+            print(f"{name}: {len(specs)}, {perf_counter() - begin:.1f} s", file=sys.stderr)
+
+    def key(self, shape: Shape, candidate: Candidate) -> str:
+        """Of a time: shape, kernel and its code."""
+        code = self.codes.get(candidate.family.name, "")
+        return f"{shape.label} | {candidate.spec!r} | {code}"
+
+    def measure(self, seconds: float) -> None:
+        """Time the shapes that are not complete yet until the time is over."""
+        end = perf_counter() + seconds
+        left = 0
+        loaded: dict[str, Code] = {}
+        for shape in (s for use in self.shapes.values() for s in use):
+            kernels = shape.candidates(self.target)
+            if self.match not in shape.label or all(
+                self.key(shape, c) in self.times for c in kernels
+            ):
+                continue
+            if perf_counter() > end:
+                left += 1
+                continue
+            launches = {}
+            for c in kernels:
+                name = c.family.name
+                if name not in loaded:
+                    path = self.work / "objects" / self.codes[name]
+                    loaded[name] = Code.load(path, self.target)
+                kernel = loaded[name].kernel(self.specs[name][c.spec])
+                launches[self.key(shape, c)] = launch(c, shape.dims, kernel)
+            counts = dict.fromkeys(launches, 1)
+            for key, one in launches.items():
+                one.run()
+                counts[key] = max(1, min(64, int(SHORT_S / one.run())))
+            taken: dict[str, list[float]] = defaultdict(list)
+            stop = perf_counter() + 0.3
+            while len(next(iter(taken.values()), [])) < (5 if perf_counter() > stop else 21):
+                for key, one in launches.items():
+                    taken[key].append(one.run(counts[key]))
+            self.times.update({key: median(values) for key, values in taken.items()})
+            self.file.write_text(json.dumps(self.times, indent=0))
+        print(f"{len(self.times)} times; {left} shapes left", file=sys.stderr)
+
+    def points(self, use: str) -> list[Point]:
+        """All measured launches of the shapes of ``use``."""
+        found = []
+        for shape in self.shapes[use]:
+            for candidate in shape.candidates(self.target):
+                key = self.key(shape, candidate)
+                if key not in self.times:
+                    continue
+                owner, spec = candidate.family, candidate.spec
+                found.append(
+                    Point(
+                        shape=shape.label,
+                        kernel=repr(spec),
+                        family=owner.name,
+                        accuracy=candidate.accuracy,
+                        cost=owner.cost(spec, shape.dims, self.target),
+                        units=evaluate(owner.units(spec), shape.dims),
+                        seconds=self.times[key],
+                    )
+                )
+        return found
+
+
+def show(points: list[Point], profile: profiles.MachineProfile) -> None:
+    """Print predicted and measured times."""
+    for p in points:
+        guess = p.predicted(profile)
+        print(
+            f"{p.shape:44s} {p.family:18s} {p.accuracy:g} {p.seconds * 1e6:10.1f} us, predicted "
+            f"{guess * 1e6:10.1f} ({guess / p.seconds:.2f})"
+        )
+
+
+def save(path: Path, bench: Bench, profile: profiles.MachineProfile) -> None:
+    """Record quality and every point."""
+    rows: list[object] = [{"use": "check", **asdict(judge(bench.points("check"), profile))}]
+    rows += [
+        {
+            "shape": point.shape,
+            "family": point.family,
+            "kernel": point.kernel,
+            "accuracy": point.accuracy,
+            "measured_us": round(point.seconds * 1e6, 2),
+            "predicted_us": round(point.predicted(profile) * 1e6, 2),
+        }
+        for point in bench.points("check")
+    ]
+    record(
+        path,
+        rows,
+        command="python -m tilewright.tools.bench_cost_model --compile --measure --judge",
+        notes=f"target {bench.target.name}; constants {asdict(profile.fit)}",
+    )
+
+
+if __name__ == "__main__":
+    main()
