@@ -25,7 +25,7 @@ def estimate(spec: ConvSpec, dims: tuple[int, ...], target: Target) -> Cost:
     else:
         passes = 0
         for rows, times in work.row_blocks(pixels, spec.rows_per_unit):
-            one = work.f32_product(target, rows, spec.k, spec.group_outputs, spec.panels_per_unit)
+            one = work.f32_product(target, rows, spec.k, spec.group_outputs)
             product += one * (times * spec.groups)
             passes += times
         weights = spec.groups * spec.panels * PANEL * spec.k

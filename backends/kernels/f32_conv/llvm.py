@@ -62,6 +62,7 @@ def emit(module: ir.Module, spec: ConvSpec, target: Target, name: str) -> ir.Fun
             operands=operands,
             row=start,
             column=column,
+            ahead=True,
         )
         gemm.emit_rows(code, product, rows, first, last)
     gemm.ok(code)

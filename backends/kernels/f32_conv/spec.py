@@ -89,7 +89,7 @@ class ConvSpec:
         """Pixels: their gathered rows keep to half of a 1 MiB L2, and there are enough units."""
         if self.depthwise:
             return max(4, min(64, (1 << 14) // self.channels))
-        return max(14, min(112, (1 << 19) // (4 * max(self.k, 1)) // 14 * 14))
+        return max(14, min(112, (1 << 20) // (4 * max(self.k, 1)) // 14 * 14))
 
     @property
     def row_stride(self) -> int:

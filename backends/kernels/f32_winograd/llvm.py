@@ -59,11 +59,11 @@ def emit(module: ir.Module, spec: WinogradSpec, target: Target, name: str) -> ir
         inputs=code.at(patch, spec.patch),
     )
     split = gemm.Split.of(code, k.tiles.total, spec.tiles_per_unit)
-    # A part of the filters passes all blocks of tiles: it stays in L2, and transforming a block
-    # again for every part costs less than reading all filters for every block.
+    # Units of one block of tiles follow each other: transformed once a thread. The filters pass
+    # by, each panel asked for while the one before it is in use.
     with code.loop(begin, end, 1, [i64(-1)]) as unit:
-        block = code.rem(unit.index, code.max(split.count, 1))
-        part = code.div(unit.index, code.max(split.count, 1))
+        block = code.div(unit.index, spec.parts)
+        part = code.rem(unit.index, spec.parts)
         start, count = split.block(code, block)
         with code.when(code.cmp("!=", block, unit.carried[0])):
             _transform(code, k, start, count)
@@ -74,7 +74,7 @@ def emit(module: ir.Module, spec: WinogradSpec, target: Target, name: str) -> ir
         with code.loop(first, last) as panel, code.loop(0, rows.count) as group:
             at, size = rows.block(code, group.index)
             filters = code.at(k.w, code.mul(panel.index, POSITIONS * spec.channels * PANEL))
-            _multiply(code, k, at, size, filters)
+            _multiply(code, k, at, size, filters, (group.index, rows.count))
             _finish(code, k, code.add(start, at), size, panel.index, filters)
     gemm.ok(code)
     return fn
@@ -109,18 +109,28 @@ def _transform(code: Code, k: Kernel, start: Int, count: Int) -> None:
         tile.next = k.tiles.advance(code, tile.carried)
 
 
-def _multiply(code: Code, k: Kernel, first: Int, rows: Int, filters: ir.Value) -> None:
-    """Sums [position][tile][32] of ``rows`` tiles by one panel."""
+def _multiply(
+    code: Code, k: Kernel, first: Int, rows: Int, filters: ir.Value, turn: tuple[Int, Int]
+) -> None:
+    """Sums [position][tile][32] of ``rows`` tiles by one panel.
+
+    Asks for a share of the same position in the next panel: ``turn`` of how many.
+    """
     spec = k.spec
     step = gemm.columns(code)
+    floats = spec.channels * PANEL
+    number, turns = turn
+    lines = code.ceildiv(PANEL, code.mul(turns, PANEL // step))
     with code.loop(0, POSITIONS) as position, code.loop(0, PANEL, step) as part:
         at = code.add(code.mul(position.index, spec.plane), code.mul(first, spec.stride))
         a = code.at(k.inputs, at)
         panel = code.at(filters, code.mul(position.index, spec.channels * PANEL))
         b = code.at(panel, part.index)
         c = code.at(code.at(k.sums, code.mul(position.index, SUMS)), part.index)
-        panel_floats = spec.channels * PANEL
-        gemm.multiply(code, rows, a, spec.stride, b, PANEL, panel_floats, spec.channels, c, PANEL)
+        share = code.add(code.mul(code.div(part.index, step), turns), number)
+        place = code.add(POSITIONS * floats, code.mul(share, code.mul(lines, spec.channels)))
+        args = (a, spec.stride, b, PANEL, floats, spec.channels, c, PANEL)
+        gemm.multiply(code, rows, *args, ahead=gemm.Ahead(code.at(panel, place), lines))
 
 
 def _finish(code: Code, k: Kernel, start: Int, rows: Int, panel: Int, filters: ir.Value) -> None:

@@ -17,9 +17,9 @@ _BACK = np.array([[1, 0, 0, 0], [0, 1, -1, 0], [0, 0, 0, 1]])
 def pack(weights: np.ndarray, spec: WinogradSpec) -> np.ndarray:
     """ONNX [OC, C, 3, 3] f32 -> [panels, 16, C, 32] f32, zeros in columns beyond OC."""
     u = np.einsum("iy,ocyx,jx->ijco", G, weights.astype(np.float64), G)
-    packed = np.zeros((POSITIONS, spec.channels, spec.panels * PANEL), np.float32)
-    packed[:, :, : spec.out_channels] = u.reshape(POSITIONS, *u.shape[2:])
-    packed = packed.reshape(POSITIONS, spec.channels, spec.panels, PANEL)
+    wide = np.zeros((POSITIONS, spec.channels, spec.panels * PANEL), np.float32)
+    wide[:, :, : spec.out_channels] = u.reshape(POSITIONS, *u.shape[2:])
+    packed = wide.reshape(POSITIONS, spec.channels, spec.panels, PANEL)
     return np.ascontiguousarray(packed.transpose(2, 0, 1, 3))
 
 
