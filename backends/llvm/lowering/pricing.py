@@ -24,7 +24,7 @@ Dims = tuple[int, ...]
 class Measured(Protocol):
     """Times measured on a machine."""
 
-    def seconds(self, candidate: Candidate, dims: Dims) -> float | None:
+    def seconds(self, candidate: Candidate, dims: Dims, cold: bool) -> float | None:
         """Of one launch; None if it was not measured."""
 
 
@@ -90,7 +90,7 @@ def price(
     def one(candidate: Candidate, dims: Dims) -> tuple[float, bool]:
         key = (candidate.spec, dims)
         if key not in known:
-            found = measured.seconds(candidate, dims) if measured is not None else None
+            found = measured.seconds(candidate, dims, cold) if measured is not None else None
             known[key] = (
                 (found, True)
                 if found is not None

@@ -1,0 +1,1 @@
+"""Measured times of kernels on this machine, and the cache that keeps them."""

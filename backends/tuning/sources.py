@@ -1,0 +1,65 @@
+"""What code a kernel family's machine code comes from, as a digest."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+from functools import cache
+from pathlib import Path
+
+import llvmlite
+
+ROOT = "tilewright.backends."
+
+
+@cache
+def family_version(name: str) -> str:
+    """16 hex digits of the sources of the family and of all modules of ours below
+    `tilewright.backends` that they import, directly or not, and of LLVM's version."""
+    modules = sorted(_closure(f"{ROOT}kernels.{name}"))
+    digest = hashlib.sha256(llvmlite.__version__.encode())
+    for module in modules:
+        digest.update(f"{module}\0".encode() + _source(module))
+    return digest.hexdigest()[:16]
+
+
+def _closure(package: str) -> set[str]:
+    seen: set[str] = set()
+    waiting = {package}
+    while waiting:
+        module = waiting.pop()
+        seen.add(module)
+        waiting |= _imports(module) - seen
+    return seen
+
+
+@cache
+def _imports(module: str) -> frozenset[str]:
+    """The modules below ROOT that `module` imports, at any level of it."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(_source(module))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(ROOT[:-1]):
+            assert node.module is not None
+            members = (f"{node.module}.{alias.name}" for alias in node.names)
+            found.add(node.module)
+            found.update(m for m in members if _path(m) is not None)
+        elif isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names if alias.name.startswith(ROOT))
+    return frozenset(found)
+
+
+@cache
+def _source(module: str) -> bytes:
+    path = _path(module)
+    return b"" if path is None else path.read_bytes()
+
+
+@cache
+def _path(module: str) -> Path | None:
+    """The file of a module, None if there is no such module (a name inside of one)."""
+    try:
+        spec = importlib.util.find_spec(module)
+    except ModuleNotFoundError:  # its parent is no package
+        return None
+    return None if spec is None or spec.origin is None else Path(spec.origin)
