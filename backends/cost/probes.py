@@ -47,9 +47,8 @@ def multiplications(module: ir.Module, target: Target) -> dict[str, Probe]:
             module, target, "bf16_dot", F32, I32, 2, lambda c, s, a, b: bf16.dot(c, s, a, b)
         )
     if target.triple.startswith("x86_64"):
-        step = _vnni if wide and "avx512vnni" in features else _pairs
-        if target.vector_bits >= 256:
-            found["int8_dot"] = _dots(module, target, "int8_dot", I32, I32, 4, step)
+        step = _vnni if wide and "avx512vnni" in features else _widened
+        found["int8_dot"] = _dots(module, target, "int8_dot", I32, I32, 4, step)
     elif "dotprod" in features:
         found["int8_dot"] = _dots(module, target, "int8_dot", I32, I32, 4, _neon_dot)
     if "avx512fp16" in features or "fullfp16" in features:
@@ -144,22 +143,17 @@ def _vnni(code: Code, total: ir.Value, left: ir.Value, right: ir.Value) -> ir.Va
     return code.b.call(fn, [total, code.b.bitcast(left, bytes_), code.b.bitcast(right, bytes_)])
 
 
-def _pairs(code: Code, total: ir.Value, left: ir.Value, right: ir.Value) -> ir.Value:
-    """Without VNNI: bytes to 16 bits in pairs, those to 32 bits in pairs, then the sum."""
+def _widened(code: Code, total: ir.Value, left: ir.Value, right: ir.Value) -> ir.Value:
+    """Without VNNI, exact: even and odd bytes of B as 16 bits, A held as such, two vpmaddwd."""
     lanes = total.type.count
-    bytes_, words = ir.VectorType(I8, 4 * lanes), ir.VectorType(_I16, 2 * lanes)
-    wide = lanes == 16
-    first = "llvm.x86.avx512.pmaddubs.w.512" if wide else "llvm.x86.avx2.pmadd.ub.sw"
-    second = "llvm.x86.avx512.pmaddw.d.512" if wide else "llvm.x86.avx2.pmadd.wd"
-    pair = code.b.call(
-        code.declare(first, ir.FunctionType(words, [bytes_, bytes_])),
-        [code.b.bitcast(left, bytes_), code.b.bitcast(right, bytes_)],
-    )
-    ones = ir.Constant(words, [1] * (2 * lanes))
-    four = code.b.call(
-        code.declare(second, ir.FunctionType(total.type, [words, words])), [pair, ones]
-    )
-    return code.b.add(total, four)
+    words = ir.VectorType(_I16, 2 * lanes)
+    name = {4: "sse2.pmadd.wd", 8: "avx2.pmadd.wd", 16: "avx512.pmaddw.d.512"}[lanes]
+    add = code.declare(f"llvm.x86.{name}", ir.FunctionType(total.type, [words, words]))
+    eight = ir.Constant(words, [8] * (2 * lanes))
+    held, both = code.b.bitcast(left, words), code.b.bitcast(right, words)
+    for part in (code.b.ashr(code.b.shl(both, eight), eight), code.b.ashr(both, eight)):
+        total = code.b.add(total, code.b.call(add, [held, part]))
+    return total
 
 
 def _neon_dot(code: Code, total: ir.Value, left: ir.Value, right: ir.Value) -> ir.Value:

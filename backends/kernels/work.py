@@ -61,10 +61,8 @@ def row_blocks(rows: int, most: int) -> tuple[tuple[int, int], ...]:
     return tuple((s, c) for s, c in ((size + 1, larger), (size, count - larger)) if s and c)
 
 
-def f32_product(
-    target: Target, rows: int, k: int, n: int, group: int, most: int | None = None
-) -> Work:
-    """llvm.gemm.emit_rows: ``rows`` rows by ``n`` columns, taken ``group`` panels at a time.
+def f32_product(target: Target, rows: int, k: int, n: int, most: int | None = None) -> Work:
+    """llvm.gemm.emit_rows: ``rows`` rows by ``n`` columns, panel by panel.
 
     ``most``: rows of the register block instead of the target's widest.
     """
@@ -73,30 +71,21 @@ def f32_product(
     lines = -(-n // full.columns)
     if 0 < rows <= min(FEW, full.rows):
         wide = few_rows(target, rows)
-        at_once = max(wide.columns // PANEL, 1)
-        groups = n // PANEL // at_once if at_once > 1 or wide.columns > full.columns else 0
+        groups = n // wide.columns if wide.columns > full.columns else 0
         rest = lines - groups * wide.columns // full.columns
         narrow = Block(rows, full.vectors, full.lanes)
-        return (
-            _calls(wide, k, groups)
-            + _calls(narrow, k, rest)
-            + Work(streamed=4 * (k * PANEL * panels + rows * k))
-        )
-    work = Work()
-    count = 0
+        read = Work(streamed=4 * (k * PANEL * panels + rows * k))
+        return _calls(wide, k, groups) + _calls(narrow, k, rest) + read
+    work, count = Work(), 0
     for size, times in row_blocks(rows, most or full.rows):
         work += _calls(Block(size, full.vectors, full.lanes), k, times * lines)
         count += times
-    # Blocks of rows are the outer loop: each passes over the group's panels, from L1 if they and
-    # its own rows stay there; and rows that exceed L1 are read again for every panel.
-    cache = target.l1_kib << 10
-    own = 4 * k * min(full.rows, max(rows, 1))
-    passes = count if 4 * k * PANEL * group + own > cache else -(-panels // max(group, 1))
-    streamed = (
-        4 * k * PANEL * panels * max(passes, 1) if passes == count else 4 * k * PANEL * panels
-    )
-    streamed += 4 * rows * k * (panels if own > cache // 2 else -(-panels // max(group, 1)))
-    return work + Work(streamed=streamed)
+    # A panel stays in L1 while the blocks of rows pass, if it fits; rows that exceed what is left
+    # are read again for every panel.
+    half = target.l1_kib << 9
+    passes = count if 4 * k * full.columns > half else 1
+    again = panels if 4 * rows * k > half else 1
+    return work + Work(streamed=4 * k * (PANEL * panels * passes + rows * again))
 
 
 def _calls(block: Block, k: int, times: int) -> Work:

@@ -25,8 +25,8 @@ def estimate(spec: AttentionSpec, dims: tuple[int, ...], target: Target) -> Cost
         keys = max(min(seq_k, first + past + rows), 0) if spec.causal else seq_k
         most = widest(target).rows
         # Both orders have Q's rows in vectors or in registers: K's rows, then Q's.
-        product += work.f32_product(target, keys, spec.head_dim, width, 1, most)
-        product += work.f32_product(target, rows, keys, spec.value_dim, 1, most)
+        product += work.f32_product(target, keys, spec.head_dim, width, most)
+        product += work.f32_product(target, rows, keys, spec.value_dim, most)
         computed += width * keys
     times = batch * heads
     blocks = -(-seq_q // QUERIES)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import prod
 
 from tilewright.backends.kernels import work
-from tilewright.backends.kernels.f32_bmm.spec import PANELS, ROWS, BmmSpec
+from tilewright.backends.kernels.f32_bmm.spec import ROWS, BmmSpec
 from tilewright.backends.kernels.family import Cost
 from tilewright.backends.llvm.microkernel import PANEL, widest
 from tilewright.backends.target import Target
@@ -19,7 +19,7 @@ def estimate(spec: BmmSpec, dims: tuple[int, ...], target: Target) -> Cost:
     full = work.full_extras(spec.epilogue)
     product, packed = work.Work(), 0
     for rows, times in work.row_blocks(m, ROWS):
-        product += work.f32_product(target, rows, k, n, PANELS) * times
+        product += work.f32_product(target, rows, k, n) * times
         as_it_lies = not spec.transposed and rows <= widest(target).rows
         packed += times * k * (n % PANEL if as_it_lies else n)
     return Cost(

@@ -15,7 +15,7 @@ def estimate(spec: MatmulSpec, dims: tuple[int, ...], target: Target) -> Cost:
     weights = 4 * spec.panels * PANEL * spec.k
     product, passes = work.Work(), 0
     for rows, times in work.row_blocks(m, spec.rows_per_unit):
-        product += work.f32_product(target, rows, spec.k, spec.n, spec.panels_per_unit) * times
+        product += work.f32_product(target, rows, spec.k, spec.n) * times
         passes += times
     full = work.full_extras(spec.epilogue)
     return Cost(

@@ -22,7 +22,7 @@ def estimate(spec: WinogradSpec, dims: tuple[int, ...], target: Target) -> Cost:
     product = work.Work()
     for size, times in work.row_blocks(tiles, spec.tiles_per_unit):
         for few, count in work.row_blocks(size, widest(target).rows):
-            one = work.f32_product(target, few, spec.channels, POSITIONS * spec.panels * PANEL, 1)
+            one = work.f32_product(target, few, spec.channels, POSITIONS * spec.panels * PANEL)
             product += one * (times * count)
     values = batch * height * breadth * spec.channels
     values += (1 + work.full_extras(spec.epilogue)) * pixels * spec.out_channels

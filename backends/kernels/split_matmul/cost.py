@@ -25,7 +25,7 @@ def estimate(spec: SplitMatmulSpec, dims: tuple[int, ...], target: Target) -> Co
         if tiles:
             product += tile_work(spec, rows) * times
         else:
-            product += work.f32_product(target, rows, spec.k, spec.n, spec.panels_per_unit)
+            product += work.f32_product(target, rows, spec.k, spec.n)
         passes += times
     return Cost(
         flops=2 * m * spec.k * spec.n,
