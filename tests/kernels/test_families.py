@@ -28,6 +28,29 @@ BF16_ROW = Target(
     l1_kib=32,
     l2_kib=1024,
 )
+# Machines with dot products of 8-bit integers and no tiles: Ice Lake, Alder Lake.
+VNNI_ROW = Target(
+    name="x86-64-v4-vnni",
+    inherits="x86-64-v4",
+    cpu="x86-64-v4",
+    features=("avx512vnni",),
+    cpuinfo=("avx512_vnni",),
+    vector_bits=512,
+    vector_regs=32,
+    l1_kib=32,
+    l2_kib=1024,
+)
+AVX_VNNI_ROW = Target(
+    name="x86-64-v3-vnni",
+    inherits="x86-64-v3",
+    cpu="x86-64-v3",
+    features=("avxvnni",),
+    cpuinfo=("avx_vnni",),
+    vector_bits=256,
+    vector_regs=16,
+    l1_kib=32,
+    l2_kib=1024,
+)
 SIGNALLING = np.float32(np.nan)
 
 
@@ -71,7 +94,10 @@ def _rows(family: KernelFamily) -> list[Target]:
     """Targets whose code differs: f32 families see nothing in rows above x86-64-v4."""
     if family.supports is None:
         return [t for t in TARGETS.values() if t.name != "sapphirerapids"]
-    return [t for t in (*TARGETS.values(), BF16_ROW) if family.supports(t)]
+    rows = [*TARGETS.values(), BF16_ROW]
+    if family.name.startswith("int8"):
+        rows = [*TARGETS.values(), VNNI_ROW, AVX_VNNI_ROW]
+    return [t for t in rows if family.supports(t)]
 
 
 PAIRS = [

@@ -1,0 +1,48 @@
+"""Meaning of the 8-bit matmul, in numpy over the packed bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tilewright.backends.kernels.int8_matmul.packing import TYPES, unpack_difference
+from tilewright.backends.kernels.int8_matmul.spec import Int8MatmulSpec
+from tilewright.backends.llvm.epilogue import evaluate, view_extras
+
+
+def run(
+    spec: Int8MatmulSpec, args: Sequence[np.ndarray], dims: tuple[int, ...]
+) -> tuple[np.ndarray, ...]:
+    """C[M, N]: exact sums modulo 2**32, the epilogue in float64."""
+    m, lda = dims[0], dims[1]
+    item = args[0].itemsize
+    a = np.lib.stride_tricks.as_strided(args[0], (m, spec.k), (item * lda, item))
+    left, factors = quantize(spec, a, args[2 : spec.given])
+    sums = (left.astype(np.int64) @ unpack_difference(args[1], spec)).astype(np.int32)
+    value = sums if factors is None else sums * factors.astype(np.float64)
+    extras = view_extras(spec.epilogue, args[spec.given :], dims[3:], m, spec.n)
+    return (narrow(evaluate(spec.epilogue, value, extras), spec.out),)
+
+
+def quantize(
+    spec: Int8MatmulSpec, a: np.ndarray, parameters: Sequence[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """The integers that are multiplied, and the factors [M, 1] of the sums if there are any."""
+    if spec.a == "f32_rows":
+        most = np.abs(a).max(1, keepdims=True, initial=0).astype(np.float32)
+        with np.errstate(divide="ignore"):
+            inverse = np.where(most > 0, np.float32(127) / most, np.float32(0))
+        return np.rint(a * inverse), most * np.float32(1 / 127)
+    if spec.a == "f32_tensor":
+        scale, zero = parameters
+        return np.clip(np.rint(a / scale.reshape(())) + int(zero.reshape(())), 0, 255), None
+    return a, None
+
+
+def narrow(values: np.ndarray, out: str) -> np.ndarray:
+    """Results of the epilogue in the type of C."""
+    if out not in TYPES:
+        return values
+    limits = np.iinfo(TYPES[out])
+    return np.asarray(np.clip(values, limits.min, limits.max).astype(TYPES[out]))

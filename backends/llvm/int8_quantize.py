@@ -1,0 +1,131 @@
+"""f32 activations quantized to 8 bits while they are put into the block of int8_block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from llvmlite import ir
+
+from tilewright.backends.llvm import int8
+from tilewright.backends.llvm.amx import ROWS
+from tilewright.backends.llvm.builder import F32, I8, I32, Code, Int, zeros
+from tilewright.backends.llvm.int8 import STEP, Dots
+from tilewright.backends.llvm.int8_block import keep_in_place, line, steps
+
+Quantize = Callable[[ir.Value], ir.Value]
+"""A vector of f32 -> integers as f32, within the limits of the type."""
+
+
+def emit_quantized_rows(
+    code: Code, d: Dots, a: ir.Value, lda: Int, rows: Int, k: int, out: ir.Value, scales: ir.Value
+) -> None:
+    """s8 = round(x * 127 / max |x|) by rows; ``scales`` [rows] f32 get max |x| / 127.
+
+    A row of zeros has the scale 0. One with NaN has the scale NaN, with infinity infinity.
+    """
+    with code.loop(0, rows) as row:
+        source = code.at(a, code.mul(row.index, lda))
+        most = _greatest(code, source, k)
+        code.store(code.b.fmul(most, ir.Constant(F32, _inverse(127.0))), code.at(scales, row.index))
+        zero = ir.Constant(F32, 0.0)
+        inverse = code.b.fdiv(ir.Constant(F32, 127.0), most)
+        inverse = code.b.select(code.b.fcmp_ordered(">", most, zero), inverse, zero)
+        factor = code.splat(inverse, code.target.lanes_f32)
+
+        def quantize(x: ir.Value, factor: ir.Value = factor) -> ir.Value:
+            return code.intrinsic("roundeven", code.b.fmul(x, factor))
+
+        _line(code, d, source, k, True, line(code, d, out, row.index, k), quantize)
+
+
+def emit_quantized_tensor(
+    code: Code,
+    d: Dots,
+    a: ir.Value,
+    lda: Int,
+    rows: Int,
+    k: int,
+    scale: ir.Value,
+    zero: ir.Value,
+    out: ir.Value,
+) -> None:
+    """u8 = saturate(round(x / scale) + zero), ``scale`` f32 and ``zero`` i8 values; NaN gives 0."""
+    lanes = code.target.lanes_f32
+    divisor = code.splat(scale, lanes)
+    point = code.splat(code.b.uitofp(zero, F32), lanes)
+    least, most = code.splat(0.0, lanes), code.splat(255.0, lanes)
+
+    def quantize(x: ir.Value) -> ir.Value:
+        value = code.b.fadd(code.intrinsic("roundeven", code.b.fdiv(x, divisor)), point)
+        value = code.b.select(code.b.fcmp_ordered(">", value, least), value, least)
+        return code.b.select(code.b.fcmp_ordered("<", value, most), value, most)
+
+    with code.loop(0, rows) as row:
+        source = code.at(a, code.mul(row.index, lda))
+        _line(code, d, source, k, False, line(code, d, out, row.index, k), quantize)
+
+
+def _inverse(x: float) -> float:
+    return 1.0 / x
+
+
+def _greatest(code: Code, source: ir.Value, k: int) -> ir.Value:
+    """max |x| of ``k`` f32, NaN if there is one."""
+    lanes = code.target.lanes_f32
+    whole = k // lanes * lanes
+    bits = ir.VectorType(I32, lanes)
+    clear = ir.Constant(bits, [0x7FFFFFFF] * lanes)
+
+    # The bits of magnitudes are in the order of their values, NaN above all.
+    def magnitude(at: Int, mask: ir.Value | None) -> ir.Value:
+        taken = code.vload(code.at(source, at), lanes, mask)
+        return code.b.and_(code.b.bitcast(taken, bits), clear)
+
+    def larger(x: ir.Value, y: ir.Value) -> ir.Value:
+        return code.b.select(code.b.icmp_unsigned(">", x, y), x, y)
+
+    with code.loop(0, whole, lanes, [zeros(bits)]) as at:
+        at.next = [larger(at.carried[0], magnitude(at.index, None))]
+    most = at.carried[0]
+    if whole < k:
+        most = larger(most, magnitude(whole, code.first_lanes(k - whole, lanes)))
+    kind = ir.FunctionType(I32, [bits])
+    found = code.b.call(code.declare(f"llvm.vector.reduce.umax.v{lanes}i32", kind), [most])
+    return code.b.bitcast(found, F32)
+
+
+def _line(
+    code: Code,
+    d: Dots,
+    source: ir.Value,
+    k: int,
+    signed: bool,
+    out: ir.Value,
+    quantize: Quantize,
+) -> None:
+    """One row of ``k`` f32 into its line of every step."""
+    lanes = code.target.lanes_f32
+
+    def step(index: Int, count: int) -> None:
+        target = code.at(out, code.mul(index, ROWS * d.row_bytes), I8)
+        room = code.at(target, d.row_bytes - STEP, I8)
+        taken = code.at(source, code.mul(index, STEP))
+        for at in range(0, STEP, lanes):
+            narrow = zeros(ir.VectorType(I8, lanes))
+            if at < count:
+                mask = code.first_lanes(count - at, lanes) if count < at + lanes else None
+                value = quantize(code.vload(code.at(taken, at), lanes, mask))
+                wide = code.b.fptosi(value, ir.VectorType(I32, lanes))
+                narrow = code.b.trunc(wide, ir.VectorType(I8, lanes))
+                if mask is not None:
+                    narrow = code.b.select(mask, narrow, zeros(narrow.type))
+            if d.shift(signed):
+                narrow = int8.flip(code, narrow)
+            code.vstore(narrow, code.at(room, at, I8))
+        if d.held == "s16":
+            keep_in_place(code, d, room, signed, target)
+
+    with code.loop(0, k // STEP) as whole:
+        step(whole.index, STEP)
+    if k % STEP:
+        step(steps(k) - 1, k % STEP)
