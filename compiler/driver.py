@@ -21,6 +21,7 @@ from tilewright.compiler.errors import UserError, nearest
 from tilewright.compiler.frontend.load import load_onnx
 from tilewright.compiler.ir.core import Graph
 from tilewright.compiler.options import Options
+from tilewright.passes.memory.caps import Caps
 from tilewright.passes.memory.plan import Plan
 from tilewright.passes.memory.planner import MemoryPlanner
 from tilewright.passes.pipelines import PIPELINES, Step, run_pipeline
@@ -122,10 +123,11 @@ def _build(
 ) -> None:
     """The stages after the passes: lower, generate code, write the artifact."""
     graph = result.graph
+    caps = Caps(options.max_memory, options.fast_memory)
     with done.stage("lower"):
         for target in targets:
             say("lower", target.name)
-            lowered, plan = lower_for(graph, target, options.max_error)
+            lowered, plan = lower_for(graph, target, options.max_error, caps)
             result.variants.append(lowered)
             result.plans.append(plan)
         weights = share_weights(result.variants)
@@ -181,9 +183,11 @@ def run_passes(
     return run_pipeline(graph, names, observer, evaluate)
 
 
-def lower_for(graph: Graph, target: Target, max_error: float | None = None) -> tuple[Lowered, Plan]:
-    """Lower `graph` for `target` under an error bound and plan its memory."""
-    planner = MemoryPlanner(graph.symbols)
+def lower_for(
+    graph: Graph, target: Target, max_error: float | None = None, caps: Caps | None = None
+) -> tuple[Lowered, Plan]:
+    """Lower `graph` for `target` under an error bound and plan its memory under caps."""
+    planner = MemoryPlanner(graph.symbols, caps)
     lowered = prepare(graph, target, planner, max_error)
     assert planner.plan is not None
     return lowered, planner.plan

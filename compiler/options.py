@@ -15,6 +15,9 @@ class Options:
     stem).
     max_error: the relative L2 error that outputs may have (None: float32-faithful); from 1e-2 on,
     matmuls and convolutions with constant weights may multiply in bf16.
+    max_memory: bytes that weights and intermediate tensors may take together at the upper bounds of
+    all dimensions (the threads' scratch not counted). fast_memory: bytes that the tensors of a step
+    lie in; others are copied to memory behind it. None: no cap.
     """
 
     targets: tuple[str, ...] = ("native",)
@@ -23,3 +26,5 @@ class Options:
     stop_after: str | None = None
     name: str | None = None
     max_error: float | None = None
+    max_memory: int | None = None
+    fast_memory: int | None = None

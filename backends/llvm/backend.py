@@ -11,6 +11,7 @@ from tilewright.backends.llvm import codegen
 from tilewright.backends.llvm.body import BodyEmitter, Layout
 from tilewright.backends.llvm.elf import link
 from tilewright.backends.llvm.emitters import EntryPoints, kernel_name
+from tilewright.backends.llvm.eviction import evict
 from tilewright.backends.llvm.lowering.lower import lower
 from tilewright.backends.llvm.lowering.state import Lowering, PackedWeight
 from tilewright.backends.llvm.pool import emit_pool
@@ -95,9 +96,14 @@ def prepare(
 ) -> Lowered:
     """Lower `graph` for `target`; `planner` decides on the order of steps and places buffers."""
     state = lower(graph, target, max_error)
-    found = schedule(state.program, planner)
-    state.program.steps[:] = found.program.steps
-    placed = planner.place(found.accesses, found.rows)
+    found, fixed = schedule(state.program, planner), None
+    visits = planner.visits(found.accesses, found.rows)
+    if visits is not None:
+        evicted = evict(found, visits)
+        found, fixed = evicted.arrangement, evicted.offsets
+    state.program = found.program
+    constants = sum(weight.bytes for _, weight in state.weights.values())
+    placed = planner.place(found.accesses, found.rows, constants, fixed)
     scratch = greatest((launch.scratch for launch in launches(state.program.steps)), graph.bounds)
     layout = Layout(
         buffers=tuple(placed.offsets[row] for row in found.row_of),

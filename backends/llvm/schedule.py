@@ -69,6 +69,27 @@ class Placement(Protocol):
     def arena(self) -> Dim: ...
 
 
+class Visit(Protocol):
+    """A row of memory at `offset` (bytes) while the steps first <= s < end of a program run.
+
+    `retrieved` says that it is copied in before the first of them, `spilled` that it is copied out
+    after the last; otherwise steps make it there and nobody needs it afterwards.
+    """
+
+    @property
+    def row(self) -> int: ...
+    @property
+    def first(self) -> int: ...
+    @property
+    def end(self) -> int: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def retrieved(self) -> bool: ...
+    @property
+    def spilled(self) -> bool: ...
+
+
 class Planner(Protocol):
     """Decides on order and places; `passes.memory.planner` is the one there is."""
 
@@ -80,8 +101,20 @@ class Planner(Protocol):
         """The most bytes alive at one step."""
         ...
 
-    def place(self, accesses: Sequence[Access], rows: Sequence[Lifetime]) -> Placement:
-        """Offsets of all rows."""
+    def visits(
+        self, accesses: Sequence[Access], rows: Sequence[Lifetime]
+    ) -> Sequence[Visit] | None:
+        """Where rows are at which steps if they do not all have a place of their own."""
+        ...
+
+    def place(
+        self,
+        accesses: Sequence[Access],
+        rows: Sequence[Lifetime],
+        weights: int,
+        fixed: Sequence[int | None] | None,
+    ) -> Placement:
+        """Offsets of all rows; those that are `fixed` stay. `weights` are the constants' bytes."""
         ...
 
 

@@ -7,19 +7,21 @@ from tilewright.passes.memory.exact import decide
 from tilewright.passes.memory.problem import Buffer, max_live
 
 
-def blocking(buffers: Sequence[Buffer], capacity: int, seconds: float = 10.0) -> list[int]:
+def blocking(
+    buffers: Sequence[Buffer], capacity: int, seconds: float = 10.0, nodes: int | None = None
+) -> list[int]:
     """Indices of an irreducible set of buffers that no packing brings within `capacity` bytes.
 
     Leaving out any one of them makes the rest fit; empty if all of them fit. Buffers are dropped
     one by one and left out for good where the rest is still infeasible, as in MiniMalloc (Moffitt,
     ASPLOS 2023), smallest first, so that an error message names the large ones. Raises `Undecided`
-    when `seconds` do not suffice.
+    when `seconds` do not suffice, or `nodes` for one of the questions.
     """
     deadline = time.monotonic() + seconds
 
     def fits(chosen: Sequence[int]) -> bool:
         left = max(deadline - time.monotonic(), 0.0)
-        return decide([buffers[i] for i in chosen], capacity, left) is not None
+        return decide([buffers[i] for i in chosen], capacity, left, nodes) is not None
 
     kept = list(range(len(buffers)))
     if max_live(buffers) > capacity:

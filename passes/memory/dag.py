@@ -11,13 +11,15 @@ from tilewright.passes.memory.problem import PlanError
 class Op:
     """A step. `reads` and `writes` are tensors, `after` steps that must come before this one.
 
-    A tensor is written by the one step that makes it; a step that changes it later reads it.
+    A tensor is written by the one step that makes it; a step that changes it later reads it and has
+    it in `updates`.
     """
 
     name: str
     reads: tuple[int, ...] = ()
     writes: tuple[int, ...] = ()
     after: tuple[int, ...] = ()
+    updates: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class Dag:
         made = [t for op in self.ops for t in op.writes]
         if len(set(made)) != len(made):
             raise PlanError("a tensor is written by two steps")
+        if any(not set(op.updates) <= set(op.reads) for op in self.ops):
+            raise PlanError("a tensor is changed by a step that does not read it")
         check_order(self, range(len(self.ops)))
 
     @cached_property
@@ -52,6 +56,20 @@ class Dag:
             for t in op.reads:
                 masks[t] |= 1 << i
         return masks
+
+    @cached_property
+    def changes(self) -> dict[int, list[int]]:
+        """The steps that change a tensor after it was made, rising; unchanged ones are missing."""
+        found: dict[int, list[int]] = {}
+        for i, op in enumerate(self.ops):
+            for t in op.updates:
+                found.setdefault(t, []).append(i)
+        return found
+
+    def version(self, t: int, slot: int) -> int:
+        """The last step before `slot` that made or changed tensor t; -1 if there is none."""
+        steps = [self.maker.get(t, -1), *self.changes.get(t, ())]
+        return max((i for i in steps if i < slot), default=-1)
 
     @cached_property
     def needs(self) -> list[int]:
@@ -153,9 +171,9 @@ def from_accesses(
         fresh = touched - made
         after = {writer[t] for t in touched if t in writer}
         after |= {j for t in writes for j in since.get(t, ())}
-        ops.append(
-            Op(f"step {i}", tuple(sorted(touched - fresh)), tuple(sorted(fresh)), tuple(after))
-        )
+        read, updated = sorted(touched - fresh), sorted(set(writes) - fresh)
+        made_here = tuple(sorted(fresh))
+        ops.append(Op(f"step {i}", tuple(read), made_here, tuple(sorted(after)), tuple(updated)))
         made |= fresh
         for t in reads:
             since.setdefault(t, set()).add(i)

@@ -1,16 +1,22 @@
-"""Greedy packing: buffers by falling size, each at the lowest offset where it fits best."""
+"""Greedy packing: buffers by falling size or life, each at the offset where it fits best."""
 
 from collections.abc import Sequence
 
 from tilewright.passes.memory.problem import Buffer
 
 
-def pack_greedy(buffers: Sequence[Buffer]) -> list[int]:
-    """Offsets by best fit in the order of falling size (ties by longer life, then position)."""
-    order = sorted(
-        range(len(buffers)),
-        key=lambda i: (-buffers[i].size, buffers[i].lower - buffers[i].upper, i),
-    )
+def pack_greedy(buffers: Sequence[Buffer], *, lives: bool = False) -> list[int]:
+    """Offsets by best fit in the order of falling size (ties by longer life, then position).
+
+    With `lives` in the order of falling life (ties by larger size): seldom lower, but what lives
+    long lies lowest, which holds up better when sizes change in proportion to each other.
+    """
+
+    def key(i: int) -> tuple[int, int, int]:
+        size, life = -buffers[i].size, buffers[i].lower - buffers[i].upper
+        return (life, size, i) if lives else (size, life, i)
+
+    order = sorted(range(len(buffers)), key=key)
     offsets = [0] * len(buffers)
     placed: list[int] = []
     for i in order:

@@ -10,6 +10,7 @@ from tilewright.compiler.ir.core import Symbol
 from tilewright.compiler.ir.dims import Bounds, Dim, bounds, ceildiv, evaluate, greatest, symbols
 from tilewright.passes.memory.certificate import Certificate
 from tilewright.passes.memory.exact import pack_exact
+from tilewright.passes.memory.fast import Traffic
 from tilewright.passes.memory.greedy import pack_greedy
 from tilewright.passes.memory.problem import ALIGNMENT, Buffer, height, max_live, validate
 from tilewright.passes.memory.slots import assign_slots
@@ -24,7 +25,7 @@ EXACT_WORK = 1_000_000
 SAMPLES = 16
 """Combinations of symbol values at which offsets that are expressions are judged."""
 
-TRIES = 6
+TRIES = 8
 """Packings of those whose order is tried."""
 
 
@@ -67,7 +68,7 @@ class Plan:
     `bound` is the max-live bound, `nominal` the arena's size at the same symbol values `env`;
     `method` says how the offsets were found. `samples` judge offsets that are expressions at other
     values of the symbols; constant ones are judged at `env` alone. `certificate` is what is proven
-    when the steps are known too.
+    when the steps are known too; `traffic` what is copied to keep to a cap.
     """
 
     offsets: tuple[Dim, ...]
@@ -78,6 +79,7 @@ class Plan:
     method: str
     samples: tuple[Sample, ...] = ()
     certificate: Certificate | None = None
+    traffic: Traffic | None = None
 
     @property
     def worst(self) -> Sample:
@@ -109,8 +111,8 @@ def judged(
     Symbols stand at their upper bounds, at `NOMINAL` without one.
     """
     used = set().union(*(symbols(b.bytes) for b in lifetimes)) if lifetimes else set()
-    limits = {n: _limit(table[n]) for n in sorted(used)}
-    env = {n: NOMINAL if limit is None else limit for n, limit in limits.items()}
+    limits = {n: limit(table[n]) for n in sorted(used)}
+    env = {n: NOMINAL if high is None else high for n, high in limits.items()}
     env = {n: max(v, table[n].low) for n, v in env.items()}
     sizes = [_aligned(b.bytes) if b.lower < b.upper else 0 for b in lifetimes]
     most = [bounds(size, {n: (table[n].low, limits[n]) for n in limits})[1] for size in sizes]
@@ -160,11 +162,17 @@ def _symbolic(
     places = _samples(env, table)
     tries: list[tuple[list[Dim], Dim, str]] = []
     seen: set[tuple[int, ...]] = set()
-    for values in places:
-        packed, _ = _pack(at(values), seconds / len(places))
-        if tuple(packed) not in seen and len(seen) < TRIES:
+    for values, lives in itertools.product(places, (False, True)):
+        if len(seen) == TRIES:
+            break
+        sized = at(values)
+        if values == env and not lives:
+            packed, _ = _pack(sized, seconds)
+        else:
+            packed = pack_greedy(sized, lives=lives)
+        if tuple(packed) not in seen:
             seen.add(tuple(packed))
-            found = stack(at(values), packed, sizes, known)
+            found = stack(sized, packed, sizes, known)
             if found is not None:
                 tries.append((*found, "stacks"))
     tries.append((*_slots(at(env), sizes, known), "slots"))
@@ -217,7 +225,7 @@ def _middle(low: int, high: int) -> int:
     return max(low, math.isqrt(max(low, 1) * high))
 
 
-def _limit(symbol: Symbol) -> int | None:
+def limit(symbol: Symbol) -> int | None:
     """The bound of a symbol that memory may be sized for; bounds of a mere type do not count."""
     return symbol.high if symbol.high is not None and symbol.high < 1 << 31 else None
 

@@ -1,44 +1,29 @@
 """What a compile asks about memory: the order of steps, the places of buffers, what is proven."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Protocol
 
 from tilewright.compiler.ir.core import Symbol
+from tilewright.passes.memory.caps import Caps, check_memory, refuse_unbounded
 from tilewright.passes.memory.certificate import certify
 from tilewright.passes.memory.dag import Dag, from_accesses
+from tilewright.passes.memory.fast import Access, Traffic, Visit, inside, place_rest, plan_visits
 from tilewright.passes.memory.order import Order, order_steps
-from tilewright.passes.memory.plan import Plan, Row, judged, plan_memory
-from tilewright.passes.memory.problem import Buffer, max_live
+from tilewright.passes.memory.plan import Plan, Row, judged, limit, plan_memory
+from tilewright.passes.memory.problem import Buffer, height, max_live
 from tilewright.passes.memory.stretch import COMPILE
-
-
-class Access(Protocol):
-    """What a step touches: rows by number, then places without bytes.
-
-    It takes the numbers first <= t < end that lifetimes count in: more than one if it has steps
-    inside.
-    """
-
-    @property
-    def reads(self) -> Collection[int]: ...
-    @property
-    def writes(self) -> Collection[int]: ...
-    @property
-    def first(self) -> int: ...
-    @property
-    def end(self) -> int: ...
 
 
 class MemoryPlanner:
     """Orders steps and places buffers for one variant, and keeps what was planned and proven.
 
-    `table` has the symbols of the graph. `plan` is set by `place`.
+    `table` has the symbols of the graph, `caps` what the user allows. `plan` is set by `place`.
     """
 
-    def __init__(self, table: Mapping[str, Symbol]) -> None:
-        self.table = table
+    def __init__(self, table: Mapping[str, Symbol], caps: Caps | None = None) -> None:
+        self.table, self.caps = table, caps or Caps()
         self.plan: Plan | None = None
+        self.traffic: Traffic | None = None
         self._orders: dict[Dag, Order] = {}
 
     def order(self, accesses: Sequence[Access], rows: Sequence[Row]) -> tuple[int, ...]:
@@ -49,21 +34,62 @@ class MemoryPlanner:
         """The most bytes alive at one step, at nominal sizes."""
         return max_live(judged(rows, self.table)[1])
 
-    def place(self, accesses: Sequence[Access], rows: Sequence[Row]) -> Plan:
-        """Offsets of all rows, with the proof of how good they are."""
-        plan = plan_memory(rows, self.table)
-        dag = self._dag(accesses, rows)
-        proven = plan.method == "exact"
-        found = certify(dag, plan.nominal, self._order(dag), packing_proven=proven)
-        self.plan = replace(plan, certificate=found)
-        return self.plan
+    def visits(self, accesses: Sequence[Access], rows: Sequence[Row]) -> list[Visit] | None:
+        """Where rows are when the fast part of the arena does not hold all of them at once.
+
+        None if it does, or if no cap is set. Raises UserError where a step alone needs more, and
+        for dimensions without bounds.
+        """
+        if self.caps.fast is None:
+            return None
+        self._bounded("fast_memory", rows)
+        if plan_memory(rows, self.table).nominal <= self.caps.fast:
+            return None
+        found, self.traffic = plan_visits(accesses, judged(rows, self.table)[1], self.caps.fast)
+        return found
+
+    def place(
+        self,
+        accesses: Sequence[Access],
+        rows: Sequence[Row],
+        weights: int = 0,
+        fixed: Sequence[int | None] | None = None,
+    ) -> Plan:
+        """Offsets of all rows, with the proof of how good they are.
+
+        Those that are `fixed` stay, the others then lie above the fast part. `weights` are the
+        bytes that the cap on memory counts beside the arena; raises UserError if it is exceeded.
+        """
+        env, sized, _ = judged(rows, self.table)
+        if fixed is None:
+            plan = plan_memory(rows, self.table)
+            dag = self._dag(accesses, rows)
+            proven = plan.method == "exact"
+            found = certify(dag, plan.nominal, self._order(dag), packing_proven=proven)
+            plan = replace(plan, certificate=found)
+        else:
+            assert self.caps.fast is not None
+            offsets = place_rest(sized, fixed, self.caps.fast)
+            arena = height(sized, offsets)
+            plan = Plan(tuple(offsets), arena, max_live(sized), arena, env, "visits")
+            plan = replace(plan, traffic=self.traffic)
+        if self.caps.memory is not None:
+            self._bounded("max_memory", rows)
+            check_memory(self.caps.memory, weights, plan.nominal, sized, env)
+        self.plan = plan
+        return plan
+
+    def _bounded(self, option: str, rows: Sequence[Row]) -> None:
+        env, _, constant = judged(rows, self.table)
+        if not constant:
+            refuse_unbounded(option, [name for name in env if limit(self.table[name]) is None])
 
     def _dag(self, accesses: Sequence[Access], rows: Sequence[Row]) -> Dag:
         return step_dag(accesses, judged(rows, self.table)[1])
 
     def _order(self, dag: Dag) -> Order:
         if dag not in self._orders:
-            self._orders[dag] = order_steps(dag, COMPILE)
+            self._orders[dag] = order_steps(dag, COMPILE if self.caps == Caps() else None)
         return self._orders[dag]
 
 
@@ -82,7 +108,7 @@ def step_dag(accesses: Sequence[Access], rows: Sequence[Buffer]) -> Dag:
             born = [row for row in rows if access.first <= row.lower < access.end]
             left = sum(row.size for row in born if row.upper > access.end)
             ends = [replace(row, upper=min(row.upper, access.end)) for row in born]
-            gone = {i for i, row in enumerate(rows) if row in born and row.upper <= access.end}
+            gone = set(inside(access, rows))
             reads, writes = reads - gone, (writes - gone) | {len(sizes)}
             sizes.append(max(max_live(ends) - left, 0))
         touched.append((reads, writes))

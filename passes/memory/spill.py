@@ -7,85 +7,58 @@ Ottosson, 2003): the exact packer places the stays that the program chose, and w
 exists, the program learns that the stays of an irreducible part cannot all be there.
 """
 
+import contextlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 from tilewright.passes.memory.blocking import blocking
-from tilewright.passes.memory.dag import Dag, bits
+from tilewright.passes.memory.dag import Dag, bits, peak
 from tilewright.passes.memory.exact import decide
+from tilewright.passes.memory.greedy import pack_greedy
 from tilewright.passes.memory.milp import Milp
-from tilewright.passes.memory.problem import Buffer, PlanError
+from tilewright.passes.memory.problem import Buffer, height
 from tilewright.passes.memory.search import Undecided
+from tilewright.passes.memory.stays import SpillPlan, Stay, replay
 
 EXACT_TENSORS = 40
+"""Tensors with bytes, beyond which the integer program is not tried."""
+
+CUTS = 50
+"""Cuts that the packer may add to the integer program."""
+
+WORK = 200_000
+"""Nodes times buffers that a search for offsets may spend."""
 
 
-@dataclass(frozen=True)
-class Stay:
-    """A tensor at `offset` (bytes) in the slots first <= s < end.
-
-    It gets there by its step (`create`) or from outside the arena (`retrieve`). `spilled` says that
-    it is copied out at the end; otherwise it is dropped, as nobody needs it or a copy exists.
-    """
-
-    tensor: int
-    first: int
-    end: int
-    offset: int
-    arrival: str
-    spilled: bool
-
-
-@dataclass(frozen=True)
-class SpillPlan:
-    """Stays within `cap` bytes for the steps of a graph in order; slot s belongs to step s.
-
-    traffic: bytes spilled and retrieved;  bound: no plan for this order moves fewer
-    """
-
-    cap: int
-    stays: tuple[Stay, ...]
-    traffic: int
-    bound: int
-
-    @property
-    def proven(self) -> bool:
-        """Whether no plan for this order and cap moves fewer bytes."""
-        return self.traffic == self.bound
-
-    def actions(self) -> list[tuple[int, str, int]]:
-        """(slot, action, tensor) in the order to carry out: spill, retrieve, keep, create.
-
-        A spill at slot s comes before step s; one at the number of steps comes after the last.
-        """
-        found = []
-        for stay in self.stays:
-            found.append((stay.first, stay.arrival, stay.tensor))
-            found += [(s, "keep", stay.tensor) for s in range(stay.first + 1, stay.end)]
-            if stay.spilled:
-                found.append((stay.end, "spill", stay.tensor))
-        rank = {"spill": 0, "retrieve": 1, "keep": 2, "create": 3}
-        return sorted(found, key=lambda a: (a[0], rank[a[1]], a[2]))
-
-
-def plan_spills(dag: Dag, cap: int, seconds: float = 10.0) -> SpillPlan | None:
+def plan_spills(
+    dag: Dag, cap: int, seconds: float = 60.0, nodes: int = 1000, unit: int = 1
+) -> SpillPlan | None:
     """A plan that runs the steps in the order given within `cap` bytes; None if there is none.
 
     There is none just when `cap` is below M_R, `dag.working_set`. Tensors that no step makes start
     outside the arena and are retrieved, which counts as traffic; those in `dag.kept` must be in the
     arena at the end or spilled. The least traffic is proven for up to `EXACT_TENSORS` tensors if
-    `seconds` suffice; otherwise tensors whose next use is farthest leave first (Belady 1966).
+    `nodes` of branch and bound suffice, or `seconds`; otherwise tensors whose next use is farthest
+    leave first (Belady 1966). Sizes are multiples of `unit` bytes.
     """
     if cap < dag.working_set:
         return None
-    deadline = time.monotonic() + seconds
-    best, bound = _farthest_first(dag, cap, seconds / 4), 0
-    if len(dag.sizes) > EXACT_TENSORS:
-        return SpillPlan(cap, best.stays, best.traffic, _must_move(dag))
+    small = Dag(dag.ops, tuple(size // unit for size in dag.sizes), dag.kept)
+    plan = _plan(small, cap // unit, time.monotonic() + seconds, nodes)
+    replay(small, plan)
+    stays = tuple(replace(s, offset=s.offset * unit) for s in plan.stays)
+    return SpillPlan(cap, stays, plan.traffic * unit, plan.bound * unit)
+
+
+def _plan(dag: Dag, cap: int, deadline: float, nodes: int) -> SpillPlan:
+    best, bound = _farthest_first(dag, cap), _overflow(dag, cap)
+    if best.traffic == bound or sum(size > 0 for size in dag.sizes) > EXACT_TENSORS:
+        return SpillPlan(cap, best.stays, best.traffic, bound)
     program = _Program(dag, cap)
-    while (left := deadline - time.monotonic()) > 0:
-        answer = program.milp.solve(left)
+    for _ in range(CUTS):
+        left = deadline - time.monotonic()
+        answer = program.milp.solve(left, nodes)
         if answer.values is None:
             break
         stays = program.stays(answer.values)
@@ -94,17 +67,34 @@ def plan_spills(dag: Dag, cap: int, seconds: float = 10.0) -> SpillPlan | None:
             bound = max(bound, moved)
         if best.traffic <= bound:
             break
+        buffers = _buffers(dag, stays)
         try:
-            offsets = decide(_buffers(dag, stays), cap, max(deadline - time.monotonic(), 0.0))
+            offsets = decide(buffers, cap, left, _nodes(buffers))
             if offsets is not None:
                 if moved <= best.traffic:
                     best = SpillPlan(cap, _at(stays, offsets), moved, 0)
                 break
-            part = blocking(_buffers(dag, stays), cap, max(deadline - time.monotonic(), 0.0))
+            part = blocking(buffers, cap, left, _nodes(buffers))
         except Undecided:
             break
         program.forbid([stays[k] for k in part])
-    return SpillPlan(cap, best.stays, best.traffic, min(best.traffic, max(bound, _must_move(dag))))
+    return SpillPlan(cap, best.stays, best.traffic, min(best.traffic, bound))
+
+
+def _nodes(buffers: Sequence[Buffer]) -> int:
+    return max(WORK // max(len(buffers), 1), 4 * len(buffers))
+
+
+def _overflow(dag: Dag, cap: int) -> int:
+    """Bytes that every plan moves: tensors that start outside, or what does not fit at one step.
+
+    What is alive then and does not fit has left, and comes back, as somebody needs it later.
+    """
+    outside = [t for t in range(len(dag.sizes)) if t not in dag.maker and dag.readers[t]]
+    must = sum(dag.sizes[t] for t in outside)
+    if outside or dag.kept:
+        return must  # it may have never come, or need not come back
+    return max(must, 2 * max(peak(dag, range(len(dag.ops))) - cap, 0))
 
 
 class _Program:
@@ -138,15 +128,22 @@ class _Program:
             self.kept[t, s] = milp.column(high=float(s > 0))
             self.retrieved[t, s] = milp.column(cost=size)
             milp.row([(self.kept[t, s], 1), (self.retrieved[t, s], 1)], high=1)
-        if made >= 0:
-            for s in range(made + 1, last + 1 + (t in dag.kept)):
+        # A copy outside serves until the tensor changes: one is enough for each version.
+        outgoing: dict[int, list[tuple[int, float]]] = {}
+        for s in range(made + 1, last + 1 + (t in dag.kept)):
+            version = dag.version(t, s)
+            if version >= 0:
                 self.spilled[t, s] = milp.column(cost=size)
-            milp.row([(c, 1) for (k, _), c in self.spilled.items() if k == t], high=1)
+                outgoing.setdefault(version, []).append((self.spilled[t, s], 1))
+        for terms in outgoing.values():
+            milp.row(terms, high=1)
         for s in range(made + 1, last + 1):
             before = [(c, -1.0) for c in self._here(t, s - 1)]
             milp.row([(self.kept[t, s], 1), *before], high=float(made == s - 1))
-            if made >= 0:
-                earlier = [(self.spilled[t, k], -1.0) for k in range(made + 1, s + 1)]
+            version = dag.version(t, s)
+            if version >= 0:
+                span = range(version + 1, s + 1)
+                earlier = [(self.spilled[t, k], -1.0) for k in span if (t, k) in self.spilled]
                 milp.row([(self.retrieved[t, s], 1), *earlier], high=0)
         for (k, s), column in self.spilled.items():
             if k == t:  # only a copy that was resident, made or not yet dropped, can go out
@@ -155,8 +152,9 @@ class _Program:
         for s in readers:
             if s != made:
                 milp.row([(self.kept[t, s], 1), (self.retrieved[t, s], 1)], low=1)
-        if t in dag.kept and made >= 0:
-            saved = [(c, 1.0) for (k, _), c in self.spilled.items() if k == t]
+        if t in dag.kept and dag.version(t, self.slots) >= 0:
+            final = dag.version(t, self.slots)
+            saved = [(c, 1.0) for (k, s), c in self.spilled.items() if k == t and s > final]
             there = [(c, 1.0) for c in self._here(t, last)]
             milp.row([*saved, *there], low=float(made != last))
 
@@ -190,24 +188,27 @@ class _Program:
         self.milp.row(terms, high=count - 1)
 
 
-def _farthest_first(dag: Dag, cap: int, seconds: float) -> SpillPlan:
+def _farthest_first(dag: Dag, cap: int) -> SpillPlan:
     """A plan by Belady's rule; less is kept until the stays can be packed."""
-    deadline, room = time.monotonic() + seconds, cap
+    room = cap
     while True:
         stays = _belady(dag, room)
-        left = deadline - time.monotonic()
-        try:
-            offsets = decide(_buffers(dag, stays), cap, max(left, 0.2))
-        except Undecided:
-            offsets = None
-        if offsets is not None:
+        buffers = _buffers(dag, stays)
+        offsets = pack_greedy(buffers)
+        if height(buffers, offsets) > cap:
+            with contextlib.suppress(Undecided):
+                offsets = decide(buffers, cap, 60.0, _nodes(buffers)) or offsets
+        if height(buffers, offsets) <= cap:
             return SpillPlan(cap, _at(stays, offsets), _traffic(dag, stays), 0)
-        # At 0 nothing outlives its slot and every packing is a mere stack.
-        room = 0 if left <= 0 else room - max(room // 8, 1)
+        # Below 0 nothing at all outlives its slot and the packing is a mere stack.
+        room = max(room - max(room // 8, 1), -1)
 
 
 def _belady(dag: Dag, room: int) -> list[Stay]:
-    """Stays by slot: what the step needs, and what is used soonest while `room` bytes last."""
+    """Stays by slot: what the step needs, and what is used soonest while `room` bytes last.
+
+    Where `room` is negative, what the next step needs is copied out and back too.
+    """
     uses = [[*bits(mask)] for mask in dag.readers]
     open_: dict[int, tuple[int, str]] = {}
     outside = {t for t in range(len(dag.sizes)) if t not in dag.maker}
@@ -226,14 +227,14 @@ def _belady(dag: Dag, room: int) -> list[Stay]:
         later = {t: next((u for u in uses[t] if u >= slot), end) for t in open_}
         for t in sorted(later, key=lambda t: (later[t], t)):
             alive = later[t] < end or t in dag.kept
-            if t not in needed:
-                if alive and used + dag.sizes[t] <= room:
-                    used += dag.sizes[t]
-                else:
-                    leave(t, slot, alive)
+            if room < 0 or (t not in needed and not (alive and used + dag.sizes[t] <= room)):
+                leave(t, slot, alive)
+            elif t not in needed:
+                used += dag.sizes[t]
         for t in needed:
             if t not in open_:
                 open_[t] = (slot, "create" if t in op.writes else "retrieve")
+        outside.difference_update(op.updates)  # those copies are stale now
     for t in list(open_):
         leave(t, end, False)
     return found
@@ -252,61 +253,3 @@ def _at(stays: Sequence[Stay], offsets: Sequence[int]) -> tuple[Stay, ...]:
 
 def _traffic(dag: Dag, stays: Sequence[Stay]) -> int:
     return sum(dag.sizes[s.tensor] * ((s.arrival == "retrieve") + s.spilled) for s in stays)
-
-
-def _must_move(dag: Dag) -> int:
-    """Bytes that every plan moves: tensors that start outside and are read."""
-    return sum(size for t, size in enumerate(dag.sizes) if t not in dag.maker and dag.readers[t])
-
-
-def replay(dag: Dag, plan: SpillPlan) -> int:
-    """Carry out `plan` on an arena of one cell per byte and return the bytes moved.
-
-    Every cell holds the tensor written there last, so overlaps, moves and reads of what is gone
-    show. Raises `PlanError` at the first step that does not find its inputs whole.
-    """
-    arena: list[int | None] = [None] * plan.cap
-    where: dict[int, int] = {}
-    outside = {t for t in range(len(dag.sizes)) if t not in dag.maker}
-    moved = 0
-
-    def whole(t: int) -> bool:
-        return t in where and arena[where[t] : where[t] + dag.sizes[t]] == [t] * dag.sizes[t]
-
-    def write(stay: Stay) -> None:
-        span = slice(stay.offset, stay.offset + dag.sizes[stay.tensor])
-        if stay.offset < 0 or stay.offset + dag.sizes[stay.tensor] > plan.cap:
-            raise PlanError(f"tensor {stay.tensor} leaves the arena in slot {stay.first}")
-        arena[span] = [stay.tensor] * dag.sizes[stay.tensor]
-        where[stay.tensor] = stay.offset
-
-    for slot in range(len(dag.ops) + 1):
-        for stay in plan.stays:
-            if stay.end == slot and stay.spilled:
-                if not whole(stay.tensor):
-                    raise PlanError(f"tensor {stay.tensor} is not whole when it is spilled")
-                outside.add(stay.tensor)
-                moved += dag.sizes[stay.tensor]
-        for stay in plan.stays:
-            if stay.end == slot and slot < len(dag.ops):
-                where.pop(stay.tensor, None)
-        if slot == len(dag.ops):
-            break
-        arrivals = [stay for stay in plan.stays if stay.first == slot]
-        for stay in arrivals:
-            if stay.arrival == "retrieve":
-                if stay.tensor not in outside:
-                    raise PlanError(f"tensor {stay.tensor} was not spilled before slot {slot}")
-                write(stay)
-                moved += dag.sizes[stay.tensor]
-        for stay in arrivals:
-            if stay.arrival == "create":
-                write(stay)
-        op = dag.ops[slot]
-        for t in (*op.reads, *op.writes):
-            if not whole(t):
-                raise PlanError(f"tensor {t} is not whole in slot {slot}")
-    for t in dag.kept:
-        if t not in outside and not whole(t):
-            raise PlanError(f"tensor {t} is lost at the end")
-    return moved

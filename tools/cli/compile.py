@@ -12,6 +12,7 @@ from tilewright.tools.cli.files import check_output
 from tilewright.tools.cli.interrupt import ends_workers
 from tilewright.tools.cli.options import (
     STAGES,
+    ByteCount,
     dim_option,
     jobs_option,
     model_argument,
@@ -31,6 +32,7 @@ tilewright compile model.onnx -o model.tw
 tilewright compile model.onnx --target x86-64-v3,x86-64-v4 --dim batch=1..8 --dim seq=1..512
 tilewright compile model.onnx --stop-after passes --print-after fuse-regions
 tilewright compile model.onnx --max-error 1e-2
+tilewright compile model.onnx --dim batch=1..8 --max-memory 512M
 tilewright compile model.onnx --dump dump/
 """
 
@@ -57,6 +59,19 @@ tilewright compile model.onnx --dump dump/
     help="Relative L2 error that outputs may have: from 1e-2 on, products may be bf16. It chooses"
     " by element type; what was reached is not measured.  [default: as exact as float32]",
 )
+@click.option(
+    "--max-memory",
+    type=ByteCount(),
+    metavar="BYTES",
+    help="Refuse to use more for weights and intermediate tensors, at the upper bounds of all"
+    " dimensions. 64K, 2M and 1G are understood.  [default: no cap]",
+)
+@click.option(
+    "--fast-memory",
+    type=ByteCount(),
+    metavar="BYTES",
+    help="Let every step work in the first BYTES of the arena; what waits is copied behind them.",
+)
 def command(
     screen: Screen,
     model: Path,
@@ -70,6 +85,8 @@ def command(
     dump: Path | None,
     name: str | None,
     max_error: float | None,
+    max_memory: int | None,
+    fast_memory: int | None,
 ) -> dict[str, Any]:
     """Compile MODEL, an ONNX file, into an artifact.
 
@@ -100,6 +117,8 @@ def command(
         stop_after=stop_after,
         name=name,
         max_error=max_error,
+        max_memory=max_memory,
+        fast_memory=fast_memory,
     )
     with screen.working(f"compiling {model}") as update, ends_workers():
         result = compile_model(
@@ -172,15 +191,17 @@ def summary(result: CompileResult, model: Path) -> dict[str, Any]:
 
 def certificate(plan: Plan) -> str:
     """What is known of how good a memory plan is."""
-    if plan.method == "slots":
-        # Sizes are only known at run time; the bound is that of the sizes shown.
-        above = 100 * (plan.nominal / plan.bound - 1) if plan.bound else 0.0
-        return f"valid for all sizes; {above:.1f}% above the max-live bound at these"
-    if plan.nominal <= plan.bound:
-        return "optimal: the arena is the max-live bound"
-    if plan.method == "exact":
-        return "optimal: the solver proved that no smaller arena exists"
-    return f"valid: {100 * (plan.nominal / plan.bound - 1):.1f}% above the max-live bound"
+    if plan.traffic is not None:
+        return plan.traffic.conclusion()
+    assert plan.certificate is not None
+    proven = plan.certificate.conclusion()
+    if not plan.samples:
+        return proven
+    # Sizes are only known at run time.
+    worst = plan.worst
+    at = ", ".join(f"{name} = {size}" for name, size in worst.env.items())
+    above = 100 * (worst.arena / worst.bound - 1) if worst.bound else 0.0
+    return f"{proven}; at most {above:.1f}% above max-live at {1 + len(plan.samples)} sizes ({at})"
 
 
 def show(screen: Screen, report: dict[str, Any]) -> None:

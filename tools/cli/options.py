@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,21 @@ def sizes(
             raise click.BadParameter(f"{name}={text}: expected a size", context, parameter)
         found[name] = int(text)
     return found
+
+
+class ByteCount(click.ParamType[int]):
+    """A number of bytes, as 65536, 64K, 64KiB, 2M or 1G: powers of 1024."""
+
+    name = "bytes"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        text = str(value).strip().upper()
+        found = re.fullmatch(r"([0-9]+)\s*(?:([KMG])(?:I?B)?|B)?", text)
+        if found is None:
+            self.fail(f"{value!r} is no number of bytes like 65536, 64K, 2M or 1G", param, ctx)
+        return int(found[1]) << 10 * " KMG".index(found[2] or " ")
 
 
 path_type = click.Path(path_type=Path)
