@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from types import ModuleType
 
 import numpy as np
 
-from tilewright.backends.kernels.bf16_conv.packing import pack, unpack
+from tilewright.backends.kernels.bf16_conv import packing
 from tilewright.backends.kernels.bf16_conv.spec import Bf16ConvSpec
 from tilewright.backends.kernels.bf16_matmul.cases import TOLERANCE
 from tilewright.backends.kernels.bf16_matmul.packing import round_to_bf16, widen
@@ -35,18 +36,23 @@ def cases() -> tuple[Case, ...]:
 
 
 def bf16_case(
-    kind: type[Bf16ConvSpec], base: ConvSpec, sizes: tuple[int, ...], products: int
+    kind: type[Bf16ConvSpec],
+    base: ConvSpec,
+    sizes: tuple[int, ...],
+    products: int,
+    packing: ModuleType = packing,
 ) -> Case:
-    """A launch of ``base`` as a spec of class ``kind``, with that many products."""
+    """A launch of ``base`` as a spec of class ``kind``, with that many products, filters packed
+    by ``packing``."""
     spec = kind(**{f.name: getattr(base, f.name) for f in fields(base)}, products=products)
     x, weights = f32.operands(spec, sizes)
     # What the packed form stands for, so that unpacking gives it back.
-    weights = unpack(pack(weights, spec), spec).astype(np.float32)
+    weights = packing.unpack(packing.pack(weights, spec), spec).astype(np.float32)
     return f32.conv_case(
         spec,
         x,
         weights,
-        pack(weights, spec),
+        packing.pack(weights, spec),
         rtol=TOLERANCE[products],
         atol=TOLERANCE[products] * 5,
         exact=widen(round_to_bf16(x)) if products == 1 else None,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -15,9 +16,15 @@ from tilewright.backends.llvm.epilogue import evaluate, view_extras
 
 
 def run(
-    spec: Bf16ConvSpec, args: Sequence[np.ndarray], dims: tuple[int, ...]
+    spec: Bf16ConvSpec,
+    args: Sequence[np.ndarray],
+    dims: tuple[int, ...],
+    unpack: Callable[[np.ndarray, Any], np.ndarray] = unpack,
 ) -> tuple[np.ndarray, ...]:
-    """Y [N, out.., OC] in float64: X rounded or split as the kernel does it, exact sums."""
+    """Y [N, out.., OC] in float64: X rounded or split as the kernel does it, exact sums.
+
+    ``unpack``: of the family, if its filters are packed in another way.
+    """
     r = spec.rank
     x = args[0].reshape(dims[0], *dims[1 : 1 + r], spec.channels)
     out = dims[1 + r : 1 + 2 * r]

@@ -1,0 +1,163 @@
+"""LLVM emitter of the bf16 convolution for few channels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from llvmlite import ir
+
+from tilewright.backends.kernels.bf16_thin_conv.spec import (
+    BLOCK_BYTES,
+    BLOCK_PIXELS,
+    LINE,
+    Bf16ThinConvSpec,
+)
+from tilewright.backends.llvm import bf16, bf16_gemm, gemm
+from tilewright.backends.llvm.amx import ROW_BYTES, ROWS, TILE_BYTES
+from tilewright.backends.llvm.bf16_block import STEP, row_tile_bytes
+from tilewright.backends.llvm.builder import I8, KERNEL_TYPE, Code, Int, i64
+from tilewright.backends.llvm.epilogue import load_extras
+from tilewright.backends.target import Target
+
+_I16 = ir.IntType(16)
+
+
+def supports(target: Target) -> bool:
+    """Targets with bf16 instructions on 512-bit vectors; AMX where they have it."""
+    return bf16.has_dots(target)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rounded input rows in scratch: ``pitch`` bf16 values a row, ``part`` bytes of one bf16 part
+    of all rows; ``height`` and ``width`` of the input."""
+
+    spec: Bf16ThinConvSpec
+    at: ir.Value
+    pitch: Int
+    part: Int
+    height: Int
+    width: Int
+
+
+def emit(module: ir.Module, spec: Bf16ThinConvSpec, target: Target, name: str) -> ir.Function:
+    """Add the kernel ``name`` for ``spec`` to ``module``."""
+    if not supports(target):
+        raise ValueError(f"target '{target.name}' has no bf16 instructions")
+    fn = ir.Function(module, KERNEL_TYPE, name)
+    args, dims, begin, end, scratch = fn.args
+    code = Code(ir.IRBuilder(fn.append_basic_block("entry")), target)
+    sizes = [gemm.load_dim(code, dims, i) for i in range(2 * spec.rank + 2)]
+    inputs: tuple[Int, Int] = (1, sizes[1]) if spec.rank == 1 else (sizes[1], sizes[2])
+    height, columns = (1, sizes[2]) if spec.rank == 1 else (sizes[3], sizes[4])
+    ldy = sizes[-1]
+    x, w = gemm.load_pointer(code, args, 0), gemm.load_pointer(code, args, 1)
+    operands = load_extras(code, spec.epilogue, args, 2, dims, 2 * spec.rank + 2)
+    y = gemm.load_pointer(code, args, 2 + len(operands))
+
+    # As spec.block_rows and block_count: blocks of nearly equal numbers of rows.
+    (kh, sh, _, dh), (kw, sw, _, _) = spec.axes
+    limit = max(min(BLOCK_PIXELS, BLOCK_BYTES // spec.pixel_bytes), 1)
+    most = code.max(code.div(limit, code.max(columns, 1)), 1)
+    blocks = code.max(code.ceildiv(height, most), 1)
+    most = code.ceildiv(height, blocks)
+    planes = spec.matrix.planes
+    pitch = code.mul(code.add(code.mul(code.sub(columns, 1), sw), kw), spec.channels)
+    lines = code.add(code.mul(code.sub(most, 1), sh), (kh - 1) * dh + 1)
+    block_a = code.at(scratch, bf16_gemm.SCRATCH_BYTES, I8)
+    tiles = code.ceildiv(code.mul(most, columns), ROWS)
+    rounded = code.at(block_a, code.mul(tiles, row_tile_bytes(spec.matrix.k, planes)), I8)
+    # The last row of a part overruns it.
+    part = code.add(code.mul(code.mul(lines, pitch), 2), LINE)
+    rows_of_x = Rows(spec, rounded, pitch, part, *inputs)
+
+    bf16_gemm.begin(code, code.mul(most, columns))
+    # Units of one block follow each other: its rows are rounded and gathered once a thread.
+    with code.loop(begin, end, 1, [i64(-1)]) as unit:
+        number = code.div(unit.index, spec.across)
+        panel = code.mul(code.rem(unit.index, spec.across), spec.panels_per_unit)
+        image = code.div(number, blocks)
+        first = code.mul(code.rem(number, blocks), most)
+        rows = code.min(code.sub(height, first), most)
+        with code.when(code.cmp(">", rows, 0)):
+            with code.when(code.cmp("!=", number, unit.carried[0])):
+                pixels = code.mul(code.mul(image, inputs[0]), inputs[1])
+                source = code.at(x, code.mul(pixels, spec.channels))
+                _round(code, rows_of_x, source, first, rows)
+                _gather(code, rows_of_x, rows, columns, block_a)
+            row = code.mul(code.add(code.mul(image, height), first), columns)
+            product = bf16_gemm.Product(
+                a=block_a,
+                b=w,
+                k=spec.matrix.k,
+                products=spec.products,
+                c=code.at(y, code.mul(row, ldy)),
+                ldc=ldy,
+                n=spec.out_channels,
+                tile=scratch,
+                epilogue=spec.epilogue,
+                operands=operands,
+                row=row,
+            )
+            last = code.min(code.add(panel, spec.panels_per_unit), spec.panels)
+            bf16_gemm.emit_rows(code, product, code.mul(rows, columns), panel, last)
+        unit.next = [i64(number)]
+    bf16_gemm.end(code, code.mul(most, columns))
+    gemm.ok(code)
+    return fn
+
+
+def _round(code: Code, rows_of_x: Rows, image: ir.Value, first: Int, rows: Int) -> None:
+    """The input rows of ``rows`` output rows from ``first`` on, in bf16, padding zero.
+
+    Vectors overrun a row's values and a row: what they write there is zero, or is written after.
+    """
+    spec, planes = rows_of_x.spec, rows_of_x.spec.matrix.planes
+    (kh, sh, ph, dh), (_, _, pw, _) = spec.axes
+    c, pitch = spec.channels, rows_of_x.pitch
+    lanes = bf16.LANES
+    zero = ir.Constant(ir.VectorType(_I16, lanes), None)
+    room = code.max(code.sub(pitch, pw * c), 0)
+    count = code.min(code.mul(rows_of_x.width, c), room)
+    top = code.sub(code.mul(first, sh), ph)
+    lines = code.add(code.mul(code.sub(rows, 1), sh), (kh - 1) * dh + 1)
+    with code.loop(0, lines) as line:
+        y = code.add(top, line.index)
+        out = code.at(rows_of_x.at, code.mul(code.mul(line.index, pitch), 2), I8)
+        for part in range(planes):
+            base = code.at(out, code.mul(rows_of_x.part, part), I8)
+            with code.loop(0, pitch, lanes) as at:
+                code.vstore(zero, code.at(base, at.index, _I16))
+        with code.when(code.b.icmp_unsigned("<", i64(y), i64(rows_of_x.height))):
+            source = code.at(image, code.mul(code.mul(y, rows_of_x.width), c))
+            with code.loop(0, count, lanes) as at:
+                mask = code.first_lanes(code.sub(count, at.index), lanes)
+                value = code.vload(code.at(source, at.index), lanes, mask)
+                place = code.add(at.index, pw * c)
+                for part, half in enumerate(bf16.split(code, value, planes)):
+                    base = code.at(out, code.mul(rows_of_x.part, part), I8)
+                    code.vstore(half, code.at(base, place, _I16))
+
+
+def _gather(code: Code, rows_of_x: Rows, rows: Int, columns: Int, out: ir.Value) -> None:
+    """The filter rows of every output pixel to tiles of A, a line of 32 values each."""
+    spec = rows_of_x.spec
+    planes, steps = spec.matrix.planes, spec.run_steps
+    (kh, sh, _, dh), (_, sw, _, _) = spec.axes
+    tile = row_tile_bytes(spec.matrix.k, planes)
+    with code.loop(0, rows) as row, code.loop(0, columns) as column:
+        pixel = code.add(code.mul(row.index, columns), column.index)
+        base = code.mul(code.div(pixel, ROWS), tile)
+        target = code.at(out, code.add(base, code.mul(code.rem(pixel, ROWS), ROW_BYTES)), I8)
+        start = code.mul(column.index, sw * spec.channels)
+        for t in range(kh):
+            line = code.mul(code.add(code.mul(row.index, sh), t * dh), rows_of_x.pitch)
+            source = code.at(rows_of_x.at, code.mul(code.add(line, start), 2), I8)
+            for step in range(steps):
+                left = spec.run - step * STEP
+                mask = code.first_lanes(left, STEP) if left < STEP else None
+                for part in range(planes):
+                    place = code.add(code.mul(rows_of_x.part, part), 2 * STEP * step)
+                    value = code.vload(code.at(source, place, I8), STEP, mask, _I16)
+                    at = ((t * steps + step) * planes + part) * TILE_BYTES
+                    code.vstore(value, code.at(target, at, I8))
