@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from llvmlite import ir
 
+from tilewright.backends.kernels.bf16_attention.spec import SCORE_BYTES, Bf16AttentionSpec
+from tilewright.backends.llvm.amx import ROWS
 from tilewright.backends.llvm.bf16_block import STEP
 from tilewright.backends.llvm.builder import F32, I8, I32, Code, Int, zeros
 from tilewright.backends.llvm.exp2 import LOG2E
@@ -34,52 +36,65 @@ class Mask:
         return F32 if self.additive else I8
 
 
-@dataclass(frozen=True)
-class Bias:
-    """Rows of 32 for a step of keys: a pointer and the bytes from query to query (0: one row)."""
-
-    rows: ir.Value
-    stride: ir.Value
-
-
 def emit_bias(
     code: Code,
+    spec: Bf16AttentionSpec,
     first: Int,
+    steps: Int,
     keys: Int,
     queries: Int,
     mask: Mask | None,
     horizon: Int | None,
-    room: ir.Value,
-    zero_line: ir.Value,
-) -> Bias:
-    """The bias of the keys ``first`` .. ``first + 32``, of which those from ``keys`` on are hidden.
+    rows: ir.Value,
+    scores: ir.Value,
+) -> Int:
+    """The bias of ``steps`` of 32 keys from ``first`` on; those from ``keys`` on are hidden.
 
-    ``horizon``: the last key that query 0 sees. ``room``: 32 x 32 f32 of scratch.
+    Of the first steps, whose count is returned, one row for all queries, to ``rows``[step][32]; of
+    the others a row for each, to ``scores``. ``horizon``: the last key that query 0 sees.
     """
-    b = code.b
-    ends = code.cmp(">", code.add(first, STEP), keys)
-    single = ends if mask is None else ir.Constant(ir.IntType(1), 1)
-    many = ir.Constant(ir.IntType(1), 0)
-    if mask is not None:
-        many = b.or_(many, code.cmp("!=", mask.query_stride, 0))
+    shared: Int = steps
     if horizon is not None:
-        many = b.or_(many, code.cmp("<", horizon, code.add(first, STEP - 1)))
-    needed = b.or_(single, many)
-    rows = code.select(many, queries, code.select(needed, 1, 0))
-    with code.loop(0, rows) as row:
-        line = code.at(room, code.mul(row.index, STEP))
-        for half in (0, _LANES):
-            key = code.add(first, half)
-            value = code.splat(0.0, _LANES)
-            inside = code.first_lanes(code.sub(keys, key), _LANES)
-            if mask is not None:
-                value = _taken(code, mask, row.index, key, keys, inside)
-            visible = inside
-            if horizon is not None:
-                seen = code.sub(code.add(code.add(horizon, row.index), 1), key)
-                visible = b.and_(visible, code.first_lanes(seen, _LANES))
-            code.vstore(b.select(visible, value, code.splat(_HIDDEN, _LANES)), code.at(line, half))
-    return Bias(b.select(needed, room, zero_line), code.select(many, 4 * STEP, 0))
+        seen = code.max(code.sub(code.add(horizon, 1), first), 0)
+        shared = code.min(shared, code.div(seen, STEP))
+    if mask is not None:
+        shared = code.select(code.cmp("==", mask.query_stride, 0), shared, 0)
+    with code.loop(0, steps) as step:
+        key = code.add(first, code.mul(step.index, STEP))
+        block = code.at(scores, code.mul(step.index, SCORE_BYTES), I8)
+        with code.either(code.cmp("<", step.index, shared)) as (one, many):
+            with one:
+                line = code.at(rows, code.mul(step.index, STEP))
+                _row(code, 0, key, keys, mask, None, line)
+            with many, code.loop(0, queries) as query:
+                tile = code.mul(code.div(query.index, ROWS), spec.span)
+                inside = code.mul(code.rem(query.index, ROWS), 4 * STEP)
+                line = code.at(block, code.add(tile, inside), I8)
+                _row(code, query.index, key, keys, mask, horizon, line)
+    return shared
+
+
+def _row(
+    code: Code,
+    query: Int,
+    first: Int,
+    keys: Int,
+    mask: Mask | None,
+    horizon: Int | None,
+    line: ir.Value,
+) -> None:
+    """The bias of one query and 32 keys."""
+    for half in (0, _LANES):
+        key = code.add(first, half)
+        value = code.splat(0.0, _LANES)
+        visible = code.first_lanes(code.sub(keys, key), _LANES)
+        if mask is not None:
+            value = _taken(code, mask, query, key, keys, visible)
+        if horizon is not None:
+            seen = code.sub(code.add(code.add(horizon, query), 1), key)
+            visible = code.b.and_(visible, code.first_lanes(seen, _LANES))
+        hidden = code.splat(_HIDDEN, _LANES)
+        code.vstore(code.b.select(visible, value, hidden), code.at(line, half))
 
 
 def _taken(code: Code, mask: Mask, query: Int, key: Int, keys: Int, inside: ir.Value) -> ir.Value:

@@ -13,7 +13,7 @@ from tilewright.backends.llvm.amx import ROWS
 from tilewright.backends.llvm.bf16_block import STEP
 from tilewright.backends.target import Target
 
-SOFTMAX = {1: 10, 3: 15, 6: 19}
+SOFTMAX = {1: 5, 3: 8, 6: 11}
 """Products -> operations a score: maximum, exponential, sum, rounding or splitting."""
 
 

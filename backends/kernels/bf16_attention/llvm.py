@@ -16,8 +16,8 @@ from tilewright.backends.kernels.bf16_attention.operands import (
     emit_queries,
     emit_values,
 )
-from tilewright.backends.kernels.bf16_attention.products import emit_product
-from tilewright.backends.kernels.bf16_attention.softmax import SCORE_BYTES, State, emit_softmax
+from tilewright.backends.kernels.bf16_attention.products import emit_scores, emit_sums
+from tilewright.backends.kernels.bf16_attention.softmax import State, emit_softmax
 from tilewright.backends.kernels.bf16_attention.spec import (
     PLANE_BYTES,
     QUERIES,
@@ -143,10 +143,23 @@ def _emit_block(code: Code, job: Job) -> None:
         keys = code.max(code.min(keys, code.add(job.horizon, job.count)), 0)
     with code.when(code.cmp("==", keys, 0)), code.loop(0, QUERIES * spec.value_stride, _LANES) as i:
         code.vstore(code.splat(0.0, _LANES), code.at(sums, i.index))
-    span = spec.keys // STEP
     with code.loop(0, keys, spec.keys) as tile:
         steps = code.ceildiv(code.min(code.sub(keys, tile.index), spec.keys), STEP)
-        _scores(code, job, tile.index, keys, steps, tiles, queries, scores)
+        rows = job.at(code, layout.bias)
+        shared = emit_bias(
+            code,
+            spec,
+            tile.index,
+            steps,
+            job.keys,
+            job.count,
+            job.mask,
+            job.horizon,
+            rows,
+            scores,
+        )
+        k = code.at(job.packed[0], code.mul(code.div(tile.index, STEP), spec.key_panel_bytes), I8)
+        emit_scores(code, spec, tiles, queries, k, rows, shared, steps, scores)
         with code.loop(0, tiles) as half:
             row = code.mul(half.index, ROWS)
             state = State(
@@ -158,82 +171,32 @@ def _emit_block(code: Code, job: Job) -> None:
             emit_softmax(
                 code,
                 spec,
-                code.at(scores, code.mul(half.index, span * SCORE_BYTES), I8),
+                code.at(scores, code.mul(half.index, spec.span), I8),
                 steps,
-                code.at(weights, code.mul(half.index, span * spec.planes * TILE_BYTES), I8),
+                code.at(
+                    weights, code.mul(half.index, spec.keys // STEP * spec.planes * TILE_BYTES), I8
+                ),
                 state,
             )
         later = code.cmp(">", tile.index, 0)
         with code.when(later):
             _scale_rows(code, job, sums)
-        _values(code, job, tile.index, steps, tiles, weights, sums, later)
+        packed = spec.planes * PLANE_BYTES
+        v = code.at(job.packed[1], code.mul(code.div(tile.index, STEP), packed), I8)
+        across = code.mul(code.ceildiv(job.keys, STEP), packed)
+        with code.loop(0, spec.panels) as panel:
+            emit_sums(
+                code,
+                spec,
+                tiles,
+                weights,
+                code.at(v, code.mul(panel.index, across), I8),
+                steps,
+                job.at(code, layout.zeros),
+                later,
+                code.at(sums, code.mul(panel.index, STEP)),
+            )
     _finish(code, job, sums)
-
-
-def _scores(
-    code: Code,
-    job: Job,
-    first: Int,
-    keys: Int,
-    steps: Int,
-    tiles: Int,
-    queries: ir.Value,
-    scores: ir.Value,
-) -> None:
-    """scores[tile][step][16][32] = bias + Q K^T for the keys of one tile of keys."""
-    spec, layout = job.spec, Scratch.of(job.spec)
-    room, zero_line = job.at(code, layout.bias), job.at(code, layout.zeros)
-    with code.loop(0, steps) as step:
-        key = code.add(first, code.mul(step.index, STEP))
-        bias = emit_bias(code, key, job.keys, job.count, job.mask, job.horizon, room, zero_line)
-        panel = code.mul(code.div(key, STEP), spec.key_panel_bytes)
-        emit_product(
-            code,
-            tiles,
-            spec.products,
-            queries,
-            spec.depth * spec.planes * TILE_BYTES,
-            code.at(job.packed[0], panel, I8),
-            spec.depth,
-            bias.rows,
-            bias.stride,
-            code.at(scores, code.mul(step.index, SCORE_BYTES), I8),
-            4 * STEP,
-            spec.keys // STEP * SCORE_BYTES,
-        )
-
-
-def _values(
-    code: Code,
-    job: Job,
-    first: Int,
-    steps: Int,
-    tiles: Int,
-    weights: ir.Value,
-    sums: ir.Value,
-    later: ir.Value,
-) -> None:
-    """sums (+)= weights V; ``later``: not the first tile of keys."""
-    spec, layout = job.spec, Scratch.of(job.spec)
-    row = 4 * spec.value_stride
-    across = code.mul(code.ceildiv(job.keys, STEP), spec.planes * PLANE_BYTES)
-    v = code.at(job.packed[1], code.mul(code.div(first, STEP), spec.planes * PLANE_BYTES), I8)
-    with code.loop(0, spec.panels) as panel:
-        c = code.at(sums, code.mul(panel.index, STEP))
-        emit_product(
-            code,
-            tiles,
-            spec.products,
-            weights,
-            spec.keys // STEP * spec.planes * TILE_BYTES,
-            code.at(v, code.mul(panel.index, across), I8),
-            steps,
-            code.b.select(later, c, job.at(code, layout.zeros)),
-            code.select(later, row, 0),
-            c,
-            row,
-            ROWS * row,
-        )
 
 
 def _scale_rows(code: Code, job: Job, sums: ir.Value) -> None:

@@ -17,7 +17,7 @@ from tilewright.backends.kernels.bf16_attention.spec import PLANE_BYTES, Bf16Att
 from tilewright.backends.llvm import bf16
 from tilewright.backends.llvm.amx import ROW_BYTES, ROWS, TILE_BYTES
 from tilewright.backends.llvm.bf16_block import STEP
-from tilewright.backends.llvm.builder import I8, I32, Code, Int
+from tilewright.backends.llvm.builder import I8, I32, Code, Int, zeros
 from tilewright.backends.llvm.exp2 import LOG2E
 
 _LANES = bf16.LANES
@@ -143,6 +143,17 @@ def _halves(code: Code, source: ir.Value, width: Int) -> list[ir.Value]:
 
 def _join(code: Code, pair: list[ir.Value], planes: int, order: list[int]) -> list[ir.Value]:
     """Two vectors of f32 as 16 words of two bf16, one vector a plane."""
+    if planes == 1:
+        words = bf16.pack(code, *pair)
+        if order is _CONCATENATE:
+            return [words]
+        shorts = ir.VectorType(ir.IntType(16), 2 * _LANES)
+        picked = code.b.shuffle_vector(
+            code.b.bitcast(words, shorts),
+            zeros(shorts),
+            ir.Constant(ir.VectorType(I32, 2 * _LANES), order),
+        )
+        return [code.b.bitcast(picked, _WORDS)]
     parts = zip(*(bf16.split(code, value, planes) for value in pair), strict=True)
     picks = ir.Constant(ir.VectorType(I32, len(order)), order)
     return [code.b.bitcast(code.b.shuffle_vector(x, y, picks), _WORDS) for x, y in parts]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from llvmlite import ir
 
-from tilewright.backends.kernels.bf16_attention.spec import Bf16AttentionSpec
+from tilewright.backends.kernels.bf16_attention.spec import SCORE_BYTES, Bf16AttentionSpec
 from tilewright.backends.llvm import bf16
 from tilewright.backends.llvm.amx import ROW_BYTES, ROWS, TILE_BYTES
 from tilewright.backends.llvm.bf16_block import STEP
@@ -20,8 +20,6 @@ from tilewright.backends.llvm.builder import I8, I32, Code, Int
 from tilewright.backends.llvm.exp2 import exp2_weight
 
 _LANES = bf16.LANES
-SCORE_BYTES = ROWS * STEP * 4
-"""16 queries by 32 keys."""
 
 
 @dataclass(frozen=True)

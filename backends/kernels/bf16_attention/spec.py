@@ -18,6 +18,9 @@ QUERIES = 2 * ROWS
 PLANE_BYTES = STEP * STEP * 2
 """One plane of 32 keys by 32 sizes, of K^T or of V."""
 
+SCORE_BYTES = ROWS * STEP * 4
+"""Scores of 16 queries by 32 keys."""
+
 ACCURACY = {1: 1e-2, 3: 1e-5, 6: 0.0}
 """Products -> class of the result's relative L2 error."""
 
@@ -58,6 +61,16 @@ class Bf16AttentionSpec(AttentionSpec):
         """32 keys of K^T."""
         return self.depth * self.planes * PLANE_BYTES
 
+    @property
+    def query_tile_bytes(self) -> int:
+        """16 queries."""
+        return self.depth * self.planes * TILE_BYTES
+
+    @property
+    def span(self) -> int:
+        """Bytes of the scores of 16 queries and one tile of keys."""
+        return self.keys // STEP * SCORE_BYTES
+
 
 def blocks(spec: Bf16AttentionSpec) -> str:
     """Units that share a head of K and V, next to each other."""
@@ -88,8 +101,8 @@ class Scratch:
     @classmethod
     def of(cls, spec: Bf16AttentionSpec) -> Scratch:
         sizes = (
-            2 * spec.depth * spec.planes * TILE_BYTES,
-            QUERIES * STEP * 4,
+            2 * spec.query_tile_bytes,
+            spec.keys * 4,
             STEP * 4,
             QUERIES * spec.keys * 4,
             QUERIES * spec.keys * 2 * spec.planes,
