@@ -39,6 +39,7 @@ class MemoryPlan(Protocol):
     def env(self) -> Mapping[str, int]: ...
     @property
     def method(self) -> str: ...
+    def proof(self) -> dict[str, Any]: ...
 
 
 class PassStep(Protocol):
@@ -173,6 +174,7 @@ def plan_report(variants: Sequence[Variant], steps: Sequence[PassStep]) -> dict[
                 "max_live": plan.bound,
                 "arena_at": dict(plan.env),
                 "arena_bytes": plan.nominal,
+                "proof": plan.proof(),
                 "buffers": [
                     {
                         "name": row.name,

@@ -3,8 +3,8 @@
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
 
 from tilewright.compiler.ir.core import Symbol
 from tilewright.compiler.ir.dims import Bounds, Dim, bounds, ceildiv, evaluate, greatest, symbols
@@ -86,6 +86,33 @@ class Plan:
         """Where the arena is farthest above the bound, by ratio."""
         here = Sample(self.env, self.nominal, self.bound)
         return max((here, *self.samples), key=lambda s: s.arena / max(s.bound, 1))
+
+    def conclusion(self) -> str:
+        """What is known of how good the plan is, in one sentence."""
+        if self.traffic is not None:
+            return self.traffic.conclusion()
+        assert self.certificate is not None, "what is proven takes the steps"
+        proven = self.certificate.conclusion()
+        if not self.samples:
+            return proven
+        worst = self.worst
+        at = ", ".join(f"{name} = {size}" for name, size in worst.env.items())
+        above = 100 * (worst.arena / worst.bound - 1) if worst.bound else 0.0
+        count = 1 + len(self.samples)
+        return f"{proven}; of {count} sizes, at worst {above:.1f}% above max-live ({at})"
+
+    def proof(self) -> dict[str, Any]:
+        """What is proven, for reports: numbers in bytes, and lines of text."""
+        given = self.certificate
+        lines = given.text().split("\n")[:-1] if given is not None else []
+        return {
+            "certificate": None if given is None else asdict(given),
+            "copies": None if self.traffic is None else asdict(self.traffic),
+            "samples": [
+                {"at": dict(s.env), "arena": s.arena, "max_live": s.bound} for s in self.samples
+            ],
+            "text": [*lines, self.conclusion()],
+        }
 
 
 def plan_memory(

@@ -107,12 +107,23 @@ def test_the_memory_map_holds_live_buffers_apart(batch, digits_artifact, capsys)
 
 
 def test_the_certificate_of_a_model_bounds_its_arena(capsys) -> None:
-    memory = call(capsys, "inspect", demo.model_path(), "--memory", "--json").document["memory"]
-    proven = memory["certificate"]
+    memory = call(capsys, "inspect", MODEL, "--memory", "--json").document["memory"]
+    proven = memory["proof"]["certificate"]
     assert proven["working_set"] <= proven["best_bound"] <= proven["best_peak"]
     assert proven["best_peak"] <= proven["max_live"] <= proven["arena"]
     assert proven["max_live"] == memory["max_live"]
     assert proven["buffers"] == len(memory["buffers"])
+    samples = memory["proof"]["samples"]
+    assert [s["at"] for s in samples] == [{"batch": 1}, {"batch": 11}]
+    assert all(s["max_live"] <= s["arena"] for s in samples)
+
+
+def test_an_artifact_keeps_what_was_proven(digits_artifact, capsys) -> None:
+    words = ("inspect", digits_artifact, "--memory")
+    lines = call(capsys, *words, "--json").document["memory"]["proof"]["text"]
+    assert [line.split()[0] for line in lines[:4]] == ["arena", "max-live", "best", "largest"]
+    printed = call(capsys, *words).out
+    assert "with batch = 128:\n" + "\n".join(lines) in printed
 
 
 def test_ir_after_a_stage(capsys) -> None:

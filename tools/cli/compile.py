@@ -24,7 +24,6 @@ from tilewright.tools.cli.screen import Screen
 
 if TYPE_CHECKING:
     from tilewright.compiler.driver import CompileResult
-    from tilewright.passes.memory.plan import Plan
     from tilewright.passes.pipelines import Step
 
 EXAMPLES = """
@@ -181,27 +180,12 @@ def summary(result: CompileResult, model: Path) -> dict[str, Any]:
                     "max_live": plan.bound,
                     "at": dict(plan.env),
                     "method": plan.method,
-                    "certificate": certificate(plan),
+                    "certificate": plan.conclusion(),
                 },
             }
             for lowered, plan in zip(result.variants, result.plans, strict=True)
         ],
     }
-
-
-def certificate(plan: Plan) -> str:
-    """What is known of how good a memory plan is."""
-    if plan.traffic is not None:
-        return plan.traffic.conclusion()
-    assert plan.certificate is not None
-    proven = plan.certificate.conclusion()
-    if not plan.samples:
-        return proven
-    # Sizes are only known at run time.
-    worst = plan.worst
-    at = ", ".join(f"{name} = {size}" for name, size in worst.env.items())
-    above = 100 * (worst.arena / worst.bound - 1) if worst.bound else 0.0
-    return f"{proven}; at most {above:.1f}% above max-live at {1 + len(plan.samples)} sizes ({at})"
 
 
 def show(screen: Screen, report: dict[str, Any]) -> None:

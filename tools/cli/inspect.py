@@ -153,9 +153,9 @@ def _lowered(
         _plan_and_memory(screen, report, variant, plan_, explain, memory, shape)
     if memory:
         with screen.working("searching better orders of the steps"):
-            proven = certificate(lowered, planned)
-        report["memory"]["certificate"] = dataclasses.asdict(proven)
-        screen.text(proven.text())
+            searched = dataclasses.replace(planned, certificate=certificate(lowered, planned))
+        report["memory"]["proof"] = searched.proof()
+        _proof(screen, report["memory"])
     if kernel is not None:
         both = not (llvm or asm)
         with screen.working(f"generating {kernel}"):
@@ -204,6 +204,8 @@ def _artifact(
         return report
     if plan_ or memory or explain is not None:
         _plan_and_memory(screen, report, variant, plan_, explain, memory, shape)
+        if memory:
+            _proof(screen, report["memory"])
         return report
     _signature(screen, f"{path}: {report['name']}, by {report['producer']}", report)
     screen.table(
@@ -272,6 +274,13 @@ def _plan_and_memory(
                 for r, line in zip(rows, drawn, strict=True)
             ],
         )
+
+
+def _proof(screen: Screen, memory: dict[str, Any]) -> None:
+    at = ", ".join(f"{name} = {size}" for name, size in memory["arena_at"].items())
+    if at:
+        screen.text(f"with {at}:")
+    screen.text("\n".join(memory["proof"]["text"]))
 
 
 def _choices(screen: Screen, selection: dict[str, Any] | None) -> None:
