@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
-from support.command_line import model_of, refused, small_model
+from support.command_line import call, model_of, refused, small_model
 
 COMPLETE = "  try: check that the file is complete (Git LFS pointers and partial downloads are not)"
 
@@ -198,3 +198,48 @@ def test_the_same_error_as_json(tmp_path, capsys) -> None:
             "hint": "check the path",
         }
     }
+
+
+def two_wide_results():
+    """Sums over axes of two results that wait for each other, each 4 KiB a row."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["a"], name="left"),
+        helper.make_node("MatMul", ["x", "v"], ["b"], name="right"),
+        helper.make_node("MatMul", ["a", "t"], ["c"], name="back"),
+        helper.make_node("MatMul", ["b", "t"], ["d"], name="forth"),
+        helper.make_node("Softmax", ["c"], ["e"], name="soft"),
+        helper.make_node("Add", ["e", "d"], ["y"], name="plus"),
+    ]
+    values = {"w": (4, 1024), "v": (4, 1024), "t": (1024, 4)}
+    rng = np.random.default_rng(0)
+    weights = {k: rng.standard_normal(shape, np.float32) for k, shape in values.items()}
+    return model_of(nodes, weights)
+
+
+def test_caps_on_memory(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    onnx.save(two_wide_results(), "wide.onnx")
+    words = ("compile", "wide.onnx", "--target", "x86-64-v2", "--stop-after", "lower")
+    assert refused(capsys, *words, "--max-memory", "1M") == (
+        "max_memory: it takes dimensions with bounds\n  without: 'n'\n  try: --dim n=1..N"
+    )
+    bounded = (*words, "--dim", "n=1..64")
+    text = refused(capsys, *bounded, "--max-memory", "128K").split("\n")
+    assert text[0] == "max_memory: the model does not run in 131,072 bytes"
+    assert text[1].startswith("  weights take ")
+    assert " with n = 64" in text[1]
+    assert text[2].startswith("  try: narrow the dimensions with --dim, or allow ")
+    enough = text[2].split()[-2].replace(",", "")
+    call(capsys, *bounded, "--max-memory", enough)
+    assert refused(capsys, *bounded, "--max-memory", str(int(enough) - 1)).startswith(
+        f"max_memory: the model does not run in {int(enough) - 1:,} bytes\n"
+    )
+    text = refused(capsys, *bounded, "--fast-memory", "200k").split("\n")
+    assert text[0] == "fast_memory: 204,800 bytes do not hold what one step works on"
+    assert text[1].startswith("  it needs 525,312 bytes: '")
+    least = text[2].removeprefix("  try: allow ").removesuffix(" bytes or more").replace(",", "")
+    report = call(capsys, *bounded, "--fast-memory", least, "--json").document
+    assert report["variants"][0]["memory"]["arena_bytes"] >= int(least)
+    called = call(capsys, *words, "--fast-memory", "12Q")
+    assert called.status == 2
+    assert "'12Q' is no number of bytes like 65536, 64K, 2M or 1G" in called.err
