@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from llvmlite import ir
 
-from tilewright.backends.llvm import amx, bf16
+from tilewright.backends.llvm import amx, bf16, bf16_pipeline
 from tilewright.backends.llvm import epilogue as epilogues
 from tilewright.backends.llvm.amx import ROW_BYTES, ROWS
 from tilewright.backends.llvm.bf16_block import row_tile_bytes, steps
@@ -27,21 +27,19 @@ from tilewright.backends.llvm.bf16_microkernel import (
     internal,
     tile_kernel,
 )
-from tilewright.backends.llvm.builder import I8, I32, I64, PTR, VOID, Code, Int, i64
+from tilewright.backends.llvm.builder import I8, I64, PTR, VOID, Code, Int, i64
 from tilewright.backends.llvm.epilogue import Epilogue, Operand
 from tilewright.backends.llvm.microkernel import PANEL
+from tilewright.backends.llvm.split_tiles import Finish
 
-SCRATCH_BYTES = 32 * PANEL * 4
-"""Scratch of one block of C."""
+SCRATCH_BYTES = bf16_pipeline.SCRATCH_BYTES
+"""Scratch of blocks of C."""
 
 AMX_ROWS = 4
 """From so many rows on, 16 x 16 tiles are faster than dot products."""
 
 DOT_ROWS = 8
 """Rows of a block of dot products: with a panel 16 accumulators."""
-
-LONG = frozenset(("exp", "log", "erf", "tanh", "sigmoid", "gelu_erf", "gelu_tanh", "silu"))
-"""Epilogue operations that take longer than the stores after them."""
 
 _LANES = bf16.LANES
 
@@ -120,6 +118,9 @@ def _tiles(code: Code, p: Product, rows: Int, first: Int, last: Int) -> None:
     bytes_a = row_tile_bytes(p.k, p.planes)
     passes = code.ceildiv(rows, 2 * ROWS)
     lines = code.ceildiv(p.planes * PLANE_BYTES // 64, passes)
+    pipeline = None if p.epilogue.identity else _pipeline(p)
+    if pipeline:
+        pipeline.begin(code)
     with code.loop(first, last) as panel, code.loop(0, rows, 2 * ROWS) as start:
         size = code.min(code.sub(rows, start.index), 2 * ROWS)
         a = code.at(p.a, code.mul(code.div(start.index, ROWS), bytes_a), I8)
@@ -127,40 +128,66 @@ def _tiles(code: Code, p: Product, rows: Int, first: Int, last: Int) -> None:
         share = code.mul(code.div(start.index, 2 * ROWS), code.mul(lines, 64 * p.steps))
         ahead = code.at(code.at(b, p.panel_bytes, I8), share, I8)
 
-        def multiply(c: ir.Value, ldc: Int) -> None:
-            args = [a, b, i64(p.steps), c, i64(code.mul(ldc, 4)), ahead, i64(lines)]
-            with code.either(code.cmp(">", size, ROWS)) as (two, one):
-                with two:
-                    code.b.call(tile_kernel(code, 2, p.products), args)
-                with one:
-                    code.b.call(tile_kernel(code, 1, p.products), args)
+        number = code.add(code.mul(panel.index, passes), code.div(start.index, 2 * ROWS))
+        if pipeline:
+            place = (start.index, code.mul(panel.index, PANEL), number)
+            pipeline.block(code, a, b, p.steps, place, size, ahead, lines)
+        else:
+            _straight(code, p, (a, b, ahead, i64(lines)), start.index, size, panel.index)
+    if pipeline:
+        pipeline.end(code)
 
-        if not LONG & {step.op for step in p.epilogue.steps}:
-            _ask_for_c(code, p, start.index, size, panel.index)
-        whole = code.b.or_(code.cmp("==", size, ROWS), code.cmp("==", size, 2 * ROWS))
-        _finish(
-            code, p, start.index, size, panel.index, 1, whole, lambda c, ldc, _: multiply(c, ldc)
-        )
+
+def _straight(
+    code: Code,
+    p: Product,
+    operands: tuple[ir.Value, ir.Value, ir.Value, ir.Value],
+    start: Int,
+    size: Int,
+    panel: Int,
+) -> None:
+    """A block without an epilogue, into C itself if it is whole."""
+    a, b, ahead, lines = operands
+
+    def multiply(c: ir.Value, ldc: Int) -> None:
+        args = [a, b, i64(p.steps), c, i64(code.mul(ldc, 4)), ahead, lines]
+        with code.either(code.cmp(">", size, ROWS)) as (two, one):
+            with two:
+                code.b.call(tile_kernel(code, 2, p.products), args)
+            with one:
+                code.b.call(tile_kernel(code, 1, p.products), args)
+
+    _ask_for_c(code, p, start, size, panel)
+    whole = code.b.or_(code.cmp("==", size, ROWS), code.cmp("==", size, 2 * ROWS))
+    _finish(code, p, start, size, panel, 1, whole, lambda c, ldc, _: multiply(c, ldc))
+
+
+def _pipeline(p: Product) -> bf16_pipeline.Pipeline:
+    return bf16_pipeline.Pipeline(
+        finish=Finish(p.n, p.epilogue),
+        products=p.products,
+        operands=p.operands,
+        scratch=p.tile,
+        c=p.c,
+        ldc=p.ldc,
+        row=p.row,
+        column=p.column,
+    )
 
 
 def _ask_for_c(code: Code, p: Product, start: Int, size: Int, panel: Int) -> None:
     """Get the lines of a block of C for writing while its sums are computed.
 
     With C in L3 (3136 x 64 x 256 between other kernels) 2.3 times as fast, 128 x 384 x 1536 22 to
-    60 %; with C in L2 6 % slower. Before a long epilogue, which spreads its stores, it costs up
-    to 20 %.
+    60 %; with C in L2 6 % slower.
     """
     name = "tilewright_ask_for_block"
     fn = code.module.globals.get(name)
     if fn is None:
         fn, inner = internal(code, ir.FunctionType(VOID, [PTR, I64, I64]), name)
-        kind = ir.FunctionType(VOID, [PTR, I32, I32, I32])
-        prefetch = inner.declare("llvm.prefetch.p0", kind)
         first, stride, count = fn.args
         with inner.loop(0, count) as row:
-            for line in range(0, PANEL, 64 // 4):
-                target = inner.at(first, inner.add(inner.mul(row.index, stride), line))
-                inner.b.call(prefetch, [target, *(ir.Constant(I32, x) for x in (1, 3, 1))])
+            bf16_pipeline.ask(inner, inner.at(first, inner.mul(row.index, stride)))
         inner.b.ret_void()
     c = code.at(code.at(p.c, code.mul(start, p.ldc)), code.mul(panel, PANEL))
     code.b.call(fn, [c, i64(p.ldc), i64(size)])

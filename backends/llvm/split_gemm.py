@@ -29,6 +29,7 @@ from tilewright.backends.llvm.split_tiles import (
     BLOCK,
     BLOCK_BYTES,
     COLUMN,
+    EXIST,
     JOB_BYTES,
     LINES,
     OUT,
@@ -205,7 +206,7 @@ class _Block:
         self._set(TARGET, target)
         self._set(PIECE, 0)
         self._set(PIECES, pieces)
-        slots = len(bf16.ORDER[s.products])
+        slots = len(split_tiles.SPLIT_AFTER[s.products])
         # All of them within the multiplications of the present item, which is no shorter than the
         # last slice: its steps, one call a block of rows, ``slots`` each.
         turns = code.mul(code.mul(self.passes, slots), max(1, s.steps - (s.slices - 1) * s.depth))
@@ -253,6 +254,7 @@ class _Block:
                 self._set(ROW, row)
                 self._set(COLUMN, column)
                 self._set(LINES, size)
+                self._set(EXIST, code.sub(s.n, column))
         # A panel whose rows were too few to hide the splitting in.
         self._drain_columns()
 
@@ -269,9 +271,7 @@ class _Block:
     def _drain_sums(self) -> None:
         """Finish the last block of C."""
         code, x = self.code, self.x
-        fields = (SUMS, OUT, ROW, COLUMN)
-        sums, out, row, column = (self._get(f, PTR if f in (SUMS, OUT) else I64) for f in fields)
-        args = [sums, out, row, column, i64(0), self._get(LINES), x.args, x.dims]
+        args = [self.job, i64(0), x.args, x.dims]
         code.b.call(split_tiles.finish_function(code, self.name, self.finish), args)
         self._set(LINES, 0)
 

@@ -24,12 +24,19 @@ JOB_BYTES = 128
 
 # Fields of a job, 8 bytes each: what to split, and which block of C to finish.
 SOURCE, TARGET, PIECE, PIECES, PIECES_AT_ONCE = range(5)
-SUMS, OUT, ROW, COLUMN, LINES = range(5, 10)
+SUMS, OUT, ROW, COLUMN, LINES, EXIST = range(5, 11)
+
+SPLIT_AFTER = {
+    3: bf16.ORDER[3],
+    6: tuple(bf16.ORDER[6][i] for i in (0, 2, 3, 5)),
+}
+"""Products -> after which of them pieces are split: as often as a step's 16 pieces divide into
+evenly, so that memory is read at a steady rate."""
 
 _LANES = bf16.LANES
 _PAIR_BYTES = PANEL * 4
 _TILES = ir.FunctionType(VOID, [PTR, PTR, I64, I1, PTR, PTR, PTR, PTR])
-_FINISH = ir.FunctionType(VOID, [PTR, PTR, I64, I64, I64, I64, PTR, PTR])
+_FINISH = ir.FunctionType(VOID, [PTR, I64, PTR, PTR])
 _NAN = ir.FunctionType(I1, [PTR, I64])
 
 
@@ -51,7 +58,7 @@ def tiles_function(code: Code, name: str, tiles: int, products: int, finish: Fin
     """``void (a, b, steps, fresh, sums, job, args, dims)``: ``tiles`` x 2 tiles of C, from zero or
     (not ``fresh``) from ``sums``, to ``sums`` [32][32]. Between tile instructions it goes on with
     the job's splitting, and it finishes the job's block of C."""
-    name = f"{name}_tiles_{tiles}"
+    kernel, name = name, f"{name}_tiles_{tiles}"
     found = code.module.globals.get(name)
     if found is not None:
         return found
@@ -66,7 +73,8 @@ def tiles_function(code: Code, name: str, tiles: int, products: int, finish: Fin
     )
     piece = code.load(field(code, job, PIECE), I64)
     line = Line.load(code, finish, job, args, dims)
-    lines_at_once = code.ceildiv(lines, code.mul(count, len(order)))
+    # K = 0 has no steps.
+    lines_at_once = code.ceildiv(lines, code.max(code.mul(count, len(order)), 1))
 
     def places() -> list[tuple[int, ir.Value]]:
         return [
@@ -99,10 +107,11 @@ def tiles_function(code: Code, name: str, tiles: int, products: int, finish: Fin
                         amx.load(code, 4 + i, tile, ROW_BYTES, passing=True)
                     amx.multiply_bf16(code, 2 * i + j, 4 + i, 6 + j)
             held = pair
-            stop = code.min(code.add(piece, at_once), pieces)
-            with code.loop(piece, stop) as one:
-                split_block.emit_piece(code, source, target, one.index, planes)
-            piece = code.max(stop, piece)
+            if pair in SPLIT_AFTER[products]:
+                stop = code.min(code.add(piece, at_once), pieces)
+                with code.loop(piece, stop) as one:
+                    split_block.emit_piece(code, source, target, one.index, planes)
+                piece = code.max(stop, piece)
             stop = code.min(code.add(done, lines_at_once), lines)
             with code.loop(done, stop) as one:
                 line.emit(code, one.index)
@@ -113,24 +122,21 @@ def tiles_function(code: Code, name: str, tiles: int, products: int, finish: Fin
         amx.store(code, register, place, _PAIR_BYTES)
     code.store(piece, field(code, job, PIECE))
     with code.when(code.cmp("<", done, lines)):
-        rest = [line.sums, line.out, line.row, line.column, done, lines, args, dims]
-        code.b.call(finish_function(outer, fn.name.rsplit("_tiles_", 1)[0], finish), rest)
+        code.b.call(finish_function(outer, kernel, finish), [job, done, args, dims])
     code.b.ret_void()
     return fn
 
 
 def finish_function(code: Code, name: str, finish: Finish) -> ir.Function:
-    """``void (sums, out, row, column, first line, end, args, dims)``: epilogue of some lines."""
+    """``void (job, first line, args, dims)``: epilogue of the rest of the job's block."""
     name = f"{name}_finish"
     found = code.module.globals.get(name)
     if found is not None:
         return found
     fn, code = internal(code, _FINISH, name)
-    sums, out, row, column, first, end, args, dims = fn.args
-    operands = load_extras(code, finish.epilogue, args, 2, dims, 3)
-    ldc = code.load(code.at(dims, 2, I64), I64)
-    line = Line(finish, sums, out, row, column, ldc, operands)
-    with code.loop(first, end) as one:
+    job, first, args, dims = fn.args
+    line = Line.load(code, finish, job, args, dims)
+    with code.loop(first, code.load(field(code, job, LINES), I64)) as one:
         line.emit(code, one.index)
     code.b.ret_void()
     return fn
@@ -138,13 +144,15 @@ def finish_function(code: Code, name: str, finish: Finish) -> ir.Function:
 
 @dataclass(frozen=True)
 class Line:
-    """The lines of one block of C: 32 sums each, to ``out`` (its element (0, 0))."""
+    """The lines of one block of C: 32 sums each, of which the first ``exist`` go to ``out`` (its
+    element (0, 0)); ``row``, ``column``: its place, for the epilogue's operands."""
 
     finish: Finish
     sums: ir.Value
     out: ir.Value
     row: Int
     column: Int
+    exist: Int
     ldc: Int
     operands: Sequence[Operand]
 
@@ -153,10 +161,10 @@ class Line:
         cls, code: Code, finish: Finish, job: ir.Value, args: ir.Value, dims: ir.Value
     ) -> Line:
         sums, out = (code.load(field(code, job, i), PTR) for i in (SUMS, OUT))
-        row, column = (code.load(field(code, job, i), I64) for i in (ROW, COLUMN))
+        row, column, exist = (code.load(field(code, job, i), I64) for i in (ROW, COLUMN, EXIST))
         ldc = code.load(code.at(dims, 2, I64), I64)
         operands = load_extras(code, finish.epilogue, args, 2, dims, 3)
-        return cls(finish, sums, out, row, column, ldc, operands)
+        return cls(finish, sums, out, row, column, exist, ldc, operands)
 
     def emit(self, code: Code, index: Int) -> None:
         """Apply the epilogue to line ``index`` and store it."""
@@ -166,7 +174,7 @@ class Line:
             column = code.add(self.column, v)
             mask = None
             if self.finish.n % PANEL:
-                mask = code.first_lanes(code.sub(self.finish.n, column), _LANES)
+                mask = code.first_lanes(code.sub(self.exist, v), _LANES)
             value = code.vload(code.at(self.sums, code.add(code.mul(index, PANEL), v)), _LANES)
             value = epilogues.emit(
                 code, self.finish.epilogue, value, self.operands, row, column, mask

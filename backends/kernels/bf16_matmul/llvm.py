@@ -8,7 +8,7 @@ from tilewright.backends.kernels.bf16_matmul.spec import Bf16MatmulSpec
 from tilewright.backends.llvm import bf16, bf16_gemm, gemm
 from tilewright.backends.llvm.amx import ROWS
 from tilewright.backends.llvm.bf16_block import emit_block
-from tilewright.backends.llvm.builder import I8, KERNEL_TYPE, Code, i64
+from tilewright.backends.llvm.builder import I8, KERNEL_TYPE, Code
 from tilewright.backends.llvm.epilogue import load_extras
 from tilewright.backends.target import Target
 
@@ -37,18 +37,15 @@ def emit(module: ir.Module, spec: Bf16MatmulSpec, target: Target, name: str) -> 
     size = code.round_up(code.ceildiv(m, blocks), 2 * ROWS)
     block_a = code.at(scratch, bf16_gemm.SCRATCH_BYTES, I8)
     bf16_gemm.begin(code, m)
-    # Units of one block follow each other, so its rows are converted once a thread.
-    with code.loop(begin, end, 1, [i64(-1)]) as unit:
-        block = code.div(unit.index, across)
-        start = code.mul(block, size)
+    # Units of one block of rows are one piece of work, so its rows are converted once.
+    with code.loop(code.div(begin, across), code.ceildiv(end, across)) as block:
+        start = code.mul(block.index, size)
         rows = code.min(code.sub(m, start), size)
-        with code.when(code.cmp("!=", block, unit.carried[0])):
-            emit_block(
-                code, code.at(a, code.mul(start, lda)), lda, rows, spec.k, spec.planes, block_a
-            )
-        unit.next = [i64(block)]
-        first = code.mul(code.rem(unit.index, across), spec.panels_per_unit)
-        last = code.min(code.add(first, spec.panels_per_unit), spec.panels)
+        emit_block(code, code.at(a, code.mul(start, lda)), lda, rows, spec.k, spec.planes, block_a)
+        base = code.mul(block.index, across)
+        first = code.mul(code.max(code.sub(begin, base), 0), spec.panels_per_unit)
+        last = code.mul(code.min(code.sub(end, base), across), spec.panels_per_unit)
+        last = code.min(last, spec.panels)
         product = bf16_gemm.Product(
             a=block_a,
             b=b,
