@@ -145,6 +145,21 @@ def test_interrupted_while_compiling(tmp_path) -> None:
     assert ends(process.pid), "a worker process is left"
 
 
+def test_a_compile_that_is_stopped_and_continued_goes_on(tmp_path) -> None:
+    """As with Ctrl-Z and `fg`."""
+    process = subprocess.Popen(command(MAIN, *COMPILE, "-v"), stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("lower: "):
+            break
+    os.kill(process.pid, signal.SIGSTOP)
+    time.sleep(0.5)
+    os.kill(process.pid, signal.SIGCONT)
+    _, rest = process.communicate(timeout=60)
+    assert process.returncode == 0, rest
+    assert (tmp_path / "out.tw").exists()
+
+
 def test_outputs_of_a_run_are_whole_or_absent(tmp_path, capsys, small_artifact) -> None:
     text = refused(capsys, "run", small_artifact, "--random", "-o", "none/out.npz")
     assert text == (

@@ -35,8 +35,10 @@ def ends_workers() -> Iterator[None]:
 
 
 def _wait(stop: threading.Event) -> None:
-    while not stop.is_set():
-        if signal.sigtimedwait({signal.SIGINT}, _TICK_S) is not None:
+    # sigtimedwait would do, but it reports a signal when the process was stopped and continued.
+    while not stop.wait(_TICK_S):
+        if signal.SIGINT in signal.sigpending():
+            signal.sigwait({signal.SIGINT})
             for process in multiprocessing.active_children():
                 process.terminate()
             _thread.interrupt_main()
