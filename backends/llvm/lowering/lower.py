@@ -6,6 +6,7 @@ from tilewright.backends.kernels import f32_matmul
 from tilewright.backends.kernels.candidates import allowed
 from tilewright.backends.llvm import irregular
 from tilewright.backends.llvm.lowering import fallback
+from tilewright.backends.llvm.lowering.concats import claim_parts
 from tilewright.backends.llvm.lowering.control import copy_into
 from tilewright.backends.llvm.lowering.packed import tied_tables
 from tilewright.backends.llvm.lowering.rules import rules
@@ -84,3 +85,4 @@ def _claim_outputs(low: Lowering) -> None:
             continue
         taken.add(root)
         low.outputs[root] = index
+    claim_parts(low)

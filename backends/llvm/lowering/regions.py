@@ -45,7 +45,7 @@ def fused(low: Lowering, op: control.Fused) -> None:
             low.alias(value, low.view(made))
 
 
-@lowers(*NAMES, *ROW_OPS, nn.Rope, shape.Concat, shape.Gather, leaf.Iota, leaf.Fill, leaf.DimValue)
+@lowers(*NAMES, *ROW_OPS, nn.Rope, shape.Gather, leaf.Iota, leaf.Fill, leaf.DimValue)
 def single(low: Lowering, op: Op) -> None:
     """An operation on its own, as a region if it fits, else as a loop nest."""
     try:
@@ -150,7 +150,7 @@ def _emit(
         op,
         spec,
         nodes.places,
-        [t.place for t in targets],
+        [t.at for t in targets],
         dims,
         size(units(spec, low.target)),
         scratch=size(scratch_bytes(spec, low.target)),
@@ -191,7 +191,7 @@ def launch_copy(low: Lowering, source: View, target: View) -> None:
     nodes = Nodes(low, {}, source.shape, ())
     node = nodes.load(seen, identity(len(source.shape)))
     strides = tuple(nodes.params(s) for s in target.strides)
-    store = Store(node, str(raw), strides, nodes.params(target.offset))
+    store = Store(node, str(raw), strides)
     _emit(low, None, nodes, [store], [target])
 
 

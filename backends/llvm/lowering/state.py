@@ -58,6 +58,7 @@ class Lowering:
         self.views: dict[Value, View] = {}
         self.weights: dict[Hashable, tuple[int, PackedWeight]] = {}
         self.outputs: dict[Value, int] = {}
+        self.homes: dict[Value, tuple[int, Dim]] = {}
         self.notes: list[tuple[str, str]] = []
         self.copies: dict[View, View] = {}
         self.tied: frozenset[str] = frozenset()
@@ -78,11 +79,16 @@ class Lowering:
         return upper(dim, self.graph.symbols)
 
     def result(self, value: Value) -> View:
-        """A dense place for `value`: the caller's output buffer if it is a graph output."""
+        """A dense place for `value`: the caller's output buffer if it is a graph output, or a block
+        in one (`homes`: the output and an offset in elements) if it is a part of it."""
         index = self.outputs.get(value)
+        home = self.homes.get(value)
         if index is not None and self.depth == 0:
             place = Place("output", index)
             view = View(place, value.dtype, value.shape, dense_strides(value.shape))
+        elif home is not None and self.depth == 0:
+            place = Place("output", home[0])
+            view = View(place, value.dtype, value.shape, dense_strides(value.shape), home[1])
         else:
             view = self.buffer(value.dtype, value.shape, value.name or "t")
         self.alias(value, view)
@@ -203,3 +209,5 @@ class Lowering:
         self.same[made] = value
         if value in self.outputs:
             self.outputs[made] = self.outputs.pop(value)
+        if value in self.homes:
+            self.homes[made] = self.homes.pop(value)
