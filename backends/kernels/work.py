@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tilewright.backends.llvm.epilogue import Epilogue
-from tilewright.backends.llvm.gemm import FEW
-from tilewright.backends.llvm.microkernel import PANEL, Block, few_rows, widest
+from tilewright.backends.llvm.microkernel import PANEL, Block, few, few_rows, widest
 from tilewright.backends.target import Target
 
 OPERATIONS = {
@@ -69,7 +68,7 @@ def f32_product(target: Target, rows: int, k: int, n: int, most: int | None = No
     full = widest(target)
     panels = -(-n // PANEL)
     lines = -(-n // full.columns)
-    if 0 < rows <= min(FEW, full.rows):
+    if 0 < rows <= few(target):
         wide = few_rows(target, rows)
         groups = n // wide.columns if wide.columns > full.columns else 0
         rest = lines - groups * wide.columns // full.columns

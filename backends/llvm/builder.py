@@ -210,6 +210,12 @@ class Code:
         fn = self.declare("llvm.prefetch.p0", fn_type)
         self.b.call(fn, [ptr, *(ir.Constant(I32, v) for v in (0, locality, 1))])
 
+    def opaque(self, ptr: ir.Value) -> ir.Value:
+        """``ptr``, without LLVM knowing how it came about: in a loop it stays one register beside
+        which constant offsets are displacements, instead of one register for each address."""
+        kind = ir.FunctionType(PTR, [PTR])
+        return self.b.asm(kind, "", "=r,0", [ptr], side_effect=False)
+
     # Vectors -------------------------------------------------------------------------------
 
     def splat(self, value: ir.Value | float, lanes: int, element: ir.Type = F32) -> ir.Value:

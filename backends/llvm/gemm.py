@@ -9,7 +9,7 @@ of the time, and a GELU that would be unrolled 28 times, in 14 functions, stays 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from llvmlite import ir
 
@@ -19,7 +19,9 @@ from tilewright.backends.llvm.epilogue import Epilogue, Operand
 from tilewright.backends.llvm.microkernel import (
     PANEL,
     SIGNATURE,
+    STREAMS,
     Block,
+    few,
     few_rows,
     micro_kernel,
     widest,
@@ -27,9 +29,6 @@ from tilewright.backends.llvm.microkernel import (
 
 TILE_BYTES = 14 * 128 * 4
 """Scratch of one tile, for any register block of any target."""
-
-FEW = 6
-"""Up to this many rows a matmul is a streaming of B; above it is blocked."""
 
 _DISPATCH = ir.FunctionType(VOID, [I64, *SIGNATURE.args])
 
@@ -46,11 +45,21 @@ class Flavor:
 
 @dataclass(frozen=True)
 class Ahead:
-    """What a micro-kernel asks for beside its work: a line at ``at``, ``step`` floats further with
-    each k."""
+    """What a micro-kernel asks for beside its work; see microkernel.SIGNATURE."""
 
     at: ir.Value
     step: Int
+    gap: Int
+
+    @classmethod
+    def share(cls, code: Code, base: ir.Value, k: Int, turn: Int, turns: Int) -> Ahead:
+        """What pass ``turn`` of ``turns`` asks for of the ``k`` rows of a packed panel at
+        ``base``."""
+        # A stream is a quarter of them and gets a quarter of the steps.
+        step = code.ceildiv(PANEL // STREAMS, turns)
+        return cls(
+            code.at(base, code.mul(turn, code.mul(step, k))), step, code.mul(k, PANEL // STREAMS)
+        )
 
 
 def columns(code: Code, flavor: Flavor = Flavor()) -> int:
@@ -75,12 +84,20 @@ def multiply(
     lanes = full.lanes
     vectors = columns(code, flavor) // lanes
 
+    packed = isinstance(args[3], int) and args[3] == PANEL
+
     def block(r: int) -> Block:
         return Block(
-            r, vectors, lanes, flavor.a_columns, flavor.accumulate, ahead=ahead is not None
+            r,
+            vectors,
+            lanes,
+            flavor.a_columns,
+            flavor.accumulate,
+            ahead=ahead is not None,
+            packed=packed,
         )
 
-    place = (args[2], 0) if ahead is None else (ahead.at, ahead.step)
+    place = (args[2], 0, 0) if ahead is None else (ahead.at, ahead.gap, ahead.step)
     values = [i64(x) for x in (*args, more, *place)]
     if isinstance(rows, int):
         code.b.call(micro_kernel(code, block(rows)), values)
@@ -141,6 +158,8 @@ class Product:
     ``row``: global index of A's first row, for the epilogue's operands; ``column`` likewise.
     ``tile``: TILE_BYTES of scratch. ``ahead``: B is constant and panels follow each other, so the
     next one is worth asking for.
+    ``depth``: many rows take so many k at a time, a multiple of CHAIN; ``sums`` is scratch of 32
+    floats for every row of every panel in ``emit_rows``.
     """
 
     a: ir.Value
@@ -158,24 +177,27 @@ class Product:
     row: Int = 0
     column: Int = 0
     ahead: bool = False
+    depth: int | None = None
+    sums: ir.Value | None = None
 
     def stride(self, code: Code) -> Int:
         """Floats from panel to panel."""
         return code.mul(self.k, PANEL) if self.panel_stride is None else self.panel_stride
 
+    def length(self, code: Code, begin: ir.Value | None) -> Int:
+        """How many k a slice has."""
+        if begin is None or self.depth is None:
+            return self.k
+        return code.min(self.depth, code.sub(self.k, begin))
+
 
 def emit_rows(code: Code, p: Product, rows: Int, first: Int, last: Int) -> None:
     """All of ``rows`` rows by the panels [first, last); ``rows`` > 0, any size."""
-    few = code.cmp("<=", rows, _few(code))
-    with code.either(few) as (small, large):
+    with code.either(code.cmp("<=", rows, few(code.target))) as (small, large):
         with small:
             _few_rows(code, p, rows, first, last)
         with large:
             _many_rows(code, p, rows, first, last)
-
-
-def _few(code: Code) -> int:
-    return min(FEW, widest(code.target).rows)
 
 
 def _few_rows(code: Code, p: Product, rows: Int, first: Int, last: Int) -> None:
@@ -184,11 +206,12 @@ def _few_rows(code: Code, p: Product, rows: Int, first: Int, last: Int) -> None:
     none = code.b.append_basic_block("few.none")
     full_end = code.min(last, code.div(p.n, PANEL))
     switch = code.b.switch(i64(rows), none)
-    for r in range(1, _few(code) + 1):
+    for r in range(1, few(code.target) + 1):
         case = code.b.append_basic_block(f"few{r}")
         switch.add_case(ir.Constant(I64, r), case)
         code.b.position_at_end(case)
         block = few_rows(code.target, r)
+        block = replace(block, packed=isinstance(p.ldb, int) and p.ldb == PANEL)
         wide_end = first
         if block.columns > columns(code):
             panels = block.columns // PANEL
@@ -214,25 +237,51 @@ def _many_rows(code: Code, p: Product, rows: Int, first: Int, last: Int) -> None
     L3 128 x 384 x 384 runs at 161 GFLOP/s instead of 147 (166 with all operands in L2), 16 rows at
     107 instead of 74. Past the last panel lie the weights of a later kernel, which are wanted too.
     """
+    if p.depth is None:
+        _panels(code, p, rows, first, last, None)
+        return
+    with code.loop(0, p.k, p.depth) as begin:
+        _panels(code, p, rows, first, last, begin.index)
+
+
+def _panels(
+    code: Code, p: Product, rows: Int, first: Int, last: Int, begin: ir.Value | None
+) -> None:
+    """All k, or those of one slice from ``begin`` on, for every panel."""
     split = Split.of(code, rows, widest(code.target).rows)
     step = columns(code)
-    parts = PANEL // step
-    stride = p.stride(code)
-    lines = code.ceildiv(PANEL, code.mul(split.count, parts))
     with (
         code.loop(first, last) as panel,
         code.loop(0, _width(code, p, panel.index), step) as part,
         code.loop(0, split.count) as block,
     ):
         start, size = split.block(code, block.index)
+        at = Place(start, size, panel.index, part.index)
+        if begin is not None:
+            line = code.add(code.mul(code.sub(panel.index, first), rows), start)
+            at = replace(at, begin=begin, line=line)
         ahead = None
         if p.ahead:
             turn = code.add(code.mul(code.div(part.index, step), split.count), block.index)
-            place = code.add(
-                code.mul(code.add(panel.index, 1), stride), code.mul(turn, code.mul(lines, p.k))
-            )
-            ahead = Ahead(code.at(p.b, place), lines)
-        _tile(code, p, Place(start, size, panel.index, part.index), ahead=ahead)
+            base = code.at(p.b, _following(code, p, panel.index, first, last, begin))
+            turns = code.mul(split.count, PANEL // step)
+            ahead = Ahead.share(code, base, p.length(code, begin), turn, turns)
+        _tile(code, p, at, ahead=ahead)
+
+
+def _following(
+    code: Code, p: Product, panel: Int, first: Int, last: Int, begin: ir.Value | None
+) -> Int:
+    """Where in B the work after a panel begins."""
+    stride = p.stride(code)
+    place = code.mul(code.add(panel, 1), stride)
+    if begin is None or p.depth is None:
+        return place
+    place = code.add(place, code.mul(begin, p.ldb))
+    end = code.add(begin, p.depth)
+    deeper = code.add(code.mul(first, stride), code.mul(end, p.ldb))
+    over = code.select(code.cmp("<", end, p.k), deeper, code.mul(last, stride))
+    return code.select(code.cmp("<", code.add(panel, 1), last), place, over)
 
 
 def _width(code: Code, p: Product, panel: Int) -> Int:
@@ -244,12 +293,15 @@ def _width(code: Code, p: Product, panel: Int) -> Int:
 
 @dataclass(frozen=True)
 class Place:
-    """A register block in its product: first row, rows, panel, first column in the panel."""
+    """A register block in its product: first row, rows, panel, first column in the panel; of a
+    slice of k its first k and the line of ``sums`` where the block begins."""
 
     start: Int
     size: Int
     panel: Int
     part: Int = 0
+    begin: ir.Value | None = None
+    line: Int = 0
 
 
 def _tile(
@@ -262,41 +314,53 @@ def _tile(
 ) -> None:
     """One register block: multiply, then epilogue and store. ``block``: of whole panels only."""
     width = block.columns if block else columns(code)
-    a = code.at(p.a, code.mul(at.start, p.lda))
-    stride = p.stride(code)
-    b = code.at(code.at(p.b, code.mul(at.panel, stride)), at.part)
+    begin: Int = 0 if at.begin is None else at.begin
+    stride, length = p.stride(code), p.length(code, at.begin)
+    a = code.at(p.a, code.add(code.mul(at.start, p.lda), begin))
+    b = code.add(code.mul(at.panel, stride), code.mul(begin, p.ldb))
+    b = code.at(code.at(p.b, b), at.part)
     n = code.add(code.mul(at.panel, PANEL), at.part)
     c = code.at(code.at(p.c, code.mul(at.start, p.ldc)), n)
     out, ldo = p.tile, i64(width)
     whole = block is not None or (isinstance(p.n, int) and p.n % PANEL == 0)
-    direct: ir.Value | None = None
-    if p.epilogue.identity:
-        inside = code.cmp("<=", code.add(n, width), p.n)
-        direct = ir.Constant(I1, 1) if whole else inside
-        out, ldo = code.b.select(direct, c, p.tile), code.select(direct, p.ldc, width)
-    args = (a, p.lda, b, p.ldb, stride, p.k, out, ldo)
+    last: ir.Value | None = None
+    if at.begin is not None:
+        assert p.sums is not None
+        assert p.depth is not None
+        out, ldo = code.at(code.at(p.sums, code.mul(at.line, PANEL)), at.part), i64(PANEL)
+        last = code.cmp(">=", code.add(begin, p.depth), p.k)
+    elif p.epilogue.identity:
+        direct = code.cmp("<=", code.add(n, width), p.n)
+        if whole:
+            out, ldo, last = c, p.ldc, ir.Constant(I1, 0)
+        else:
+            out, ldo = code.b.select(direct, c, p.tile), code.select(direct, p.ldc, width)
+            last = code.b.not_(direct)
+    args = (a, p.lda, b, p.ldb, stride, length, out, ldo)
     if block:
-        code.b.call(micro_kernel(code, block), [i64(x) for x in (*args, 0, b, 0)])
+        code.b.call(micro_kernel(code, block), [i64(x) for x in (*args, begin, b, 0, 0)])
     else:
-        multiply(code, at.size, *args, ahead=ahead)
-    if direct is None:
-        _epilogue(code, p, at, c, n, width, whole)
-    elif not whole:
-        with code.when(code.b.not_(direct)):
-            _epilogue(code, p, at, c, n, width, whole)
+        multiply(code, at.size, *args, more=begin, ahead=ahead)
+    if last is None:
+        _epilogue(code, p, at, out, ldo, width, whole)
+    else:
+        with code.when(last):
+            _epilogue(code, p, at, out, ldo, width, whole)
 
 
 def _epilogue(
-    code: Code, p: Product, at: Place, c: ir.Value, n: Int, width: int, whole: bool
+    code: Code, p: Product, at: Place, tile: ir.Value, ldt: Int, width: int, whole: bool
 ) -> None:
     """From the tile to C. One loop for full and partial blocks: a mask of all ones costs
     nothing."""
     lanes = code.target.lanes_f32
+    n = code.add(code.mul(at.panel, PANEL), at.part)
+    c = code.at(code.at(p.c, code.mul(at.start, p.ldc)), n)
     with code.loop(0, at.size) as row:
         for v in range(0, width, lanes):
             column = code.add(n, v)
             mask = None if whole else code.first_lanes(code.sub(p.n, column), lanes)
-            value = code.vload(code.at(p.tile, code.add(code.mul(row.index, width), v)), lanes)
+            value = code.vload(code.at(tile, code.add(code.mul(row.index, ldt), v)), lanes)
             m = code.add(p.row, code.add(at.start, row.index))
             value = epilogues.emit(
                 code, p.epilogue, value, p.operands, m, code.add(p.column, column), mask

@@ -38,6 +38,7 @@ FAMILY = KernelFamily(
     unpack=packing.unpack,
     candidates=spec.candidates,
     layout=spec.layout,
+    variants=spec.variants,
 )
 
 __all__ = ["FAMILY", "MatmulSpec"]

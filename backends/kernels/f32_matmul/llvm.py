@@ -6,7 +6,7 @@ from llvmlite import ir
 
 from tilewright.backends.kernels.f32_matmul.spec import MatmulSpec
 from tilewright.backends.llvm import gemm
-from tilewright.backends.llvm.builder import KERNEL_TYPE, Code
+from tilewright.backends.llvm.builder import I8, KERNEL_TYPE, Code
 from tilewright.backends.llvm.epilogue import load_extras
 from tilewright.backends.target import Target
 
@@ -40,6 +40,8 @@ def emit(module: ir.Module, spec: MatmulSpec, target: Target, name: str) -> ir.F
             operands=operands,
             row=start,
             ahead=True,
+            depth=spec.depth if spec.sliced else None,
+            sums=code.at(scratch, gemm.TILE_BYTES, I8) if spec.sliced else None,
         )
         gemm.emit_rows(code, product, rows, first, last)
     gemm.ok(code)

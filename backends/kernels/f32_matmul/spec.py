@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tilewright.backends.kernels.family import Layout
 from tilewright.backends.kernels.tasks import MatmulTask
 from tilewright.backends.llvm.epilogue import IDENTITY, Epilogue
 from tilewright.backends.llvm.gemm import TILE_BYTES
-from tilewright.backends.llvm.microkernel import PANEL
+from tilewright.backends.llvm.microkernel import CHAIN, PANEL
 from tilewright.backends.target import Target
 
 LAYOUT = "f32 panels of 32 columns"
+
+
+WHOLE = 768
+"""Up to this many k are not sliced: rows of A stay in L2 for all panels of a unit."""
+
+SLICE = 640
+"""Most k of one slice of a longer sum."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Sizes of blocks, none of which changes packed B; 0: by the shape.
+
+    ``depth``: k of one slice, a multiple of microkernel.CHAIN. ``panels``, ``rows``: of one unit.
+    """
+
+    depth: int = 0
+    panels: int = 0
+    rows: int = 0
 
 
 @dataclass(frozen=True)
@@ -28,6 +47,7 @@ class MatmulSpec:
     k: int
     n: int
     epilogue: Epilogue = IDENTITY
+    tile: Tile = Tile()
 
     @property
     def panels(self) -> int:
@@ -35,16 +55,35 @@ class MatmulSpec:
 
     @property
     def panels_per_unit(self) -> int:
-        """Few enough that one block of rows still gives two threads even work; in fours where
-        there are many, since a matrix-vector product streams four panels at once."""
-        if self.panels < 8:
-            return 1
-        return 2 if self.panels < 32 else 4 * -(-self.panels // 64)
+        """As many as still give two threads even work in at least four units; in fours where that
+        is so, since a matrix-vector product streams four panels at once."""
+        if self.tile.panels:
+            return self.tile.panels
+        for width in (8, 4, 6, 3, 2):
+            count = -(-self.panels // width)
+            busier = min(-(-count // 2) * width, self.panels)
+            if count >= 4 and busier <= 0.525 * self.panels:
+                return width
+        return 1
 
     @property
     def rows_per_unit(self) -> int:
-        """At most this many rows a unit: their A block keeps to half of a 1 MiB L2."""
-        return max(14, min(224, (1 << 19) // (4 * max(self.k, 1)) // 14 * 14))
+        """At most this many rows a unit: a slice of their A keeps to half of a 1 MiB L2."""
+        return self.tile.rows or max(14, min(224, (1 << 17) // max(self.depth, 1) // 14 * 14))
+
+    @property
+    def depth(self) -> int:
+        """k of one slice. In longer sums of many rows a panel of B, and A between two panels,
+        would not stay in the caches: 128 x 3072 x 768 runs at 155 GFLOP/s instead of 137."""
+        if self.tile.depth:
+            return self.tile.depth
+        if self.k <= WHOLE:
+            return self.k
+        return _chains(-(-self.k // -(-self.k // SLICE)))
+
+    @property
+    def sliced(self) -> bool:
+        return self.depth < self.k
 
 
 def units(spec: MatmulSpec) -> str:
@@ -55,7 +94,28 @@ def units(spec: MatmulSpec) -> str:
 
 def scratch_bytes(spec: MatmulSpec) -> str:
     """Bytes of scratch a thread needs, a formula over the dims."""
-    return str(TILE_BYTES)
+    if not spec.sliced:
+        return str(TILE_BYTES)
+    return f"{TILE_BYTES} + min(p0, {spec.rows_per_unit}) * {4 * PANEL * spec.panels_per_unit}"
+
+
+def variants(spec: MatmulSpec, _target: Target) -> tuple[MatmulSpec, ...]:
+    """The same product in other blocks: unsliced or in half as deep slices, fewer or more panels
+    a unit, half as many rows."""
+    tiles = [Tile(), Tile(depth=_chains(spec.k)), Tile(depth=_chains(spec.depth // 2))]
+    tiles += [Tile(panels=p) for p in (2, 4, 12) if p <= spec.panels]
+    tiles += [Tile(rows=112)]
+    seen: dict[tuple[int, int, int], MatmulSpec] = {}
+    for tile in (spec.tile, *tiles):
+        made = replace(spec, tile=tile)
+        sizes = (min(made.depth, made.k), made.panels_per_unit, made.rows_per_unit)
+        seen.setdefault(sizes, made)
+    return tuple(seen.values())
+
+
+def _chains(k: int) -> int:
+    """``k`` rounded up to whole chains."""
+    return -(-k // CHAIN) * CHAIN
 
 
 def candidates(task: Any, _target: Target) -> tuple[MatmulSpec, ...]:

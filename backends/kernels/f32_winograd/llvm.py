@@ -120,7 +120,6 @@ def _multiply(
     step = gemm.columns(code)
     floats = spec.channels * PANEL
     number, turns = turn
-    lines = code.ceildiv(PANEL, code.mul(turns, PANEL // step))
     with code.loop(0, POSITIONS) as position, code.loop(0, PANEL, step) as part:
         at = code.add(code.mul(position.index, spec.plane), code.mul(first, spec.stride))
         a = code.at(k.inputs, at)
@@ -128,9 +127,11 @@ def _multiply(
         b = code.at(panel, part.index)
         c = code.at(code.at(k.sums, code.mul(position.index, SUMS)), part.index)
         share = code.add(code.mul(code.div(part.index, step), turns), number)
-        place = code.add(POSITIONS * floats, code.mul(share, code.mul(lines, spec.channels)))
+        base = code.at(panel, POSITIONS * floats)
+        all_turns = code.mul(turns, PANEL // step)
+        ahead = gemm.Ahead.share(code, base, spec.channels, share, all_turns)
         args = (a, spec.stride, b, PANEL, floats, spec.channels, c, PANEL)
-        gemm.multiply(code, rows, *args, ahead=gemm.Ahead(code.at(panel, place), lines))
+        gemm.multiply(code, rows, *args, ahead=ahead)
 
 
 def _finish(code: Code, k: Kernel, start: Int, rows: Int, panel: Int, filters: ir.Value) -> None:
