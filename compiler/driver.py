@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,9 @@ from typing import Any
 from tilewright.backends import reference
 from tilewright.backends.artifact.package import Variant, write_package
 from tilewright.backends.llvm.backend import Lowered, build, prepare, share_weights
+from tilewright.backends.llvm.lowering.select import Selecting
 from tilewright.backends.target import Target, UnknownTargetError, detect, parse
+from tilewright.backends.tuning.cache import Cache, Measurements
 from tilewright.compiler.errors import UserError, nearest
 from tilewright.compiler.frontend.load import load_onnx
 from tilewright.compiler.ir.core import Graph
@@ -25,6 +27,7 @@ from tilewright.passes.memory.caps import Caps
 from tilewright.passes.memory.plan import Plan
 from tilewright.passes.memory.planner import MemoryPlanner
 from tilewright.passes.pipelines import PIPELINES, Step, run_pipeline
+from tilewright.passes.selection.tables import solve_tables
 
 STAGES = ("import", "passes", "lower", "codegen", "package")
 
@@ -124,10 +127,12 @@ def _build(
     """The stages after the passes: lower, generate code, write the artifact."""
     graph = result.graph
     caps = Caps(options.max_memory, options.fast_memory)
+    check_typical(graph, options.typical)
     with done.stage("lower"):
         for target in targets:
             say("lower", target.name)
-            lowered, plan = lower_for(graph, target, options.max_error, caps)
+            how = selecting(options, target)
+            lowered, plan = lower_for(graph, target, options.max_error, caps, how)
             result.variants.append(lowered)
             result.plans.append(plan)
         weights = share_weights(result.variants)
@@ -183,12 +188,39 @@ def run_passes(
     return run_pipeline(graph, names, observer, evaluate)
 
 
+def selecting(options: Options, target: Target) -> Selecting:
+    """How a compile chooses among kernels."""
+    measured = Measurements(Cache(), target) if options.tuned else None
+    return Selecting(options.typical, options.max_memory, solve_tables, measured)
+
+
+def check_typical(graph: Graph, typical: Mapping[str, int]) -> None:
+    """Raise UserError for a typical size of no dimension, or outside of its bounds."""
+    known = {name: s for name, s in graph.symbols.items() if s.source[0] == "shape"}
+    for name, size in typical.items():
+        symbol = known.get(name)
+        if symbol is None:
+            hint = nearest(name, known) if known else "this model has no symbolic dimensions"
+            raise UserError(f"typical {name}={size}", "there is no such dimension", hint=hint)
+        if size < symbol.low or (symbol.high is not None and size > symbol.high):
+            bounds = f"{symbol.low}..{'' if symbol.high is None else symbol.high}"
+            found = f"{name} is {bounds}"
+            raise UserError(f"typical {name}={size}", "the dimension does not allow it", found)
+
+
 def lower_for(
-    graph: Graph, target: Target, max_error: float | None = None, caps: Caps | None = None
+    graph: Graph,
+    target: Target,
+    max_error: float | None = None,
+    caps: Caps | None = None,
+    how: Selecting | None = None,
 ) -> tuple[Lowered, Plan]:
-    """Lower `graph` for `target` under an error bound and plan its memory under caps."""
+    """Lower `graph` for `target` under an error bound and plan its memory under caps.
+
+    how: to choose among kernels; without it each operation takes the one predicted fastest.
+    """
     planner = MemoryPlanner(graph.symbols, caps)
-    lowered = prepare(graph, target, planner, max_error)
+    lowered = prepare(graph, target, planner, max_error, how)
     assert planner.plan is not None
     return lowered, planner.plan
 

@@ -18,6 +18,8 @@ class Options:
     max_memory: bytes that weights and intermediate tensors may take together at the upper bounds of
     all dimensions (the threads' scratch not counted). fast_memory: bytes that the tensors of a step
     lie in; others are copied to memory behind it. None: no cap.
+    typical: sizes of dimensions that kernels are chosen for; those not named are taken at several.
+    tuned: choose by times that `tilewright tune` measured, where there are any, not predicted ones.
     """
 
     targets: tuple[str, ...] = ("native",)
@@ -28,3 +30,5 @@ class Options:
     max_error: float | None = None
     max_memory: int | None = None
     fast_memory: int | None = None
+    typical: Mapping[str, int] = field(default_factory=dict)
+    tuned: bool = False

@@ -13,10 +13,18 @@ from tilewright.backends.llvm.elf import link
 from tilewright.backends.llvm.emitters import EntryPoints, kernel_name
 from tilewright.backends.llvm.eviction import evict
 from tilewright.backends.llvm.lowering.lower import lower
+from tilewright.backends.llvm.lowering.select import Selecting
 from tilewright.backends.llvm.lowering.state import Lowering, PackedWeight
 from tilewright.backends.llvm.pool import emit_pool
-from tilewright.backends.llvm.program import Launch, launches
-from tilewright.backends.llvm.schedule import Access, Lifetime, Planner, schedule
+from tilewright.backends.llvm.program import Launch, Program, launches
+from tilewright.backends.llvm.schedule import (
+    Access,
+    Arrangement,
+    Lifetime,
+    Placement,
+    Planner,
+    schedule,
+)
 from tilewright.backends.llvm.session import EXPORTS, ModelDescription, emit_session
 from tilewright.backends.target import Target
 from tilewright.compiler.ir.core import Graph
@@ -92,18 +100,22 @@ def share_weights(variants: Sequence[Lowered]) -> list[PackedWeight]:
 
 
 def prepare(
-    graph: Graph, target: Target, planner: Planner, max_error: float | None = None
+    graph: Graph,
+    target: Target,
+    planner: Planner,
+    max_error: float | None = None,
+    how: Selecting | None = None,
 ) -> Lowered:
-    """Lower `graph` for `target`; `planner` decides on the order of steps and places buffers."""
-    state = lower(graph, target, max_error)
-    found, fixed = schedule(state.program, planner), None
-    visits = planner.visits(found.accesses, found.rows)
-    if visits is not None:
-        evicted = evict(found, visits)
-        found, fixed = evicted.arrangement, evicted.offsets
-    state.program = found.program
+    """Lower `graph` for `target`; `planner` decides on the order of steps and places buffers.
+
+    how: to choose among kernels; without it each operation takes the one predicted fastest.
+    """
+    if how is not None:
+        how = replace(how, arena=lambda program: _arrange(program, planner, 0)[1].arena)
+    state = lower(graph, target, max_error, how)
     constants = sum(weight.bytes for _, weight in state.weights.values())
-    placed = planner.place(found.accesses, found.rows, constants, fixed)
+    found, placed = _arrange(state.program, planner, constants)
+    state.program = found.program
     scratch = greatest((launch.scratch for launch in launches(state.program.steps)), graph.bounds)
     layout = Layout(
         buffers=tuple(placed.offsets[row] for row in found.row_of),
@@ -116,6 +128,16 @@ def prepare(
         for r, o in zip(found.rows, placed.offsets, strict=True)
     ]
     return Lowered(target, graph, state, layout, memory, found.accesses)
+
+
+def _arrange(program: Program, planner: Planner, constants: int) -> tuple[Arrangement, Placement]:
+    """The steps in order and the places of buffers beside `constants` bytes of weights."""
+    found, fixed = schedule(program, planner), None
+    visits = planner.visits(found.accesses, found.rows)
+    if visits is not None:
+        evicted = evict(found, visits)
+        found, fixed = evicted.arrangement, evicted.offsets
+    return found, planner.place(found.accesses, found.rows, constants, fixed)
 
 
 def entry_points(lowered: Lowered) -> EntryPoints:

@@ -68,22 +68,26 @@ def compile_candidates(candidates: Sequence[Candidate], target: Target) -> Compi
 
 
 def measure(
-    compiled: Compiled, task: Task, dims: tuple[int, ...], cold: bool, budget: float = 0.3
+    compiled: Compiled,
+    rivals: Sequence[Candidate],
+    task: Task,
+    dims: tuple[int, ...],
+    cold: bool,
+    budget: float = 0.3,
 ) -> list[float]:
-    """Median seconds of one launch of each candidate at `dims`, on one thread.
+    """Median seconds of one launch of each of `rivals` at `dims`, on one thread.
 
-    Candidates take turns, so that frequency and neighbours hit all alike, for about `budget`
-    seconds each, but `LEAST_ROUNDS` times at least. The call from Python is subtracted. cold: each
-    launch reads another copy of the packed weights.
+    They take turns, so that frequency and neighbours hit all alike, for about `budget` seconds
+    each, but `LEAST_ROUNDS` times at least. The call from Python is subtracted. cold: each launch
+    reads another copy of the packed weights.
     """
     pool = np.zeros(0, np.uint8)
-    held = max((c.layout.bytes for c in compiled.candidates if c.layout), default=0)
+    held = max((c.layout.bytes for c in rivals if c.layout), default=0)
     if held:
         pool = _values(max(COLD_BYTES, held) if cold else held)
     shared = [None if size is None else _values(size + 64) for size in task.operands(dims)]
-    launches = [
-        _prepare(compiled, i, shared, pool, dims, cold) for i in range(len(compiled.candidates))
-    ]
+    numbers = [compiled.candidates.index(rival) for rival in rivals]
+    launches = [_prepare(compiled, i, shared, pool, dims, cold) for i in numbers]
     for launch in launches:
         launch.seconds(launch.units)
     took: list[list[float]] = [[] for _ in launches]

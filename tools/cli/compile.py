@@ -17,6 +17,7 @@ from tilewright.tools.cli.options import (
     jobs_option,
     model_argument,
     path_type,
+    selection_options,
     subcommand,
     target_option,
 )
@@ -71,6 +72,7 @@ tilewright compile model.onnx --dump dump/
     metavar="BYTES",
     help="Let every step work in the first BYTES of the arena; what waits is copied behind them.",
 )
+@selection_options
 def command(
     screen: Screen,
     model: Path,
@@ -86,6 +88,8 @@ def command(
     max_error: float | None,
     max_memory: int | None,
     fast_memory: int | None,
+    typical: dict[str, int],
+    tuned: bool,
 ) -> dict[str, Any]:
     """Compile MODEL, an ONNX file, into an artifact.
 
@@ -118,6 +122,8 @@ def command(
         max_error=max_error,
         max_memory=max_memory,
         fast_memory=fast_memory,
+        typical=typical,
+        tuned=tuned,
     )
     with screen.working(f"compiling {model}") as update, ends_workers():
         result = compile_model(

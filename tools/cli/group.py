@@ -6,7 +6,7 @@ import click
 
 import tilewright
 
-COMMANDS = ("compile", "opt", "inspect", "run", "verify", "bench", "targets", "demo")
+COMMANDS = ("compile", "tune", "opt", "inspect", "run", "verify", "bench", "targets", "demo")
 SHELLS = ("bash", "zsh", "fish")
 PROGRAM = "tilewright"
 COMPLETE_VARIABLE = "_TILEWRIGHT_COMPLETE"

@@ -111,6 +111,26 @@ threads_option = click.option(
 )
 
 
+typical_option = click.option(
+    "--typical",
+    multiple=True,
+    callback=sizes,
+    metavar="NAME=SIZE",
+    help="Choose kernels for this size of a dimension (repeatable, or joined by commas)."
+    "  [default: for several sizes, so that none is slow]",
+)
+
+
+def selection_options(function: Function) -> Function:
+    """--typical and --tuned: what kernels are chosen for and by."""
+    tuned = click.option(
+        "--tuned",
+        is_flag=True,
+        help="Choose kernels by the times that `tilewright tune` measured, where there are any.",
+    )
+    return typical_option(tuned(function))
+
+
 def feed_options(function: Function) -> Function:
     """--input, --inputs, --random, --shape, --range and --seed: where a run's data come from."""
     for option in reversed(

@@ -11,13 +11,15 @@ from tilewright.backends.llvm.lowering.packed import tied_tables
 from tilewright.backends.llvm.lowering.pricing import Env, Measured, Prices, points, price
 from tilewright.backends.llvm.lowering.state import Lowering
 from tilewright.backends.llvm.lowering.tables import Lookup, Tables, tables
+from tilewright.backends.llvm.program import Program
 from tilewright.backends.profile import MachineProfile, profile_for
+from tilewright.compiler.ir.dims import Dim, as_int
 
-Solve = Callable[[Tables], Sequence[int] | None]
-"""The strategy of every node at least cost; None when the limit of bytes cannot be kept."""
+Solve = Callable[[Tables], Sequence[int]]
+"""The strategy of every node at least cost; of fewest bytes where the limit cannot be kept."""
 
 
-def cheapest(problem: Tables) -> Sequence[int] | None:
+def cheapest(problem: Tables) -> Sequence[int]:
     """Every node by itself: what a solver finds where nothing connects nodes."""
     if problem.edges or problem.usage_limit is not None:
         raise ValueError("connected nodes need a solver")
@@ -26,12 +28,16 @@ def cheapest(problem: Tables) -> Sequence[int] | None:
 
 @dataclass(frozen=True)
 class Selecting:
-    """How to select: what is typical of symbols, the cap of bytes, the solver, measured times."""
+    """How to select: what is typical of symbols, the cap of bytes, the solver, measured times.
+
+    The cap is of constants and arena; `arena` gives the bytes of a program's.
+    """
 
     typical: Env = field(default_factory=dict)
     max_memory: int | None = None
     solve: Solve = cheapest
     measured: Measured | None = None
+    arena: Callable[[Program], Dim] = lambda program: 0
 
 
 @dataclass(frozen=True)
@@ -67,9 +73,11 @@ def select(low: Lowering, how: Selecting) -> Selection:
     cold = total > profile.l2
     envs = points(questions, low.graph.symbols, how.typical)
     prices = price(questions, envs, low.target, profile, cold, how.measured)
-    limit = None if how.max_memory is None else how.max_memory - _fixed(low)
+    limit = None
+    if how.max_memory is not None:
+        # a cap takes bounds of all dimensions, so the arena is a number
+        limit = how.max_memory - _fixed(low) - as_int(how.arena(low.program))
     solved = how.solve(tables(questions, prices, limit, _lookups(low)))
-    assert solved is not None
     chosen = zip(questions, solved, strict=False)  # nodes of shared constants follow
     answers = {q.key: q.candidates[j].spec for q, j in chosen}
     return Selection(tuple(questions), prices, answers, profile, cold, limit)

@@ -1,0 +1,168 @@
+"""Measuring what a compile chooses between, so that it can choose by times of this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from math import exp, log
+from typing import Any
+
+from tilewright.backends.artifact.selection_report import describe_spec, describe_task
+from tilewright.backends.kernels.candidates import Candidate
+from tilewright.backends.llvm.lowering.pricing import Env, sizes
+from tilewright.backends.llvm.lowering.select import Selection
+from tilewright.backends.target import Target, cpu_flags, runs_here
+from tilewright.backends.tuning.cache import Cache, key_of
+from tilewright.backends.tuning.measure import Compiled, compile_candidates, measure
+from tilewright.compiler.errors import UserError
+from tilewright.compiler.ir.dims import Dim
+
+Progress = Callable[[str, int, int], None]
+"""Gets what is measured now, its number and the number of all."""
+
+
+@dataclass(frozen=True)
+class Contest:
+    """Candidates for one task at one point: those that prediction puts first."""
+
+    task: Any
+    dims: tuple[int, ...]
+    point: Env
+    candidates: tuple[Candidate, ...]
+    predicted: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Seconds of a contest's candidates: `measured` now, or known from before."""
+
+    contest: Contest
+    seconds: tuple[float, ...]
+    measured: bool
+
+    @property
+    def regret(self) -> float:
+        """Time of the candidate predicted fastest over that of the fastest."""
+        first = self.contest.predicted.index(min(self.contest.predicted))
+        return self.seconds[first] / min(self.seconds)
+
+    def describe(self) -> dict[str, Any]:
+        """For the document of --json; times in microseconds."""
+        contest = self.contest
+        rows = zip(contest.candidates, contest.predicted, self.seconds, strict=True)
+        return {
+            "task": describe_task(contest.task),
+            "at": dict(contest.point),
+            "candidates": [
+                {
+                    "kernel": f"{c.family.name} {describe_spec(c.spec, contest.task)}".rstrip(),
+                    "predicted": predicted * 1e6,
+                    "measured": seconds * 1e6,
+                }
+                for c, predicted, seconds in rows
+            ],
+            "regret": self.regret,
+        }
+
+
+def contests(selection: Selection, top: int) -> list[Contest]:
+    """Every distinct choice at every point, with the `top` candidates of least predicted time.
+
+    Tasks that cannot say what operands a launch has are left out, and choices of one candidate.
+    """
+    found: dict[tuple[Any, tuple[int, ...]], Contest] = {}
+    for question, prices in zip(selection.questions, selection.prices.seconds, strict=True):
+        if len(question.candidates) == 1 or not hasattr(question.task, "operands"):
+            continue
+        known: dict[tuple[Dim, ...], None] = {}
+        for p, env in enumerate(selection.prices.points):
+            dims = sizes(question.dims, env)
+            if dims in known or (question.task, dims) in found:
+                continue
+            known[dims] = None
+            order = sorted(range(len(prices)), key=lambda j: prices[j][p])[:top]
+            found[question.task, dims] = Contest(
+                question.task,
+                dims,
+                env,
+                tuple(question.candidates[j] for j in order),
+                tuple(prices[j][p] for j in order),
+            )
+    return list(found.values())
+
+
+def check_runs(target: Target) -> None:
+    """Raise UserError if this machine cannot run code of `target`."""
+    if not runs_here(target):
+        missing = sorted(set(target.required_flags) - cpu_flags())
+        raise UserError(
+            f"--target {target.name}",
+            "this machine cannot run its code, so there is nothing to measure",
+            f"missing: {', '.join(missing)}" if missing else f"it is for {target.triple}",
+            "tune on such a machine; its cache goes with `tilewright compile --tuned` there",
+        )
+
+
+def run(
+    selection: Selection,
+    target: Target,
+    cache: Cache,
+    top: int,
+    seconds: float,
+    again: bool,
+    progress: Progress,
+) -> Iterator[Outcome]:
+    """Measure what the cache does not hold, each result kept as soon as it is there.
+
+    seconds: for each candidate at each point. again: measure also what the cache holds. Raises
+    UserError where the cache cannot be written or AMX is refused.
+    """
+    todo = contests(selection, top)
+    by_task: dict[Any, list[Contest]] = {}
+    for contest in todo:
+        by_task.setdefault(contest.task, []).append(contest)
+    number = 0
+    for task, group in by_task.items():
+        compiled: Compiled | None = None
+        for contest in group:
+            number += 1
+            progress(describe_task(task), number, len(todo))
+            rivals, dims, cold = contest.candidates, contest.dims, selection.cold
+            keys = [key_of(c, dims, target, cold) for c in rivals]
+            known = [cache.read(key) for key in keys]
+            if again or None in known:
+                # all of them: times that are compared were taken in turn
+                compiled = compiled or _compile(group, target)
+                times = measure(compiled, rivals, task, dims, cold, seconds)
+                for key, measured in zip(keys, times, strict=True):
+                    _keep(cache, key, measured)
+                yield Outcome(contest, tuple(times), measured=True)
+            else:
+                yield Outcome(contest, tuple(t for t in known if t is not None), measured=False)
+
+
+def _compile(group: Sequence[Contest], target: Target) -> Compiled:
+    """All candidates of contests about one task."""
+    every = dict.fromkeys(c for contest in group for c in contest.candidates)
+    try:
+        return compile_candidates(tuple(every), target)
+    except OSError as refusal:
+        hint = "choose a target without AMX, for example --target x86-64-v4"
+        raise UserError(f"--target {target.name}", str(refusal), hint=hint) from None
+
+
+def _keep(cache: Cache, key: Any, time: float) -> None:
+    try:
+        cache.write(key, time)
+    except OSError as refusal:
+        raise UserError(
+            str(cache.folder),
+            "measurements cannot be kept there",
+            f"the system says: {refusal.strerror}",
+            "set XDG_CACHE_HOME to a folder that can be written",
+        ) from None
+
+
+def geomean(values: Sequence[float]) -> float:
+    """1.0 for none."""
+    return exp(sum(map(log, values)) / len(values)) if values else 1.0
