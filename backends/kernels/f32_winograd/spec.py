@@ -21,9 +21,6 @@ INPUT_BYTES = 1 << 20
 """Transformed inputs of a block of tiles: they stay in a 2 MiB L2 while all filters pass, which is
 once for 14x14 outputs of 256 channels (half of it: 15 % slower there)."""
 
-FILTER_BYTES = 1 << 19
-"""Transformed filters of a unit."""
-
 LEAST_CHANNELS = 16
 """With fewer channels the transforms take longer than the products."""
 
@@ -44,9 +41,7 @@ class WinogradSpec(ConvSpec):
 
     @property
     def panels_per_unit(self) -> int:
-        most = FILTER_BYTES // (4 * POSITIONS * self.channels * PANEL)
-        parts = -(-self.panels // max(most, 1))
-        return -(-self.panels // parts)
+        return -(-self.panels // 4)
 
     @property
     def parts(self) -> int:
