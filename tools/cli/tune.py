@@ -27,7 +27,6 @@ EXAMPLES = """
 tilewright tune model.onnx -o model.tw
 tilewright tune model.onnx --typical seq=128,batch=1
 tilewright tune model.onnx --max-error 1e-2 --top 8 --seconds 1
-tilewright compile model.onnx --tuned
 """
 
 
@@ -75,8 +74,8 @@ def command(
     """Measure the kernels that MODEL could use, then compile it with those found fastest.
 
     Each kernel runs by itself on one thread, in turn with its rivals, its weights read from memory
-    as in a whole model. Times are kept for this machine, and `tilewright compile --tuned` uses
-    them too. Best with nothing else running.
+    as in a whole model. Times are kept for this machine, and `tilewright compile` goes by them
+    too when it is told to. Best with nothing else running.
     """
     from tilewright.backends.tuning.cache import Cache
     from tilewright.compiler.driver import compile_model, resolve_targets
