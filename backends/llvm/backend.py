@@ -12,6 +12,7 @@ from tilewright.backends.llvm.body import BodyEmitter, Layout
 from tilewright.backends.llvm.elf import link
 from tilewright.backends.llvm.emitters import EntryPoints, kernel_name
 from tilewright.backends.llvm.eviction import evict
+from tilewright.backends.llvm.grains import coarsen
 from tilewright.backends.llvm.lowering.lower import lower
 from tilewright.backends.llvm.lowering.select import Selecting
 from tilewright.backends.llvm.lowering.state import Lowering, PackedWeight
@@ -116,6 +117,7 @@ def prepare(
     constants = sum(weight.bytes for _, weight in state.weights.values())
     found, placed = _arrange(state.program, planner, constants)
     state.program = found.program
+    state.program.steps = coarsen(state.program.steps)
     scratch = greatest((launch.scratch for launch in launches(state.program.steps)), graph.bounds)
     layout = Layout(
         buffers=tuple(placed.offsets[row] for row in found.row_of),
