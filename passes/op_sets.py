@@ -26,6 +26,7 @@ from tilewright.compiler.ir.ops.unary import (
     Log,
     Neg,
     Relu,
+    Round,
     Sigmoid,
     Silu,
     Sqrt,
@@ -47,7 +48,7 @@ ELEMENTWISE = UNARY | BROADCASTING
 EPILOGUE_OPS: frozenset[type[Op]] = frozenset(
     {
         *(Add, Sub, Mul, Div, Min, Max, Where, Eq, Lt, Le, Gt, Ge),
-        *(Neg, Abs, Sqrt, Exp, Log, Erf, Tanh, Sigmoid, Relu, Gelu, GeluTanh, Silu, Cast),
+        *(Neg, Abs, Sqrt, Exp, Log, Erf, Tanh, Sigmoid, Relu, Gelu, GeluTanh, Silu, Cast, Round),
     }
 )
 """What the epilogue of a contraction may hold, besides `fill` for its literals."""

@@ -92,12 +92,14 @@ ARITY: dict[str, tuple[int, int]] = {
     **dict.fromkeys(("relu", "gelu_erf", "gelu_tanh", "silu", "reciprocal"), (1, 0)),
     **dict.fromkeys(("convert", "round"), (1, 0)),
     "constant": (0, 1),
+    "integer": (0, 1),
     "clamp": (1, 2),
     "where": (3, 0),
     **dict.fromkeys(("less", "less_equal", "greater", "greater_equal", "equal"), (2, 0)),
 }
 """Op -> (operands, immediates). Comparisons give a boolean for ``where``. ``add``, ``sub`` and
-``mul`` of two i32 give an i32, wrapping; ``convert`` makes it f32. ``round``: half to even."""
+``mul`` of two i32 give an i32, wrapping, ``integer`` is a constant of that type; ``convert`` makes
+it f32. ``round``: half to even."""
 
 _ELEMENTS = {"f32": F32, "i8": I8, "i32": I32}
 
@@ -128,6 +130,8 @@ def emit_step(code: Code, step: Step, args: Sequence[ir.Value], lanes: int) -> i
         return b.select(b.fcmp_ordered("<", args[0], zero), zero, args[0])
     if op == "constant":
         return code.splat(step.immediates[0], lanes)
+    if op == "integer":
+        return code.splat(int(step.immediates[0]), lanes, I32)
     if op == "clamp":
         low, high = (code.splat(x, lanes) for x in step.immediates)
         x = b.select(b.fcmp_ordered("<", args[0], low), low, args[0])
@@ -141,7 +145,10 @@ def emit_step(code: Code, step: Step, args: Sequence[ir.Value], lanes: int) -> i
 
 def _transcendental(code: Code, op: str, x: ir.Value, lanes: int) -> ir.Value:
     # Imported late: kernels without such an epilogue must not need the polynomials.
-    from tilewright.backends.llvm import vecmath
+    from tilewright.backends.llvm import table_activation, vecmath
+
+    if table_activation.supports(code.target, op, lanes):
+        return table_activation.emit(code, op, x)
 
     emit = getattr(vecmath, f"emit_{op}")
     result: ir.Value = emit(code.b, x, code.target.fma)
@@ -264,6 +271,7 @@ _NUMPY: dict[str, Callable[..., np.ndarray]] = {
     "gelu_tanh": lambda x: 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))),
     "silu": lambda x: x * _sigmoid(x),
     "constant": lambda c: np.asarray(c),
+    "integer": lambda c: np.asarray(c, np.int32),
     "clamp": lambda x, low, high: np.where(x < low, low, np.where(x > high, high, x)),
     "where": lambda c, x, y: np.asarray(np.where(c, x, y)),
     "less": np.less,

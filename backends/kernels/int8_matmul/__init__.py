@@ -37,7 +37,7 @@ long as the loop, and its 768 KiB of f32 go to L2 at 4 cycles a vector.
 
 from tilewright.backends.kernels.family import KernelFamily
 from tilewright.backends.kernels.int8_matmul import cases, cost, llvm, packing, reference, spec
-from tilewright.backends.kernels.int8_matmul.spec import Int8MatmulSpec
+from tilewright.backends.kernels.int8_matmul.spec import Int8MatmulSpec, IntegerMatmulTask
 
 FAMILY = KernelFamily(
     name="int8_matmul",
@@ -52,7 +52,8 @@ FAMILY = KernelFamily(
     unpack=packing.unpack,
     supports=llvm.supports,
     variants=spec.variants,
+    candidates=spec.candidates,
     layout=spec.layout,
 )
 
-__all__ = ["FAMILY", "Int8MatmulSpec"]
+__all__ = ["FAMILY", "Int8MatmulSpec", "IntegerMatmulTask"]

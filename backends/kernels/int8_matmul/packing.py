@@ -17,7 +17,8 @@ TYPES: dict[str, np.dtype[Any]] = {"u8": np.dtype(np.uint8), "s8": np.dtype(np.i
 def pack(weights: np.ndarray, spec: Int8MatmulSpec) -> np.ndarray:
     """[K, N] of ``spec.b`` -> s8 [panels, bytes of a panel]; K and N are filled up with zeros.
 
-    With zero points: [K + 1, N] of any integer type, of which the last row are the zero points.
+    With zero points: [K + 1, N] of any integer type, of which the last row are the zero points,
+    or [K, N] when all are 0.
     """
     flip = 128 if spec.b == "u8" else 0
     depth, width = steps(spec.k) * STEP, spec.panel_count * PANEL
@@ -28,7 +29,7 @@ def pack(weights: np.ndarray, spec: Int8MatmulSpec) -> np.ndarray:
     tail = [filled.sum(0, dtype=np.int32)]
     if spec.zero_points:
         points = np.zeros(width, np.int32)
-        points[: spec.n] = weights[spec.k].astype(np.int32) - flip
+        points[: spec.n] = weights[spec.k :].astype(np.int32).sum(0) - flip
         tail.append(points)
     columns = np.stack([t.reshape(spec.panel_count, PANEL) for t in tail], 1)
     parts = (

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
+from tilewright.backends.kernels import tasks
 from tilewright.backends.kernels.family import Layout
 from tilewright.backends.llvm.amx import ROWS
 from tilewright.backends.llvm.epilogue import IDENTITY, Epilogue
@@ -14,6 +17,29 @@ from tilewright.backends.llvm.microkernel import PANEL
 from tilewright.backends.target import Target
 
 INPUTS = ("u8", "s8", "f32_rows", "f32_tensor")
+
+
+@dataclass(frozen=True)
+class IntegerMatmulTask:
+    """C[M, N] = epilogue(A[M, K] x B[K, N]), 8-bit operands, i32 sums, constant B.
+
+    Fields, args and dims as `Int8MatmulSpec` says, for the inputs that are integers. Weights for
+    ``pack``: B as it is, [K, N].
+    """
+
+    k: int
+    n: int
+    a: str
+    b: str
+    out: str = "i32"
+    epilogue: Epilogue = IDENTITY
+
+    def operands(self, dims: Sequence[int]) -> tasks.Bytes:
+        """A, packed B, extras, C."""
+        m, lda, ldc, *strides = dims
+        others = tasks.extras(self.epilogue, m, self.n, strides)
+        c = tasks.span((m, self.n), (ldc, 1), 1 if self.out in ("u8", "s8") else 4)
+        return (tasks.span((m, self.k), (lda, 1), 1), None, *others, c)
 
 
 @dataclass(frozen=True)
@@ -115,6 +141,15 @@ def variants(spec: Int8MatmulSpec, target: Target) -> tuple[Int8MatmulSpec, ...]
     count = spec.panel_count
     others = {min(count, p) for p in (1, 4, 16)} - {spec.panels_per_unit}
     return (spec, *(replace(spec, panels=p) for p in sorted(others)))
+
+
+def candidates(task: Any, _target: Target) -> tuple[Int8MatmulSpec, ...]:
+    """The one way."""
+    if not isinstance(task, IntegerMatmulTask):
+        return ()
+    return (
+        Int8MatmulSpec(task.k, task.n, task.a, task.b, task.b == "u8", task.out, task.epilogue),
+    )
 
 
 def layout(spec: Int8MatmulSpec) -> Layout:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 
+from tilewright.backends.kernels.int8_matmul import IntegerMatmulTask
 from tilewright.backends.kernels.tasks import BatchedMatmulTask, MatmulTask
-from tilewright.backends.llvm.lowering import fallback
-from tilewright.backends.llvm.lowering.epilogues import as_rows, fuse
+from tilewright.backends.llvm.lowering import fallback, integer_contractions
+from tilewright.backends.llvm.lowering.epilogues import FusedEpilogue, as_rows, fuse
 from tilewright.backends.llvm.lowering.packed import packed_matrix
 from tilewright.backends.llvm.lowering.rules import lowers
 from tilewright.backends.llvm.lowering.state import Lowering, formula
-from tilewright.backends.llvm.lowering.view import View, dense_strides
+from tilewright.backends.llvm.lowering.view import View, dense_strides, element_bytes
 from tilewright.compiler.ir.core import Value
 from tilewright.compiler.ir.dims import Dim, product
 from tilewright.compiler.ir.ops.contraction import Contract, axis_sizes
@@ -21,12 +22,23 @@ from tilewright.compiler.ir.types import DType
 @lowers(Contract)
 def contract(low: Lowering, op: Contract) -> None:
     """A matmul with constant weights, a batched one, or the general loop nest."""
-    if op.a.dtype != DType.F32 or op.b.dtype != DType.F32:
+    if not _has_kernels(op):
         fallback.lower_with_body(low, op)
     elif not _by_kernel(low, op):
+        if op.body is None:
+            fallback.lower_plain(low, op)
+            return
         bare = dataclasses.replace(op, body=None, extras=())
         contract(low, bare)
         fallback.lower_body(low, op, bare.out)
+
+
+def _has_kernels(op: Contract) -> bool:
+    return _floats(op) or integer_contractions.multiplies(op.a, op.b)
+
+
+def _floats(op: Contract) -> bool:
+    return bool(op.a.dtype == op.b.dtype == DType.F32)
 
 
 def _by_kernel(low: Lowering, op: Contract) -> bool:
@@ -37,7 +49,7 @@ def _by_kernel(low: Lowering, op: Contract) -> bool:
         known = low.array(w) is not None and not shared
         if known and _constant_weights(low, op, (x, ix), (w, iw), out, sizes):
             return True
-    return _batched(low, op, ia, ib, out, sizes)
+    return _floats(op) and _batched(low, op, ia, ib, out, sizes)
 
 
 def _constant_weights(
@@ -70,7 +82,7 @@ def _constant_weights(
     dims = (m, stride, n, *fused.strides)
     assert isinstance(w.op, Constant)
     axes = tuple(iw.index(c) for c in summed + columns)
-    task = MatmulTask(k, n, fused.epilogue)
+    task = _task(op, x, w, (k, n), fused)
     chosen = low.choose(op, task, dims, w.op.name, (axes, (k, n)))
     if chosen is None:
         return False
@@ -87,10 +99,19 @@ def _constant_weights(
         scratch=formula(family.scratch_bytes(spec), dims),
         label=family.name,
         flops=m * (2 * k * n),
-        traffic=m * (4 * (k + n)) + size + fused.traffic,
+        traffic=m * (k * element_bytes(x.dtype) + n * element_bytes(op.out.dtype))
+        + (size + fused.traffic),
         inplace=tuple((0, 2 + i) for i, same in enumerate(fused.aligned) if same),
     )
     return True
+
+
+def _task(
+    op: Contract, x: Value, w: Value, shape: tuple[int, int], fused: FusedEpilogue
+) -> MatmulTask | IntegerMatmulTask:
+    if _floats(op):
+        return MatmulTask(*shape, fused.epilogue)
+    return integer_contractions.task(x, w, *shape, fused.epilogue, op.out.dtype)
 
 
 def _target(low: Lowering, value: Value, natural: list[str], perm: tuple[int, ...]) -> View:

@@ -36,6 +36,7 @@ STEPS: dict[type[Op], str] = {
     unary.GeluTanh: "gelu_tanh",
     unary.Silu: "silu",
     unary.Reciprocal: "reciprocal",
+    unary.Round: "round",
     binary.Where: "where",
     binary.Lt: "less",
     binary.Le: "less_equal",
@@ -44,6 +45,9 @@ STEPS: dict[type[Op], str] = {
     binary.Eq: "equal",
 }
 """Operations that kernels can apply to their result in registers."""
+
+_EXTRAS = {DType.F32: "f32", DType.BOOL: "i8", DType.I32: "i32"}
+_WRAPPING = (binary.Add, binary.Sub, binary.Mul)
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,10 @@ def fuse(
     if body is None:
         return NOTHING
     rank = len(perm)
-    shape = body.params[0].type.shape
+    first = body.params[0].type
+    shape = first.shape
+    integers = first.dtype == DType.I32
+    known = (DType.F32, DType.BOOL, DType.I32) if integers else (DType.F32, DType.BOOL)
     refs: dict[Value, int] = {body.params[0]: 0}
     kinds: list[Extra] = []
     places: list[Place] = []
@@ -118,10 +125,10 @@ def fuse(
     aligned: list[bool] = []
     traffic: Dim = 0
     for param, value in zip(body.params[1:], extras, strict=True):
-        if value.dtype not in (DType.F32, DType.BOOL) or value.rank > rank:
+        if value.dtype not in known or value.rank > rank:
             return None
         view = low.view(value).broadcast(shape).transpose(perm)
-        dtype = "f32" if value.dtype == DType.F32 else "i8"
+        dtype = _EXTRAS[value.dtype]
         lead, view = view, view.inner(batch)
         found = _classify(view, outer)
         if found is None:
@@ -139,9 +146,24 @@ def fuse(
     for op in body.ops:
         if isinstance(op, Constant):
             array = np.asarray(low.graph.weights.array(op.name))
-            if array.size != 1 or array.dtype != np.float32:
+            if array.size != 1 or array.dtype not in (np.float32, np.int32):
                 return None
-            steps.append(Step("constant", (), (float(array.reshape(-1)[0]),)))
+            name = "constant" if array.dtype == np.float32 else "integer"
+            steps.append(Step(name, (), (float(array.reshape(-1)[0]),)))
+        elif integers and isinstance(op, unary.Cast) and op.x in refs:
+            if op.x.dtype == DType.F32 and op.dtype in (DType.U8, DType.I8):
+                # What the kernel does when it stores.
+                refs[op.out] = refs[op.x]
+                if op.out is not body.results[0]:
+                    return None
+                continue
+            if op.x.dtype != DType.I32 or op.dtype != DType.F32:
+                return None
+            steps.append(Step("convert", (refs[op.x],)))
+        elif integers and isinstance(op, _WRAPPING) and op.out.dtype == DType.I32:
+            if not all(v in refs for v in op.operands):
+                return None
+            steps.append(Step(STEPS[type(op)], tuple(refs[v] for v in op.operands)))
         elif type(op) in STEPS and all(v in refs for v in op.operands):
             if any(v.dtype not in (DType.F32, DType.BOOL) for v in op.operands):
                 return None
@@ -150,10 +172,12 @@ def fuse(
             return None
         refs[op.out] = len(kinds) + len(steps)
     result = body.results[0]
-    if result.dtype != DType.F32 or result.type.shape != shape:
+    allowed = (DType.F32, DType.I32, DType.U8, DType.I8) if integers else (DType.F32,)
+    if result.dtype not in allowed or result.type.shape != shape:
         return None
     program = Epilogue(tuple(kinds), tuple(steps), refs[result])
-    return FusedEpilogue(program, tuple(places), tuple(strides), tuple(aligned), traffic)
+    same = tuple(a and result.dtype == DType.F32 for a in aligned)
+    return FusedEpilogue(program, tuple(places), tuple(strides), same, traffic)
 
 
 def _classify(view: View, outer: int) -> tuple[str, Dim] | None:

@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from tilewright.compiler.frontend.context import Import
 from tilewright.compiler.frontend.node import Node
 from tilewright.compiler.frontend.registry import onnx_op
-from tilewright.compiler.frontend.terms import Term, size_of
+from tilewright.compiler.frontend.terms import Term, constant, size_of
 from tilewright.compiler.ir.core import Value
 from tilewright.compiler.ir.dims import Dim
 from tilewright.compiler.ir.ops.contraction import Contract
@@ -95,31 +97,43 @@ def _scaled(term: Term, factor: float) -> Term:
 
 @onnx_op("MatMulInteger")
 def matmul_integer(ctx: Import, node: Node) -> Value:
-    """8-bit operands with zero points, i32 result.
+    """8-bit operands with zero points, i32 result."""
+    return integer_product(ctx, node.input(0), node.input(1), node.maybe(2), node.maybe(3)).value
 
-    (A - za)(B - zb) = A B - za sum_k B - zb sum_k A + K za zb, so that A and B stay 8-bit.
+
+def integer_product(ctx: Import, a: Value, b: Value, za: Value | None, zb: Value | None) -> Term:
+    """(A - za)(B - zb) in i32 for 8-bit A and B; zero points as MatMulInteger takes them.
+
+    (A - za)(B - zb) = A B - za sum_k B - zb sum_k A + K za zb, so that A and B stay 8-bit. A known
+    u8 B is B - 128 as i8 with zero points less 128, which often are 0 then.
     """
-    a, b = node.input(0), node.input(1)
-    za, zb = _zero_point(ctx, node, 2, a, rows=True), _zero_point(ctx, node, 3, b, rows=False)
-    if (za is None and zb is None) or (a.rank > 1 and b.rank > 1):
+    known, points = ctx.array(b), ctx.array(zb)
+    if known is not None and points is not None and b.dtype == DType.U8 and points.any():
+        b, zb = _less_128(ctx, known), _less_128(ctx, points)
+    left, right = _zero_point(ctx, za, a, rows=True), _zero_point(ctx, zb, b, rows=False)
+    if (left is None and right is None) or (a.rank > 1 and b.rank > 1):
         out = Term(ctx, contracted(ctx, a, b))
         wide_a, wide_b = Term(ctx, a).cast(DType.I32), Term(ctx, b).cast(DType.I32)
-        if za is not None:
-            out = out - za * wide_b.sum((-2,))
-        if zb is not None:
-            out = out - zb * wide_a.sum((-1,))
-        if za is not None and zb is not None:
-            out = out + za * zb * size_of(ctx, a.shape[-1], DType.I32)
-        return out.value
-    left, right = Term(ctx, a).cast(DType.I32), Term(ctx, b).cast(DType.I32)
-    left = left if za is None else left - za
-    right = right if zb is None else right - zb
-    return contracted(ctx, left.value, right.value)
+        if left is not None:
+            out = out - left * wide_b.sum((-2,))
+        if right is not None:
+            out = out - right * wide_a.sum((-1,))
+        if left is not None and right is not None:
+            out = out + left * right * size_of(ctx, a.shape[-1], DType.I32)
+        return out
+    shifted_a, shifted_b = Term(ctx, a).cast(DType.I32), Term(ctx, b).cast(DType.I32)
+    shifted_a = shifted_a if left is None else shifted_a - left
+    shifted_b = shifted_b if right is None else shifted_b - right
+    return Term(ctx, contracted(ctx, shifted_a.value, shifted_b.value))
 
 
-def _zero_point(ctx: Import, node: Node, index: int, x: Value, rows: bool) -> Term | None:
-    """The zero point as i32, shaped to broadcast against rows or columns; None when 0."""
-    value = node.maybe(index)
+def _less_128(ctx: Import, array: np.ndarray) -> Value:
+    """u8 values less 128 as an i8 constant."""
+    return constant(ctx, (array.astype(np.int16) - 128).astype(np.int8)).value
+
+
+def _zero_point(ctx: Import, value: Value | None, x: Value, rows: bool) -> Term | None:
+    """The zero point of `x` as i32, shaped to broadcast against rows or columns; None when 0."""
     known = ctx.array(value)
     if value is None or (known is not None and not known.astype(int).any()):
         return None

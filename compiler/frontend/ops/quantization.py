@@ -15,6 +15,7 @@ from tilewright.compiler.frontend.ops.convolution import (
     read_window,
     shift_integers,
 )
+from tilewright.compiler.frontend.ops.matmul import integer_product
 from tilewright.compiler.frontend.registry import onnx_op
 from tilewright.compiler.frontend.tensors import element_type
 from tilewright.compiler.frontend.terms import Term
@@ -185,11 +186,14 @@ def qlinear_matmul(ctx: Import, node: Node) -> Value:
     a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero = (
         Term(ctx, v) for v in node.all_inputs()
     )
-    exact = a.dtype.is_int
-    inner = DType.I32 if exact else DType.F32
-    left = a.cast(inner) - _trailing(a_zero, a.rank, a.rank - 2).cast(inner)
-    right = b.cast(inner) - _trailing(b_zero, b.rank, b.rank - 1).cast(inner)
-    total = _product(ctx, left, right).cast(DType.F32)
+    if a.dtype.is_int and a.rank > 1 and b.rank > 1 and a_zero.rank < 2 and b_zero.rank < 2:
+        whole = integer_product(ctx, a.value, b.value, a_zero.value, b_zero.value)
+        total = whole.cast(DType.F32)
+    else:
+        inner = DType.I32 if a.dtype.is_int else DType.F32
+        left = a.cast(inner) - _trailing(a_zero, a.rank, a.rank - 2).cast(inner)
+        right = b.cast(inner) - _trailing(b_zero, b.rank, b.rank - 1).cast(inner)
+        total = _product(ctx, left, right).cast(DType.F32)
     rows = _trailing(a_scale, a.rank, a.rank - 2).cast(DType.F32)
     columns = _trailing(b_scale, b.rank, b.rank - 1).cast(DType.F32)
     wide = total * (rows * columns / y_scale.reshape().cast(DType.F32))
