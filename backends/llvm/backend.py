@@ -112,7 +112,7 @@ def prepare(
     how: to choose among kernels; without it each operation takes the one predicted fastest.
     """
     if how is not None:
-        how = replace(how, arena=lambda program: _arrange(program, planner, 0)[1].arena)
+        how = replace(how, arena=lambda program: _arrange(program, planner, None)[1].arena)
     state = lower(graph, target, max_error, how)
     constants = sum(weight.bytes for _, weight in state.weights.values())
     found, placed = _arrange(state.program, planner, constants)
@@ -132,8 +132,13 @@ def prepare(
     return Lowered(target, graph, state, layout, memory, found.accesses)
 
 
-def _arrange(program: Program, planner: Planner, constants: int) -> tuple[Arrangement, Placement]:
-    """The steps in order and the places of buffers beside `constants` bytes of weights."""
+def _arrange(
+    program: Program, planner: Planner, constants: int | None
+) -> tuple[Arrangement, Placement]:
+    """The steps in order and the places of buffers beside `constants` bytes of weights.
+
+    Before these are known, nothing is refused for the sum.
+    """
     found, fixed = schedule(program, planner), None
     visits = planner.visits(found.accesses, found.rows)
     if visits is not None:

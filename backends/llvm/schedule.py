@@ -111,10 +111,10 @@ class Planner(Protocol):
         self,
         accesses: Sequence[Access],
         rows: Sequence[Lifetime],
-        weights: int,
+        weights: int | None,
         fixed: Sequence[int | None] | None,
     ) -> Placement:
-        """Offsets of all rows; those that are `fixed` stay. `weights` are the constants' bytes."""
+        """Offsets of all rows; those that are `fixed` stay. `weights` are the constants' bytes, if known."""
         ...
 
 

@@ -52,13 +52,14 @@ class MemoryPlanner:
         self,
         accesses: Sequence[Access],
         rows: Sequence[Row],
-        weights: int = 0,
+        weights: int | None = 0,
         fixed: Sequence[int | None] | None = None,
     ) -> Plan:
         """Offsets of all rows, with the proof of how good they are.
 
         Those that are `fixed` stay, the others then lie above the fast part. `weights` are the
-        bytes that the cap on memory counts beside the arena; raises UserError if it is exceeded.
+        bytes that the cap on memory counts beside the arena; raises UserError if it is exceeded,
+        unless `weights` is None, not known yet.
         """
         env, sized, _ = judged(rows, self.table)
         if fixed is None:
@@ -75,7 +76,8 @@ class MemoryPlanner:
             plan = replace(plan, traffic=self.traffic)
         if self.caps.memory is not None:
             self._bounded("max_memory", rows)
-            check_memory(self.caps.memory, weights, plan.nominal, sized, env)
+            if weights is not None:
+                check_memory(self.caps.memory, weights, plan.nominal, sized, env)
         self.plan = plan
         return plan
 

@@ -231,6 +231,8 @@ def test_caps_on_memory(tmp_path, monkeypatch, capsys):
     assert text[2].startswith("  try: narrow the dimensions with --dim, or allow ")
     enough = text[2].split()[-2].replace(",", "")
     call(capsys, *bounded, "--max-memory", enough)
+    few = refused(capsys, *bounded, "--max-memory", "64K").split("\n")
+    assert few[1] == text[1].split(";")[0], "what the weights take is known then too"
     assert refused(capsys, *bounded, "--max-memory", str(int(enough) - 1)).startswith(
         f"max_memory: the model does not run in {int(enough) - 1:,} bytes\n"
     )
