@@ -23,6 +23,7 @@ from tilewright.backends.llvm.amx import ROW_BYTES, ROWS
 from tilewright.backends.llvm.bf16_block import row_tile_bytes, steps
 from tilewright.backends.llvm.bf16_microkernel import (
     PLANE_BYTES,
+    ask,
     dot_kernel,
     internal,
     tile_kernel,
@@ -187,7 +188,9 @@ def _ask_for_c(code: Code, p: Product, start: Int, size: Int, panel: Int) -> Non
         fn, inner = internal(code, ir.FunctionType(VOID, [PTR, I64, I64]), name)
         first, stride, count = fn.args
         with inner.loop(0, count) as row:
-            bf16_pipeline.ask(inner, inner.at(first, inner.mul(row.index, stride)))
+            line = inner.at(first, inner.mul(row.index, stride))
+            for part in range(0, PANEL, 64 // 4):
+                ask(inner, inner.at(line, part), write=True)
         inner.b.ret_void()
     c = code.at(code.at(p.c, code.mul(start, p.ldc)), code.mul(panel, PANEL))
     code.b.call(fn, [c, i64(p.ldc), i64(size)])

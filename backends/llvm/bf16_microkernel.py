@@ -33,6 +33,15 @@ def internal(code: Code, kind: ir.FunctionType, name: str) -> tuple[ir.Function,
     return fn, Code(ir.IRBuilder(fn.append_basic_block("entry")), code.target)
 
 
+def ask(code: Code, line: ir.Value, *, write: bool = False) -> None:
+    """Get the cache line at ``line``, any address: into L2 to be read, into L1 to be written.
+
+    Panels that are yet to come would push the present one out of L1: 5 to 30 % slower.
+    """
+    fn = code.declare("llvm.prefetch.p0", ir.FunctionType(VOID, [PTR, I32, I32, I32]))
+    code.b.call(fn, [line, *(ir.Constant(I32, x) for x in (int(write), 3 if write else 2, 1))])
+
+
 def tile_kernel(code: Code, tiles: int, products: int) -> ir.Function:
     """``void (a, b, steps, c, bytes from row to row of c, ahead, lines)``: ``tiles`` x 2 tiles of
     C; every step asks for ``lines`` further cache lines from ``ahead`` on."""
@@ -48,7 +57,7 @@ def tile_kernel(code: Code, tiles: int, products: int) -> ir.Function:
         amx.zero(code, register)
     with code.loop(0, count, 1, [ahead]) as step:
         with code.loop(0, lines, 1, step.carried) as line:
-            code.prefetch(line.carried[0])
+            ask(code, line.carried[0])
             line.next = [code.at(line.carried[0], 64, I8)]
         step.next = line.carried
         at_a = code.at(a, code.mul(step.index, planes * TILE_BYTES), I8)

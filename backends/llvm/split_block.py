@@ -20,8 +20,8 @@ from llvmlite import ir
 from tilewright.backends.llvm import bf16
 from tilewright.backends.llvm.amx import ROW_BYTES, ROWS, TILE_BYTES
 from tilewright.backends.llvm.bf16_block import GROUP, STEP
-from tilewright.backends.llvm.bf16_microkernel import PLANE_BYTES
-from tilewright.backends.llvm.builder import I8, I32, I64, PTR, VOID, Code, Int
+from tilewright.backends.llvm.bf16_microkernel import PLANE_BYTES, ask
+from tilewright.backends.llvm.builder import I8, I32, I64, Code, Int
 from tilewright.backends.llvm.microkernel import PANEL
 
 PAIRS = STEP // 2
@@ -105,14 +105,8 @@ def emit_piece(code: Code, source: ir.Value, out: ir.Value, piece: Int, planes: 
     taken = code.at(source, code.add(code.mul(step, STEP * PANEL), code.mul(pair, PANEL)))
     for row in (0, PAIRS):
         for line in range(0, PANEL, _LANES):
-            _ask(code, code.at(taken, AHEAD + row * PANEL + line))
+            ask(code, code.at(taken, AHEAD + row * PANEL + line))
     _columns(code, taken, out, step, pair, planes, None)
-
-
-def _ask(code: Code, line: ir.Value) -> None:
-    kind = ir.FunctionType(VOID, [PTR, I32, I32, I32])
-    fn = code.declare("llvm.prefetch.p0", kind)
-    code.b.call(fn, [line, *(ir.Constant(I32, x) for x in (0, 2, 1))])
 
 
 def emit_tail(
