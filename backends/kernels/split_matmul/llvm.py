@@ -44,6 +44,7 @@ def emit(module: ir.Module, spec: SplitMatmulSpec, target: Target, name: str) ->
                 tile=scratch,
                 epilogue=spec.epilogue,
                 operands=operands,
+                ahead=True,
             )
             last = code.min(code.add(first, spec.panels_per_unit), spec.panels)
             gemm.emit_rows(code, product, m, first, last)
