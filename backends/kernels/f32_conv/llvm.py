@@ -7,7 +7,7 @@ from llvmlite import ir
 from tilewright.backends.kernels.f32_conv.depthwise import emit_depthwise
 from tilewright.backends.kernels.f32_conv.gather import emit_gather
 from tilewright.backends.kernels.f32_conv.geometry import Geometry
-from tilewright.backends.kernels.f32_conv.spec import ConvSpec
+from tilewright.backends.kernels.f32_conv.spec import ConvSpec, sums_bytes
 from tilewright.backends.llvm import gemm
 from tilewright.backends.llvm.builder import I8, KERNEL_TYPE, Code, i64
 from tilewright.backends.llvm.epilogue import load_extras
@@ -29,7 +29,8 @@ def emit(module: ir.Module, spec: ConvSpec, target: Target, name: str) -> ir.Fun
         gemm.ok(code)
         return fn
 
-    gathered = code.at(scratch, gemm.TILE_BYTES, I8)
+    sums = code.at(scratch, gemm.TILE_BYTES, I8)
+    gathered = code.at(sums, sums_bytes(spec), I8)
     per_group = spec.across // spec.groups
     split = gemm.Split.of(code, g.pixels, spec.rows_per_unit)
     # Units of one pixel block follow each other, so its rows are gathered once a thread.
@@ -63,6 +64,8 @@ def emit(module: ir.Module, spec: ConvSpec, target: Target, name: str) -> ir.Fun
             row=start,
             column=column,
             ahead=True,
+            depth=spec.depth if spec.sliced else None,
+            sums=sums if spec.sliced else None,
         )
         gemm.emit_rows(code, product, rows, first, last)
     gemm.ok(code)

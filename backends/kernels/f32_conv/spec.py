@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
+from tilewright.backends.kernels.f32_matmul.spec import MatmulSpec
 from tilewright.backends.kernels.family import Layout
 from tilewright.backends.kernels.tasks import ConvTask
 from tilewright.backends.llvm.epilogue import IDENTITY, Epilogue
@@ -85,10 +86,22 @@ class ConvSpec:
         return self.groups * -(-self.panels // self.panels_per_unit)
 
     @property
+    def depth(self) -> int:
+        """k of one slice of a long sum, as f32_matmul takes it."""
+        return MatmulSpec(self.k, self.group_outputs).depth
+
+    @property
+    def sliced(self) -> bool:
+        return self.depth < self.k
+
+    @property
     def rows_per_unit(self) -> int:
-        """Pixels: their gathered rows keep to half of a 1 MiB L2, and there are enough units."""
+        """Pixels: their gathered rows, or a slice of them where they need not be gathered, keep to
+        1 MiB or half of that; and there are enough units."""
         if self.depthwise:
             return max(4, min(64, (1 << 14) // self.channels))
+        if self.pointwise and self.sliced:
+            return max(14, min(224, (1 << 17) // self.depth // 14 * 14))
         return max(14, min(112, (1 << 20) // (4 * max(self.k, 1)) // 14 * 14))
 
     @property
@@ -116,10 +129,16 @@ def scratch_bytes(spec: ConvSpec) -> str:
     if spec.depthwise:
         # One pointer a tap, then a row of zeros for taps in the padding.
         return str(table_bytes(spec) + 4 * spec.channels)
-    if spec.pointwise:
-        return str(TILE_BYTES)
-    # 16 floats of slack: rows are written in whole vectors.
-    return str(TILE_BYTES + 4 * (spec.rows_per_unit * spec.row_stride + 16))
+    total = TILE_BYTES + sums_bytes(spec)
+    if not spec.pointwise:
+        # 16 floats of slack: rows are written in whole vectors.
+        total += 4 * (spec.rows_per_unit * spec.row_stride + 16)
+    return str(total)
+
+
+def sums_bytes(spec: ConvSpec) -> int:
+    """Bytes of the sums of a unit between slices of k."""
+    return 4 * PANEL * spec.panels_per_unit * spec.rows_per_unit if spec.sliced else 0
 
 
 def table_bytes(spec: ConvSpec) -> int:
