@@ -22,6 +22,7 @@ from tilewright.backends.tuning.cache import Cache, Measurements
 from tilewright.compiler.errors import UserError, nearest
 from tilewright.compiler.frontend.load import load_onnx
 from tilewright.compiler.ir.core import Graph
+from tilewright.compiler.last_token import keep_last_token
 from tilewright.compiler.options import Options
 from tilewright.passes.memory.caps import Caps
 from tilewright.passes.memory.plan import Plan
@@ -80,7 +81,7 @@ def compile_model(
 
     with done.stage("import"):
         say("import", str(source) if isinstance(source, str | Path) else "model")
-        graph = load_onnx(source, dict(options.dims))
+        graph = keep_last_token(load_onnx(source, dict(options.dims)), options.last_token)
     result = CompileResult(graph, seconds=done.seconds)
     if done.stopped:
         return result

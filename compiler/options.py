@@ -19,6 +19,8 @@ class Options:
     all dimensions (the threads' scratch not counted). fast_memory: bytes that the tensors of a step
     lie in; others are copied to memory behind it. None: no cap.
     typical: sizes of dimensions that kernels are chosen for; those not named are taken at several.
+    last_token: names of outputs of which only the last position is wanted, index -1 of the last
+    axis but one; what computes the others is left away.
     tuned: choose by times that `tilewright tune` measured, where there are any, not predicted ones.
     """
 
@@ -32,3 +34,4 @@ class Options:
     fast_memory: int | None = None
     typical: Mapping[str, int] = field(default_factory=dict)
     tuned: bool = False
+    last_token: tuple[str, ...] = ()

@@ -38,6 +38,8 @@ RECOGNIZE = (
     "sink-reshapes",
     "fold-shapes",
     "recognize-attention",
+    # Before operations of one part of the graph are merged with those of another.
+    "narrow-slices",
     "fold-transposes",
     "fold-constants",
     "fold-shapes",

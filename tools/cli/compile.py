@@ -33,6 +33,7 @@ tilewright compile model.onnx --target x86-64-v3,x86-64-v4 --dim batch=1..8 --di
 tilewright compile model.onnx --stop-after passes --print-after fuse-regions
 tilewright compile model.onnx --max-error 1e-2
 tilewright compile model.onnx --dim batch=1..8 --max-memory 512M
+tilewright compile decoder.onnx --last-token logits
 tilewright compile model.onnx --dump dump/
 """
 
@@ -72,6 +73,13 @@ tilewright compile model.onnx --dump dump/
     metavar="BYTES",
     help="Let every step work in the first BYTES of the arena; what waits is copied behind them.",
 )
+@click.option(
+    "--last-token",
+    multiple=True,
+    metavar="OUTPUT",
+    help="Give only the last position of OUTPUT, [.., 1, vocabulary] of logits [.., sequence,"
+    " vocabulary], and compute no other (repeatable).",
+)
 @selection_options
 def command(
     screen: Screen,
@@ -88,6 +96,7 @@ def command(
     max_error: float | None,
     max_memory: int | None,
     fast_memory: int | None,
+    last_token: tuple[str, ...],
     typical: dict[str, int],
     tuned: bool,
 ) -> dict[str, Any]:
@@ -122,6 +131,7 @@ def command(
         max_error=max_error,
         max_memory=max_memory,
         fast_memory=fast_memory,
+        last_token=last_token,
         typical=typical,
         tuned=tuned,
     )
