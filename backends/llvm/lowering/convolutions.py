@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from math import prod
 
 import numpy as np
 
 from tilewright.backends.kernels.candidates import Candidate
-from tilewright.backends.kernels.tasks import ConvTask
-from tilewright.backends.llvm.lowering import fallback
+from tilewright.backends.kernels.tasks import ConvTask, MatmulTask
+from tilewright.backends.llvm.lowering import fallback, integer_contractions
 from tilewright.backends.llvm.lowering.epilogues import fuse
 from tilewright.backends.llvm.lowering.rules import lowers
 from tilewright.backends.llvm.lowering.state import Lowering, formula
@@ -23,6 +24,9 @@ from tilewright.compiler.ir.types import DType
 @lowers(Conv)
 def conv(low: Lowering, op: Conv) -> None:
     """x is [N, spatial.., C], w [taps.., C / groups, O]."""
+    if integer_contractions.multiplies(op.x, op.w):
+        integer_contractions.conv(low, op)
+        return
     if not _supported(low, op):
         fallback.lower_with_body(low, op)
         return
@@ -34,26 +38,32 @@ def conv(low: Lowering, op: Conv) -> None:
         conv(low, bare)
         fallback.lower_body(low, op, bare.out)
         return
-    *taps, _, out_channels = op.w.shape
-    task = ConvTask(
-        channels=int(op.x.shape[-1]),
-        out_channels=as_int(out_channels),
-        kernel=tuple(as_int(t) for t in taps),
-        strides=op.strides,
-        pads=op.pads_low,
-        dilations=op.dilations,
-        groups=op.groups,
-        epilogue=fused.epilogue,
-    )
+    *taps, _, out_channels = (as_int(d) for d in op.w.shape)
+    pixels = product(op.out.shape[:-1])
     sizes = (op.x.shape[0], *op.x.shape[1:-1], *op.out.shape[1:-1])
-    dims = (*sizes, out_channels, *fused.strides)
+    task: MatmulTask | ConvTask
+    if _pointwise(op):
+        # The matmul of pixels by channels, which has more kernels.
+        task = MatmulTask(as_int(op.x.shape[-1]), out_channels, fused.epilogue)
+        dims = (pixels, task.k, out_channels, *fused.strides)
+    else:
+        task = ConvTask(
+            channels=as_int(op.x.shape[-1]),
+            out_channels=out_channels,
+            kernel=tuple(taps),
+            strides=op.strides,
+            pads=op.pads_low,
+            dilations=op.dilations,
+            groups=op.groups,
+            epilogue=fused.epilogue,
+        )
+        dims = (*sizes, out_channels, *fused.strides)
     assert isinstance(op.w.op, Constant)
     chosen = low.choose(op, task, dims, op.w.op.name, op.groups)
-    assert chosen is not None, "f32_conv computes every convolution with constant filters"
+    assert chosen is not None, "f32 kernels compute every convolution with constant filters"
     family, spec = chosen.family, chosen.spec
-    place = _packed(low, op.w, op.groups, chosen)
+    place = _packed(low, op.w, op.groups, chosen, matrix=isinstance(task, MatmulTask))
     x, y = low.dense(op.x), low.result(op.out)
-    pixels = product(op.out.shape[:-1])
     first = 2
     low.launch(
         op,
@@ -64,7 +74,7 @@ def conv(low: Lowering, op: Conv) -> None:
         formula(family.units(spec), dims),
         scratch=formula(family.scratch_bytes(spec), dims),
         label=family.name,
-        flops=pixels * (2 * spec.k * out_channels),
+        flops=pixels * (2 * prod(taps) * as_int(op.w.shape[-2]) * out_channels),
         traffic=x.bytes + y.bytes + place[1] + fused.traffic,
         inplace=tuple((0, first + i) for i, same in enumerate(fused.aligned) if same),
     )
@@ -76,7 +86,17 @@ def _supported(low: Lowering, op: Conv) -> bool:
     return op.x.dtype == DType.F32 and known and isinstance(op.w.op, Constant)
 
 
-def _packed(low: Lowering, w: Value, groups: int, kernel: Candidate) -> tuple[Place, int]:
+def _pointwise(op: Conv) -> bool:
+    """Whether every output pixel is the product of one input pixel and the filters."""
+    ones = (1,) * (op.x.rank - 2)
+    plain = op.w.shape[:-2] == ones and tuple(op.strides) == ones and op.groups == 1
+    return plain and op.x.shape[:-1] == op.out.shape[:-1] and not any(op.pads_low)
+
+
+def _packed(
+    low: Lowering, w: Value, groups: int, kernel: Candidate, *, matrix: bool
+) -> tuple[Place, int]:
+    """The filters in the order of the kernel, as a ``matrix`` [C, O] or by taps; their bytes."""
     assert isinstance(w.op, Constant)
     pack, layout = kernel.family.pack, kernel.layout
     assert pack is not None
@@ -86,6 +106,8 @@ def _packed(low: Lowering, w: Value, groups: int, kernel: Candidate) -> tuple[Pl
     def load() -> np.ndarray:
         weights = low.graph.weights.array(name)
         last = weights.ndim - 1
+        if matrix:
+            return pack(weights.reshape(weights.shape[-2:]), kernel.spec)
         return pack(weights.transpose(last, last - 1, *range(last - 1)), kernel.spec)
 
     key = (layout.name, low.graph.weights[name].hash(), groups)
