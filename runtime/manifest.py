@@ -41,20 +41,6 @@ class TensorInfo:
 
 
 @dataclass(frozen=True)
-class Variant:
-    """Code for one instruction set. Of the variants that run on a machine, the highest rank wins.
-
-    `features` are LLVM's names of what the CPU must have, `machine` is what `uname -m` says there.
-    """
-
-    target: str
-    file: str
-    features: tuple[str, ...] = ()
-    rank: int = 0
-    machine: str = "x86_64"
-
-
-@dataclass(frozen=True)
 class Launch:
     """One kernel launch, in the order of the profile arrays.
 
@@ -65,6 +51,22 @@ class Launch:
     source: str = ""
     flops: str = "0"
     bytes: str = "0"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Code for one instruction set. Of the variants that run on a machine, the highest rank wins.
+
+    `features` are LLVM's names of what the CPU must have, `machine` is what `uname -m` says there.
+    `launches` are its own where they are not those of the manifest (None).
+    """
+
+    target: str
+    file: str
+    features: tuple[str, ...] = ()
+    rank: int = 0
+    machine: str = "x86_64"
+    launches: tuple[Launch, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -107,18 +109,11 @@ class Manifest:
                     "rank": variant.rank,
                     "machine": variant.machine,
                 }
+                | ({} if variant.launches is None else {"launches": _plain(variant.launches)})
                 for variant in self.variants
             ],
             "weights": {"file": self.weights_file, "base": self.weights_base},
-            "launches": [
-                {
-                    "name": launch.name,
-                    "source": launch.source,
-                    "flops": launch.flops,
-                    "bytes": launch.bytes,
-                }
-                for launch in self.launches
-            ],
+            "launches": _plain(self.launches),
             "errors": {str(code): text for code, text in sorted(self.errors.items())},
             "metadata": dict(sorted(self.metadata.items())),
         }
@@ -154,16 +149,14 @@ def from_json(data: bytes) -> Manifest:
                 tuple(item.texts("features")),
                 item.integer("rank"),
                 item.text("machine"),
+                _launches(item) if "launches" in item.value else None,
             )
             for item in root.children("variants")
         ),
         dims={name: _bounds(value, f"dims.{name}") for name, value in root.child("dims").each()},
         weights_file=weights.text("file"),
         weights_base=weights.integer("base"),
-        launches=tuple(
-            Launch(item.text("name"), item.text("source"), item.text("flops"), item.text("bytes"))
-            for item in root.children("launches")
-        ),
+        launches=_launches(root),
         errors={_code(key): text for key, text in root.child("errors").text_items()},
         metadata=dict(root.child("metadata").text_items()),
     )
@@ -204,6 +197,17 @@ def _check_dim(dim: int | str, place: str) -> None:
         names(dim)
     except (ExpressionError, ZeroDivisionError) as wrong:
         raise ManifestError(f"{place}: {wrong}") from None
+
+
+def _plain(launches: tuple[Launch, ...]) -> list[dict[str, str]]:
+    return [dict(vars(launch)) for launch in launches]
+
+
+def _launches(item: _Object) -> tuple[Launch, ...]:
+    return tuple(
+        Launch(one.text("name"), one.text("source"), one.text("flops"), one.text("bytes"))
+        for one in item.children("launches")
+    )
 
 
 def _tensor(item: _Object) -> TensorInfo:

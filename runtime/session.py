@@ -186,7 +186,8 @@ class Session:
         self.run(None, feeds)
         shapes = [np.shape(feeds[tensor.name]) for tensor in self.manifest.inputs]
         dims = resolve_dims(self.where, self.manifest, shapes)
-        launches = self.manifest.launches
+        used = next(v for v in self.manifest.variants if v.target == self.variant)
+        launches = self.manifest.launches if used.launches is None else used.launches
         with self._lock:
             self._open_session().start_profile(len(launches))
         try:

@@ -77,13 +77,10 @@ def from_artifact(file: ArtifactFile, variant: Variant, wanted: str) -> KernelCo
 
     Raises ArtifactError for an unknown kernel, TargetError where there is no disassembler.
     """
-    launches = file.manifest.launches
-    suffix = f"_{variant.target.replace('-', '_')}_"
-    first = f"_{file.manifest.variants[0].target.replace('-', '_')}_"
+    launches = file.manifest.launches if variant.launches is None else variant.launches
     sources: dict[str, list[str]] = {}
     for launch in launches:
-        # The manifest names the first variant's kernels; the others differ in the target alone.
-        sources.setdefault(launch.name.replace(first, suffix), []).append(launch.source)
+        sources.setdefault(launch.name, []).append(launch.source)
     name = choose_kernel(wanted, {kernel: ", ".join(found) for kernel, found in sources.items()})
     tools = [path for name in DISASSEMBLERS if (path := shutil.which(name))]
     if not tools:

@@ -17,7 +17,6 @@ from tilewright.backends.llvm.backend import Lowered
 from tilewright.backends.llvm.body import collect_errors
 from tilewright.backends.llvm.emitters import kernel_name
 from tilewright.backends.llvm.lowering.state import PackedWeight
-from tilewright.backends.target import Target
 from tilewright.compiler.ir.core import Graph, Value
 from tilewright.compiler.ir.dims import Dim
 from tilewright.runtime.manifest import Launch, Manifest, TensorInfo
@@ -87,7 +86,7 @@ def write_package(
             _tensor(n, v)
             for n, v in zip(first.graph.output_names, first.graph.outputs, strict=True)
         ),
-        variants=tuple(_variant(v.lowered.target) for v in variants),
+        variants=tuple(_variant(v.lowered, first) for v in variants),
         dims=_bounds(first.graph),
         weights_base=layout.base,
         launches=tuple(_launches(first)),
@@ -126,11 +125,13 @@ def _tensor(name: str, value: Value) -> TensorInfo:
     return TensorInfo(name, str(value.dtype), shape)
 
 
-def _variant(target: Target) -> ManifestVariant:
+def _variant(lowered: Lowered, first: Lowered) -> ManifestVariant:
+    target = lowered.target
+    own = None if lowered is first else tuple(_launches(lowered))
     features = tuple(f for f in target.all_features if not f.startswith("-"))
     machine = target.triple.split("-")[0]
     return ManifestVariant(
-        target.name, f"model.{target.name}.so", features, len(target.chain), machine
+        target.name, f"model.{target.name}.so", features, len(target.chain), machine, own
     )
 
 

@@ -58,6 +58,18 @@ def test_variants_with_different_weights_share_a_file(both: Path) -> None:
     assert 1e-5 < error < 1e-2
 
 
+@pytest.mark.parametrize("name", [BF16.name, "x86-64-v3"])
+def test_a_profile_names_the_kernels_of_the_variant_that_ran(both: Path, name: str) -> None:
+    if not runs_here(TARGETS[name]):
+        pytest.skip(f"this machine cannot run {name}")
+    with zipfile.ZipFile(both) as archive:
+        plan = json.loads(archive.read("plan.json"))
+    with tilewright.load(both, threads=1, variant=name) as session:
+        rows = session.profile({"image": IMAGES[:2]}, 1)
+    launches = plan["variants"][name]["launches"]
+    assert sorted(row.name for row in rows) == sorted(launch["kernel"] for launch in launches)
+
+
 @pytest.mark.parametrize(("bound", "worst"), [(None, 0.0), (0.0, 0.0), (9e-6, 0.0), (1e-3, 1e-5)])
 def test_tighter_bounds_take_kernels_that_keep_them(bound: float | None, worst: float) -> None:
     lowered = driver.compile_model(

@@ -16,7 +16,14 @@ from tilewright.runtime import FeedError
 from tilewright.runtime.dtypes import ELEMENT_TYPES, accepted_dtypes, array_dtype
 from tilewright.runtime.expressions import ExpressionError, evaluate, names
 from tilewright.runtime.feeds import check_array
-from tilewright.runtime.manifest import FormatError, ManifestError, TensorInfo, check, from_json
+from tilewright.runtime.manifest import (
+    FormatError,
+    Launch,
+    ManifestError,
+    TensorInfo,
+    check,
+    from_json,
+)
 
 MODULES = {
     "binding",
@@ -42,6 +49,13 @@ def document():
 def test_round_trip():
     assert from_json(MANIFEST.to_json()) == MANIFEST
     assert document()["format"] == 1
+
+
+def test_a_variant_may_have_launches_of_its_own():
+    (variant, *others) = MANIFEST.variants
+    own = dataclasses.replace(variant, launches=(Launch("kernel", "node", "2*n", "8"), Launch("b")))
+    manifest = dataclasses.replace(MANIFEST, variants=(own, *others))
+    assert from_json(manifest.to_json()) == manifest
 
 
 @pytest.mark.parametrize(
