@@ -97,6 +97,8 @@ class KernelFamily:
     ``candidates(task, target)``: specs that compute a task (backends.kernels.tasks), () for one
     that is not this family's; absent: lowering never asks it. ``layout(spec)``: of the packed
     constant; families whose packed bytes are the same give the same name and share them.
+    ``shaped(m, n, k)``: launches for the test of odd shapes, of m rows, n columns and sums of k;
+    absent: the family has none of these.
     """
 
     name: str
@@ -114,6 +116,7 @@ class KernelFamily:
     accuracy: Callable[[Any], float] | None = None
     candidates: Callable[[Any, Target], tuple[Any, ...]] | None = None
     layout: Callable[[Any], Layout] | None = None
+    shaped: Callable[[int, int, int], tuple[Case, ...]] | None = None
 
 
 def evaluate(formula: str, dims: tuple[int, ...]) -> int:

@@ -36,6 +36,11 @@ def cases() -> tuple[Case, ...]:
     return (*plain, *fused, *shared)
 
 
+def shaped(m: int, n: int, k: int) -> tuple[Case, ...]:
+    """B as it lies and transposed, with NaN, infinity and denormals, and a fused epilogue."""
+    return tuple(_case((2,), m, k, n, FUSED, t, special=True) for t in (False, True))
+
+
 def _case(
     batch: tuple[int, ...],
     m: int,
@@ -44,6 +49,7 @@ def _case(
     epilogue: Epilogue,
     transposed: bool,
     broadcast: bool = False,
+    special: bool = False,
 ) -> Case:
     """``broadcast``: B has one batch element, A none along the first axis."""
     rng = np.random.default_rng([*batch, m, k, n])
@@ -53,6 +59,10 @@ def _case(
     b_batch = ones if broadcast else batch
     a = rng.standard_normal((*a_batch, m, k)).astype(np.float32)
     b = rng.standard_normal((*b_batch, *((n, k) if transposed else (k, n)))).astype(np.float32)
+    if special:
+        a[..., 0, 3 % k] = np.nan
+        a[..., 1:2, 5 % k] = np.inf
+        (b if transposed else b.swapaxes(-1, -2))[..., 7 % n, :] *= np.float32(1e-41)
     c = np.zeros((*batch, m, n), np.float32)
     extras = []
     for extra in epilogue.extras:
@@ -64,8 +74,10 @@ def _case(
     for extra, array in zip(epilogue.extras, extras, strict=True):
         dims += _strides(array)[: -1 if extra.index == "full" else -2]
     right = b.swapaxes(-1, -2) if transposed else b
-    product = a.astype(np.float64) @ right.astype(np.float64)
-    product = np.broadcast_to(product, c.shape)
+    with np.errstate(all="ignore"):
+        product = a.astype(np.float64) @ right.astype(np.float64)
+        product = np.broadcast_to(product, c.shape)
+        expected = evaluate(epilogue, product, extras)
     return Case(
         label=f"{batch}{m}x{k}x{n}{'t' if transposed else ''}{'b' if broadcast else ''}"
         f"-{len(epilogue.steps)}",
@@ -73,7 +85,7 @@ def _case(
         args=(a, b, *extras),
         results=(c,),
         dims=tuple(dims),
-        expected=(evaluate(epilogue, product, extras),),
+        expected=(expected,),
         rtol=2e-5,
         atol=2e-5,
     )

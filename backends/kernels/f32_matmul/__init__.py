@@ -39,6 +39,7 @@ FAMILY = KernelFamily(
     candidates=spec.candidates,
     layout=spec.layout,
     variants=spec.variants,
+    shaped=cases.shaped,
 )
 
 __all__ = ["FAMILY", "MatmulSpec"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tilewright.backends.kernels import work
 from tilewright.backends.kernels.f32_matmul.spec import MatmulSpec
 from tilewright.backends.kernels.family import Cost
-from tilewright.backends.llvm.microkernel import PANEL
+from tilewright.backends.llvm.microkernel import PANEL, few
 from tilewright.backends.target import Target
 
 
@@ -15,7 +15,7 @@ def estimate(spec: MatmulSpec, dims: tuple[int, ...], target: Target) -> Cost:
     weights = 4 * spec.panels * PANEL * spec.k
     product, passes = work.Work(), 0
     for rows, times in work.row_blocks(m, spec.rows_per_unit):
-        product += work.f32_product(target, rows, spec.k, spec.n) * times
+        product += _unit_rows(spec, rows, target) * times
         passes += times
     full = work.full_extras(spec.epilogue)
     return Cost(
@@ -28,3 +28,15 @@ def estimate(spec: MatmulSpec, dims: tuple[int, ...], target: Target) -> Cost:
         epilogue=work.epilogue(spec.epilogue, m * spec.n),
         blocks=product.blocks,
     )
+
+
+def _unit_rows(spec: MatmulSpec, rows: int, target: Target) -> work.Work:
+    """All panels for the rows of one unit; sums of earlier slices are read and written again."""
+    if not spec.sliced or rows <= few(target):
+        return work.f32_product(target, rows, spec.k, spec.n)
+    whole, rest = divmod(spec.k, spec.depth)
+    made = work.f32_product(target, rows, spec.depth, spec.n) * whole
+    if rest:
+        made += work.f32_product(target, rows, rest, spec.n)
+    again = 8 * rows * spec.panels * PANEL * (whole - (0 if rest else 1))
+    return made + work.Work(streamed=again)

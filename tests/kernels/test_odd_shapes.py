@@ -1,0 +1,99 @@
+"""Families with rows, columns and sums at sizes from 1 to 70 in each, against guard pages.
+
+Columns and sums are mostly constants of a kernel, so one takes many row counts in turn.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from llvmlite import ir
+from support.launches import check, rows_of
+
+from tilewright.backends.kernels.family import Case, KernelFamily, evaluate
+from tilewright.backends.kernels.registry import families
+from tilewright.backends.llvm.jit import Kernel, call, compile_module
+from tilewright.backends.target import TARGETS, Target, runs_here
+
+MOST = 70
+SHAPED = {name: family for name, family in families().items() if family.shaped}
+PAIRS = [
+    pytest.param(family, target, id=f"{name}-{target.name}")
+    for name, family in SHAPED.items()
+    for target in rows_of(family)
+    if runs_here(target)
+]
+
+
+def _columns_and_sums(seed: str, count: int) -> list[tuple[int, int]]:
+    """(n, k): of ``count`` = MOST every size once on either side."""
+    draw = random.Random(seed)
+    sizes = range(1, MOST + 1)
+    return list(zip(draw.sample(sizes, count), draw.sample(sizes, count), strict=True))
+
+
+def _run(family: KernelFamily, target: Target, shapes: list[tuple[int, int, int]]) -> None:
+    assert family.shaped is not None
+    cases = [case for m, n, k in shapes for case in family.shaped(m, n, k)]
+    specs: dict[object, str] = {}
+    for case in cases:
+        specs.setdefault(case.spec, f"kernel{len(specs)}")
+    module = ir.Module(family.name)
+    for spec, name in specs.items():
+        family.emit(module, spec, target, name)
+    library = compile_module(module, target)
+    for case in cases:
+        for at_end in (True, False):
+            check(family, case, library, specs[case.spec], at_end)
+
+
+@pytest.mark.parametrize(("family", "target"), PAIRS)
+def test_a_sample_of_odd_shapes(family: KernelFamily, target: Target) -> None:
+    draw = random.Random(family.name)
+    pairs = [*_columns_and_sums(family.name, 5), (1, 1), (MOST, MOST)]
+    _run(family, target, [(m, n, k) for n, k in pairs for m in draw.sample(range(1, MOST + 1), 8)])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", range(7))
+@pytest.mark.parametrize(("family", "target"), PAIRS)
+def test_every_size_of_each_dimension(family: KernelFamily, target: Target, part: int) -> None:
+    pairs = _columns_and_sums(f"{family.name} all", MOST)[part::7]
+    _run(family, target, [(m, n, k) for n, k in pairs for m in range(1, MOST + 1)])
+
+
+@pytest.mark.parametrize("name", ["f32_matmul"])
+def test_variants_compute_the_same_bits(name: str) -> None:
+    """Blocks differ, the order of sums does not."""
+    family = SHAPED[name]
+    assert family.shaped is not None
+    assert family.variants is not None
+    target = TARGETS["x86-64-v3"]
+    if not runs_here(target):
+        pytest.skip(f"{target.name} code does not run on this machine")
+    for m, n, k in ((5, 130, 300), (150, 200, 900)):
+        for case in family.shaped(m, n, k):
+            specs = family.variants(case.spec, target)
+            assert len(specs) > 1
+            module = ir.Module(family.name)
+            for i, spec in enumerate(specs):
+                family.emit(module, spec, target, f"kernel{i}")
+            library = compile_module(module, target)
+            first = None
+            for i, spec in enumerate(specs):
+                check(family, replace(case, spec=spec), library, f"kernel{i}", at_end=True)
+                got = _bits(family, replace(case, spec=spec), library.kernel(f"kernel{i}"))
+                first = got if first is None else first
+                np.testing.assert_array_equal(got, first, err_msg=f"{case.label} {spec}")
+
+
+def _bits(family: KernelFamily, case: Case, kernel: Kernel) -> np.ndarray:
+    result = np.full_like(case.results[0], 77)
+    scratch = np.zeros(evaluate(family.scratch_bytes(case.spec), case.dims) + 64, np.uint8)
+    scratch = scratch[-scratch.ctypes.data % 64 :]
+    units = evaluate(family.units(case.spec), case.dims)
+    assert call(kernel, [*case.args, result], case.dims, [(0, units)], scratch) == 0
+    return result.view(np.uint32)
