@@ -94,9 +94,9 @@ class Dag:
     def descendants(self) -> list[int]:
         """For every step the mask of all steps that come after it in every order."""
         masks = [0] * len(self.ops)
-        for i, before in enumerate(self.ancestors):
-            for j in bits(before):
-                masks[j] |= 1 << i
+        for i in reversed(range(len(self.ops))):
+            for j in bits(self.needs[i]):
+                masks[j] |= masks[i] | 1 << i
         return masks
 
     @cached_property

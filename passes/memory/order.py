@@ -6,7 +6,7 @@ divided again, now at will: the order found so far is cut where few bytes are al
 between two cuts are solved anew, with other cuts each round, until the peak stays.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 
 from tilewright.passes.memory.dag import Dag, bits, check_order, peak, spans
@@ -15,7 +15,7 @@ from tilewright.passes.memory.stretch import Budget, Effort, Stretch, solve
 WINDOW = 24
 """The most steps between two cuts of a stretch that is too long to be solved as a whole."""
 
-ROUNDS = 6
+ROUNDS = 100
 """Sets of cuts that are tried at most."""
 
 
@@ -45,7 +45,10 @@ def order_steps(dag: Dag, effort: Effort | None = None) -> Order:
     bound = must_live(dag)
     if top == bound:
         return Order(given, top, top)
-    budget = Budget(effort or Effort())
+    # half for the stretches as a whole, half for the windows of those that it does not suffice for
+    effort = effort or Effort()
+    half = replace(effort, states=effort.states // 2, seconds=effort.seconds / 2)
+    budget, rest = Budget(half), Budget(half)
     steps: list[int] = []
     stretches = _stretches(dag)
     alive = _between(dag, [i for start, end in stretches for i in bits(end & ~start)])
@@ -53,31 +56,35 @@ def order_steps(dag: Dag, effort: Effort | None = None) -> Order:
         stretch = Stretch(dag, start, end, alive[start.bit_count()])
         found = solve(stretch, bound, budget)
         bound = max(bound, found.bound)
-        steps += found.steps
-        if found.peak > bound and len(found.steps) > WINDOW:
-            steps[-len(found.steps) :] = _windows(stretch, found.steps, bound, budget.effort)
+        part = min(found.steps, stretch.steps, key=lambda order: stretch.walk(order)[0])
+        if found.peak > bound and len(part) > WINDOW:
+            part = _windows(stretch, part, bound, rest)
+        steps += part
     check_order(dag, steps)
     reached = peak(dag, steps)
     return Order(tuple(steps), reached, bound) if reached < top else Order(given, top, bound)
 
 
-def _windows(stretch: Stretch, steps: list[int], bound: int, effort: Effort) -> list[int]:
+def _windows(stretch: Stretch, steps: list[int], bound: int, budget: Budget) -> list[int]:
     """A better order of the stretch than `steps`, if its parts can be improved one at a time.
 
-    Cuts of odd rounds lie in the middle of the windows of even ones.
+    A round solves the windows that have the peak. Cuts of odd rounds lie in the middle of the
+    windows of even ones.
     """
     top, alive = stretch.walk(steps)
     vain = 0
     for turn in range(ROUNDS):
-        if top <= bound or vain == 2:
+        if top <= bound or vain == 2 or budget.empty():
             break
-        budget, done, made = Budget(effort), stretch.start, list[int]()
+        done, made = stretch.start, list[int]()
         for first, end in pairwise(_cuts(alive, len(steps), turn % 2)):
             part = steps[first:end]
             after = done | sum(1 << i for i in part)
             window = Stretch(stretch.dag, done, after, alive[first])
-            found = solve(window, bound, budget)
-            made += found.steps if found.peak < window.walk(part)[0] else part
+            if window.walk(part)[0] == top and not budget.empty():
+                found = solve(window, bound, budget)
+                part = found.steps if found.peak < top else part
+            made += part
             done = after
         steps, before = made, top
         top, alive = stretch.walk(steps)

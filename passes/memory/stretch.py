@@ -16,7 +16,7 @@ from tilewright.passes.memory.order_ilp import order_ilp
 class Effort:
     """Limits of a search for an order.
 
-    beam: sets of done steps kept at each length;  states: sets that may be visited in all
+    beam: sets of done steps kept at each length;  states: ways to go on that are looked at in all
     ilp_steps: longest stretch for the integer program;  ilp_nodes: its branch and bound nodes
     seconds: wall time at worst; a search that stays within the other limits is deterministic
     """
@@ -28,8 +28,8 @@ class Effort:
     seconds: float = 5.0
 
 
-COMPILE = Effort(beam=16, states=20_000, ilp_steps=20, ilp_nodes=50, seconds=60.0)
-"""What a compile spends: a second or two at worst, nothing where the order is free of choice."""
+COMPILE = Effort(beam=16, states=100_000, ilp_steps=0, seconds=60.0)
+"""What a compile spends: a second or two at worst, nothing where there is no choice."""
 
 
 class Budget:
@@ -45,44 +45,59 @@ class Budget:
         return self.deadline - time.monotonic()
 
     def empty(self) -> bool:
-        """Whether no further set may be visited."""
+        """Whether nothing more may be tried."""
         return self.states <= 0 or self.seconds <= 0
 
 
 class Stretch:
-    """The steps of `end` that are not in `start`, and the bytes their orders keep alive."""
+    """The steps of mask `end` that are not in mask `start`, and the bytes their orders keep alive.
+
+    Masks inside of it number these steps from 0: short ones, however long the program is.
+    """
 
     def __init__(self, dag: Dag, start: int, end: int, base: int) -> None:
         self.dag, self.start, self.end, self.base = dag, start, end, base
         self.steps = bits(end & ~start)
-        self.made = {i: sum(dag.sizes[t] for t in dag.ops[i].writes) for i in self.steps}
+        self.full = (1 << len(self.steps)) - 1
+        here = {step: k for k, step in enumerate(self.steps)}
 
-        self.next: dict[int, list[int]] = {i: [] for i in self.steps}
+        def inside(mask: int) -> int:
+            return sum(1 << here[i] for i in bits(mask & end & ~start))
+
+        self.made = [sum(dag.sizes[t] for t in dag.ops[i].writes) for i in self.steps]
+        self.needs = [inside(dag.needs[i]) for i in self.steps]
+        self.next: list[list[int]] = [[] for _ in self.steps]
+        for k, mask in enumerate(self.needs):
+            for j in bits(mask):
+                self.next[j].append(k)
+        self.ready = self.allowed(list(range(len(self.steps))), 0)
+        readers: dict[int, int] = {}
+        self.frees: list[list[tuple[int, int]]] = []
         for i in self.steps:
-            for j in bits(dag.needs[i] & ~start):
-                self.next[j].append(i)
-        self.ready = self.allowed(self.steps, start)
+            touched = {*dag.ops[i].reads, *dag.ops[i].writes} - dag.kept
+            ends = [t for t in sorted(touched) if dag.sizes[t] and not dag.readers[t] & ~end]
+            for t in ends:
+                if t not in readers:
+                    readers[t] = inside(dag.readers[t])
+            self.frees.append([(dag.sizes[t], readers[t]) for t in ends])
 
     def allowed(self, steps: list[int], done: int) -> int:
         """The mask of those `steps` that may run once the steps `done` have."""
-        return sum(1 << i for i in steps if not self.dag.needs[i] & ~done)
+        return sum(1 << k for k in steps if not self.needs[k] & ~done)
 
-    def freed(self, i: int, done: int) -> int:
-        """Bytes that nobody needs once step i has run after the steps `done`."""
-        dag, after = self.dag, done | 1 << i
-        return sum(
-            dag.sizes[t]
-            for t in {*dag.ops[i].reads, *dag.ops[i].writes}
-            if t not in dag.kept and not dag.readers[t] & ~after
-        )
+    def freed(self, k: int, done: int) -> int:
+        """Bytes that nobody needs once step k has run after the steps `done`."""
+        left = ~(done | 1 << k)
+        return sum(size for size, readers in self.frees[k] if not readers & left)
 
     def walk(self, order: list[int]) -> tuple[int, list[int]]:
         """The most bytes alive at one step of an order of the stretch, and those before each."""
-        high, alive, done = self.base, [self.base], self.start
-        for i in order:
-            high = max(high, alive[-1] + self.made[i])
-            alive.append(alive[-1] + self.made[i] - self.freed(i, done))
-            done |= 1 << i
+        here = {step: k for k, step in enumerate(self.steps)}
+        high, alive, done = self.base, [self.base], 0
+        for k in (here[i] for i in order):
+            high = max(high, alive[-1] + self.made[k])
+            alive.append(alive[-1] + self.made[k] - self.freed(k, done))
+            done |= 1 << k
         return high, alive
 
     def choices(self, ready: int, done: int, live: int, limit: int) -> list[int]:
@@ -109,7 +124,7 @@ class Found:
 def solve(stretch: Stretch, bound: int, budget: Budget) -> Found:
     """The best order that the budget suffices to find; its peak is never below `bound` (bytes)."""
     if len(stretch.steps) == 1:
-        peak = max(bound, stretch.base + stretch.made[stretch.steps[0]])
+        peak = max(bound, stretch.base + stretch.made[0])
         return Found(stretch.steps, peak, peak)
     best, high = _beam(stretch, bound, budget)
     if high <= bound:
@@ -138,10 +153,11 @@ def _beam(stretch: Stretch, bound: int, budget: Budget) -> tuple[list[int], int]
     """
     effort = budget.effort
     width = max(1, min(effort.beam, budget.states // (4 * len(stretch.steps))))
-    front: list[_State] = [(stretch.base, stretch.base, stretch.start, stretch.ready, None)]
+    front: list[_State] = [(stretch.base, stretch.base, 0, stretch.ready, None)]
     for _ in stretch.steps:
         found: dict[int, _State] = {}
         for high, live, done, ready, path in front:
+            budget.states -= ready.bit_count()
             for i in stretch.choices(ready, done, live, max(high, bound)):
                 top = max(high, live + stretch.made[i])
                 rest = live + stretch.made[i] - stretch.freed(i, done)
@@ -150,12 +166,11 @@ def _beam(stretch: Stretch, bound: int, budget: Budget) -> tuple[list[int], int]
                     after = ready & ~(1 << i) | stretch.allowed(stretch.next[i], key)
                     found[key] = (top, rest, key, after, (i, path))
         front = sorted(found.values(), key=lambda s: (max(s[0], bound), s[1], s[2]))
-        budget.states -= len(front)
-        front = front[: width if budget.seconds > 0 else 1]
+        front = front[: 1 if budget.empty() else width]
     path, steps = front[0][4], list[int]()
     while path is not None:
         step, path = path
-        steps.append(step)
+        steps.append(stretch.steps[step])
     return steps[::-1], front[0][0]
 
 
@@ -167,22 +182,22 @@ def _best_path(
     A path through sets of done steps whose largest step is smallest: sets leave the queue by
     rising peak, so the first complete one is best, and a queue cut short still gives a bound.
     """
-    queue = [(max(bound, stretch.base), 0, stretch.base, stretch.start, stretch.ready)]
-    came: dict[int, tuple[int, int]] = {stretch.start: (-1, -1)}
-    top: dict[int, int] = {stretch.start: queue[0][0]}
+    queue = [(max(bound, stretch.base), 0, stretch.base, 0, stretch.ready)]
+    came: dict[int, tuple[int, int]] = {0: (-1, -1)}
+    top: dict[int, int] = {0: queue[0][0]}
     while queue:
         now, _, live, done, ready = heapq.heappop(queue)
         if now > top[done]:
             continue
-        if done == stretch.end:
+        if done == stretch.full:
             path: list[int] = []
-            while done != stretch.start:
+            while done:
                 done, step = came[done]
-                path.append(step)
+                path.append(stretch.steps[step])
             return path[::-1], now
         if budget.empty():
             return None, now
-        budget.states -= 1
+        budget.states -= ready.bit_count()
         for i in stretch.choices(ready, done, live, now):
             after, value = done | 1 << i, max(now, live + stretch.made[i])
             if value < high and value < top.get(after, high):

@@ -1,6 +1,5 @@
 """The order of steps: oracle is every topological order of small graphs."""
 
-import itertools
 import random
 
 import pytest
@@ -44,19 +43,22 @@ def replayed_peak(dag: Dag, steps: tuple[int, ...]) -> int:
 
 
 def every_order(dag: Dag) -> list[tuple[int, ...]]:
-    found = []
-    for steps in itertools.permutations(range(len(dag.ops))):
-        try:
-            check_order(dag, steps)
-        except PlanError:
-            continue
-        found.append(steps)
+    found: list[tuple[int, ...]] = []
+
+    def extend(done: tuple[int, ...], mask: int) -> None:
+        if len(done) == len(dag.ops):
+            found.append(done)
+        for i, need in enumerate(dag.needs):
+            if not mask >> i & 1 and not need & ~mask:
+                extend((*done, i), mask | 1 << i)
+
+    extend((), 0)
     return found
 
 
 @pytest.mark.parametrize("seed", range(25))
 def test_search_and_integer_program_equal_brute_force(seed: int) -> None:
-    dag = random_dag(seed, 4 + seed % 3)
+    dag = random_dag(seed, 4 + seed % 4)
     orders = every_order(dag)
     peaks = [replayed_peak(dag, steps) for steps in orders]
     assert peaks == [peak(dag, steps) for steps in orders]
