@@ -17,8 +17,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
+import os
 import sys
 from collections import defaultdict
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import median
@@ -29,11 +32,13 @@ from tilewright.backends import profile as profiles
 from tilewright.backends import target as targets
 from tilewright.backends.kernels.candidates import Candidate
 from tilewright.backends.kernels.family import evaluate
-from tilewright.backends.kernels.registry import family
 from tilewright.tools.bench.cost_fit import Point, fit, judge
 from tilewright.tools.bench.cost_points import Shape, shapes
 from tilewright.tools.bench.launches import Code, compile_family, launch
 from tilewright.tools.bench.record import record
+
+CHUNK = 48
+"""Kernels of one object file: a file is compiled anew when one of its kernels changes."""
 
 SHORT_S = 200e-6
 """Shorter launches are timed several at a time."""
@@ -103,18 +108,33 @@ class Bench:
         return self.work / f"objects.{self.target.name}.json"
 
     def compile(self) -> None:
-        """Make an object file for each family; times of families that changed are forgotten."""
-        for name, specs in self.specs.items():
-            begin = perf_counter()
-            path = compile_family(family(name), list(specs), self.target, self.work / "objects")
-            self.codes[name] = path.name
-            self._index.write_text(json.dumps(self.codes, indent=1))
-            print(f"{name}: {len(specs)}, {perf_counter() - begin:.1f} s", file=sys.stderr)
+        """Make object files of CHUNK kernels of a family; times of those that changed are
+        forgotten."""
+        todo = [
+            (name, i, list(specs)[i : i + CHUNK])
+            for name, specs in self.specs.items()
+            for i in range(0, len(specs), CHUNK)
+        ]
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(os.cpu_count(), mp_context=context) as pool:
+            made = [
+                pool.submit(compile_family, name, specs, self.target, self.work / "objects")
+                for name, _, specs in todo
+            ]
+            for (name, i, specs), path in zip(todo, made, strict=True):
+                self.codes[f"{name}/{i // CHUNK}"] = path.result().name
+                print(f"{name}: {i + len(specs)}", file=sys.stderr)
+        self._index.write_text(json.dumps(self.codes, indent=1))
+
+    def place(self, candidate: Candidate) -> tuple[str, int]:
+        """Object file of a kernel and its number there."""
+        name = candidate.family.name
+        at = self.specs[name][candidate.spec]
+        return self.codes.get(f"{name}/{at // CHUNK}", ""), at % CHUNK
 
     def key(self, shape: Shape, candidate: Candidate) -> str:
         """Of a time: shape, kernel and its code."""
-        code = self.codes.get(candidate.family.name, "")
-        return f"{shape.label} | {candidate.spec!r} | {code}"
+        return f"{shape.label} | {candidate.spec!r} | {self.place(candidate)[0]}"
 
     def measure(self, seconds: float) -> None:
         """Time the shapes that are not complete yet until the time is over."""
@@ -132,11 +152,10 @@ class Bench:
                 continue
             launches = {}
             for c in kernels:
-                name = c.family.name
-                if name not in loaded:
-                    path = self.work / "objects" / self.codes[name]
-                    loaded[name] = Code.load(path, self.target)
-                kernel = loaded[name].kernel(self.specs[name][c.spec])
+                code, number = self.place(c)
+                if code not in loaded:
+                    loaded[code] = Code.load(self.work / "objects" / code, self.target)
+                kernel = loaded[code].kernel(number)
                 launches[self.key(shape, c)] = launch(c, shape.dims, kernel)
             counts = dict.fromkeys(launches, 1)
             for key, one in launches.items():

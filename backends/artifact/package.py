@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from tilewright.backends.artifact.launch_work import launch_work
 from tilewright.backends.artifact.safetensors import TensorSpec, WeightLayout, plan_weights
 from tilewright.backends.artifact.selection_report import selection_report
 from tilewright.backends.artifact.writer import write_artifact
@@ -164,6 +165,7 @@ def plan_report(variants: Sequence[Variant], steps: Sequence[PassStep]) -> dict[
                     "units": str(launch.units),
                     "flops": str(launch.flops),
                     "bytes": str(launch.bytes),
+                    **launch_work(launch, lowered.target, plan.env),
                 }
                 for launch in lowered.launches
             ],

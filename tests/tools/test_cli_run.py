@@ -122,21 +122,36 @@ def test_bench_measures_the_peers_in_the_same_rounds(digits_artifact, capsys) ->
     words = ("bench", digits_artifact, "--model", MODEL, "--against", "onnxruntime")
     called = call(capsys, *words, "--rounds", "4", "--record", "r/bench.json", "--json")
     assert called.status == 1, "the folder is not there"
+    words = (*words, "--threads", "1,2")
     called = call(capsys, *words, "--rounds", "4", "--record", "bench.json", "--json")
-    report = called.document
-    assert [row["name"] for row in report["timings"]] == ["tilewright", "onnxruntime"]
-    assert {row["rounds"] for row in report["timings"]} == {4}
-    ours, theirs = report["timings"]
-    assert (report["base"], theirs["ratio"]) == ("onnxruntime", 1)
+    first, second = called.document["runs"]
+    assert (first["threads"], second["threads"]) == (1, 2)
+    for run in (first, second):
+        assert [row["name"] for row in run["timings"]] == ["tilewright", "onnxruntime"]
+        assert {row["rounds"] for row in run["timings"]} == {4}
+    ours, theirs = first["timings"]
+    assert (first["base"], theirs["ratio"]) == ("onnxruntime", 1)
     assert 0 < ours["min_ms"] <= ours["median_ms"]
     assert theirs["error_to_ours"] < 1e-5
-    assert report["kernels"]
     recorded = json.loads(Path("bench.json").read_text())
-    assert [row["median_ms"] for row in recorded["rows"]] == [
-        ours["median_ms"],
-        theirs["median_ms"],
-    ]
+    rows = [row for run in (first, second) for row in run["timings"]]
+    assert [row["median_ms"] for row in recorded["rows"]] == [row["median_ms"] for row in rows]
+    assert [row["threads"] for row in recorded["rows"]] == [1, 1, 2, 2]
     assert recorded["machine"]["cores"] >= 1
+
+
+def test_bench_compares_kernels_with_the_roofline(digits_artifact, capsys) -> None:
+    words = ("bench", digits_artifact, "--against", "none", "--rounds", "2")
+    kernels = call(capsys, *words, "--json").document["runs"][0]["kernels"]
+    known = [row for row in kernels if row["bound"] is not None]
+    assert {row["bound"] for row in known} <= {"compute", "memory"}
+    for row in known:
+        assert row["fraction"] > 0
+        assert row["gap_ms"] == pytest.approx(row["ms"] * (1 - row["fraction"]))
+    assert any(row["kernel"].startswith("f32_") for row in known)
+    shown = call(capsys, *words).out
+    assert "roofline" in shown
+    assert "gap ms" in shown
 
 
 def test_bench_says_who_is_left_out(digits_artifact, monkeypatch, capsys) -> None:
@@ -145,12 +160,37 @@ def test_bench_says_who_is_left_out(digits_artifact, monkeypatch, capsys) -> Non
         "skipped onnxruntime: an artifact alone does not tell its model; try: --model MODEL.onnx\n"
     )
     monkeypatch.setattr("tilewright.tools.cli.peers.find_spec", lambda name: None)
-    words = ("--model", MODEL, "--against", "openvino", "--rounds", "1", "--json")
-    report = call(capsys, "bench", digits_artifact, *words).document
-    assert report["base"] == "tilewright"
-    assert report["skipped"] == {"openvino": "openvino is not installed; try: pip install openvino"}
+    words = ("--model", MODEL, "--against", "openvino:bf16", "--rounds", "1", "--json")
+    (run,) = call(capsys, "bench", digits_artifact, *words).document["runs"]
+    assert run["base"] == "tilewright"
+    reason = "openvino is not installed; try: pip install openvino"
+    assert run["skipped"] == {"openvino:bf16": reason}
     quiet = call(capsys, "bench", digits_artifact, "--against", "none", "--rounds", "1")
     assert quiet.err == ""
+
+
+def test_bench_leaves_torch_to_linear_layers(digits_artifact, monkeypatch, capsys) -> None:
+    monkeypatch.setattr("tilewright.tools.cli.peers.find_spec", lambda name: object())
+    words = ("bench", digits_artifact, "--model", MODEL, "--against", "torch", "--rounds", "1")
+    assert "torch reads no ONNX files; try: --linear" in call(capsys, *words).err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--against", "onnxruntime:bf16"), "onnxruntime multiplies in f32"),
+        (("--against", "onnxruntime@avx2"), "onnxruntime can be kept to nothing"),
+        (("--against", "openvino@sse"), "openvino can be kept to avx2, avx512, vnni"),
+        (("--against", "tensorrt"), "is not one of onnxruntime, openvino, torch, none"),
+        (("--threads", "1,0"), "expected counts such as 1 or 1,2"),
+        (("--max-error", "0.01"), "an artifact is compiled already"),
+        (("--linear", "--threads", "2"), "--linear measures one thread"),
+    ],
+)
+def test_bench_refuses_what_makes_no_sense(digits_artifact, words, message, capsys) -> None:
+    called = call(capsys, "bench", digits_artifact, *words)
+    assert called.status == 2
+    assert message in called.err
 
 
 def test_demo_prints_its_findings(digits_artifact, monkeypatch, capsys) -> None:

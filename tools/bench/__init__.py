@@ -2,6 +2,6 @@
 
 from tilewright.tools.bench.machine import machine
 from tilewright.tools.bench.record import record
-from tilewright.tools.bench.timing import Timing, interleave
+from tilewright.tools.bench.timing import Elapsed, Timing, interleave
 
-__all__ = ["Timing", "interleave", "machine", "record"]
+__all__ = ["Elapsed", "Timing", "interleave", "machine", "record"]

@@ -115,7 +115,7 @@ def _matmuls(use: str) -> Iterator[Shape]:
     rng = random.Random(use)
     names = tuple(EPILOGUES)
     drawn: list[tuple[int, int, int]] = list(MODEL_MATMULS) if use == "check" else []
-    count = len(drawn) + (36 if use == "check" else 40)
+    count = len(drawn) + (20 if use == "check" else 22)
     while len(drawn) < count:
         m = round(2 ** rng.uniform(0, 9))
         k, n = (8 * round(2 ** rng.uniform(3, 9)) for _ in range(2))

@@ -16,7 +16,8 @@ from llvmlite import binding as llvm
 from llvmlite import ir
 
 from tilewright.backends.kernels.candidates import Candidate
-from tilewright.backends.kernels.family import KernelFamily, evaluate
+from tilewright.backends.kernels.family import evaluate
+from tilewright.backends.kernels.registry import family
 from tilewright.backends.llvm.cpuid import request_tile_permission
 from tilewright.backends.llvm.jit import KERNEL, machine_code
 from tilewright.backends.target import Target, target_machine
@@ -25,16 +26,18 @@ COLD_BYTES = 32 << 20
 """Weights are taken from as many copies as make up this: more than L2 holds."""
 
 
-def compile_family(
-    family: KernelFamily, specs: Sequence[Any], target: Target, folder: Path
-) -> Path:
-    """Object file with ``kernel0``, ``kernel1``, ... for ``specs``, from ``folder`` if it was
-    compiled before from the same IR. One file, since kernels share most of their code."""
+def compile_family(name: str, specs: Sequence[Any], target: Target, folder: Path) -> Path:
+    """Object file with ``kernel0``, ``kernel1``, ... for ``specs`` of family ``name``.
+
+    From ``folder`` if it was compiled before from the same IR. One file, since kernels share most
+    of their code.
+    """
+    owner = family(name)
     module = ir.Module("launches")
     for i, spec in enumerate(specs):
-        family.emit(module, spec, target, f"kernel{i}")
+        owner.emit(module, spec, target, f"kernel{i}")
     digest = hashlib.sha256(f"{target}{module}".encode()).hexdigest()[:16]
-    path = folder / f"{family.name}.{digest}.o"
+    path = folder / f"{name}.{digest}.o"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part")
@@ -60,7 +63,10 @@ class Code:
         return cls(engine)
 
     def kernel(self, number: int) -> Any:
-        return KERNEL(self.engine.get_function_address(f"kernel{number}"))
+        """A callable that keeps its code in memory."""
+        kernel = KERNEL(self.engine.get_function_address(f"kernel{number}"))
+        kernel.code = self  # type: ignore[attr-defined]
+        return kernel
 
 
 @dataclass
@@ -90,13 +96,14 @@ class Launch:
         return time.perf_counter() - begin
 
 
-def launch(candidate: Candidate, dims: tuple[int, ...], kernel: Any) -> Launch:
-    """``candidate`` at ``dims``, dense."""
-    family, spec = candidate.family, candidate.spec
+def launch(candidate: Candidate, dims: tuple[int, ...], kernel: Any, cold: bool = True) -> Launch:
+    """``candidate`` at ``dims``, dense. ``cold``: weights from beyond L2, else the same ones at
+    every launch."""
+    owner, spec = candidate.family, candidate.spec
     before, after = _sizes(spec, dims)
     held = candidate.layout.bytes if candidate.layout else 0
     step = -(-held // 4096) * 4096 + 4096
-    copies = max(1, min(256, COLD_BYTES // held)) if held else 1
+    copies = max(1, min(256, COLD_BYTES // held)) if held and cold else 1
     pool = _values(step * copies if held else 64)
     front, back = ([_values(size) for size in sizes] for sizes in (before, after))
     pointers = []
@@ -107,8 +114,8 @@ def launch(candidate: Candidate, dims: tuple[int, ...], kernel: Any) -> Launch:
         kernel=kernel,
         pointers=pointers,
         dims=(ctypes.c_int64 * len(dims))(*dims),
-        units=evaluate(family.units(spec), dims),
-        scratch=_aligned(evaluate(family.scratch_bytes(spec), dims) + 64),
+        units=evaluate(owner.units(spec), dims),
+        scratch=_aligned(evaluate(owner.scratch_bytes(spec), dims) + 64),
         keep=[pool, *front, *back],
     )
 

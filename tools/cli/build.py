@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 
 @contextmanager
 def temporary_artifact(
-    screen: Screen, model: Path, target: str, dims: Mapping[str, str], jobs: int | None
+    screen: Screen,
+    model: Path,
+    target: str,
+    dims: Mapping[str, str],
+    jobs: int | None,
+    max_error: float | None = None,
 ) -> Iterator[Path]:
     """Compile `model`; the artifact is gone when the block ends."""
     from tilewright.compiler.driver import compile_model
@@ -25,7 +30,7 @@ def temporary_artifact(
 
     with tempfile.TemporaryDirectory(prefix="tilewright-") as folder:
         path = Path(folder) / f"{model.stem}.tw"
-        options = Options(targets=(target,), dims=dims, jobs=jobs)
+        options = Options(targets=(target,), dims=dims, jobs=jobs, max_error=max_error)
         with screen.working(f"compiling {model}") as update, ends_workers():
             compile_model(model, path, options, progress=lambda stage, what: update(what))
         yield path

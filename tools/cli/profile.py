@@ -34,15 +34,17 @@ def profile_rows(rows: Sequence[ProfileRow], runs: int) -> list[dict[str, Any]]:
 def show_profile(screen: Screen, rows: Sequence[dict[str, Any]]) -> None:
     """Print the slowest launches, all of them with -v."""
     shown = rows if screen.verbose else rows[:SHOWN]
+    bounds = (">roofline", "bound by", ">gap ms") if any("bound" in r for r in rows) else ()
     screen.table(
         "kernels, slowest first",
-        (">ms", ">share", ">GFLOP/s", ">GB/s", "kernel", "ONNX nodes"),
+        (">ms", ">share", ">GFLOP/s", ">GB/s", *bounds, "kernel", "ONNX nodes"),
         [
             (
                 f"{r['ms']:.4f}",
                 percent(r["share"], 1),
                 rate(r["gflops"]),
                 rate(r["gbs"]),
+                *(_bound(r) if bounds else ()),
                 r["kernel"],
                 r["source"],
             )
@@ -52,3 +54,10 @@ def show_profile(screen: Screen, rows: Sequence[dict[str, Any]]) -> None:
     if len(shown) < len(rows):
         rest = sum(r["ms"] for r in rows[len(shown) :])
         screen.text(f"{len(rows) - len(shown)} more launches take {rest:.4f} ms; -v shows them")
+
+
+def _bound(row: dict[str, Any]) -> tuple[str, str, str]:
+    """Achieved fraction of the roofline, what bounds the kernel, milliseconds above the bound."""
+    if row["bound"] is None:
+        return "-", "-", "-"
+    return percent(row["fraction"], 1), row["bound"], f"{row['gap_ms']:.4f}"

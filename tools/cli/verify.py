@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -158,13 +158,14 @@ def _artifact(
 def _peer_outputs(
     model: Path, feeds: dict[str, Any], names: list[str], threads: int
 ) -> tuple[list[Any] | None, str]:
-    from tilewright.tools.cli.peers import PeerMissing, checked, open_peer
+    from tilewright.tools.cli.peers import Peer, PeerMissing, open_peer
 
-    try:
-        runner = open_peer("onnxruntime", model, threads, names)
-        return checked("onnxruntime", runner, feeds), ""
-    except PeerMissing as missing:
-        return None, str(missing)
+    with ExitStack() as stack:
+        try:
+            peer = open_peer(Peer("onnxruntime"), model, threads, names, feeds, stack)
+        except PeerMissing as missing:
+            return None, str(missing)
+        return peer.outputs, ""
 
 
 def _show(screen: Screen, rows: list[dict[str, Any]]) -> None:
