@@ -5,35 +5,15 @@ In units of log2 e. Tiles of scores start from it, so adding it costs no instruc
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import numpy as np
 from llvmlite import ir
 
 from tilewright.backends.kernels.bf16_attention.spec import SCORE_BYTES, Bf16AttentionSpec
+from tilewright.backends.kernels.f32_attention.softmax import HIDDEN, Mask
 from tilewright.backends.llvm.amx import ROWS
 from tilewright.backends.llvm.bf16_block import STEP
-from tilewright.backends.llvm.builder import F32, I8, I32, Code, Int, zeros
-from tilewright.backends.llvm.exp2 import LOG2E
+from tilewright.backends.llvm.builder import I8, I32, Code, Int, zeros
 
 _LANES = 16
-_LOWEST = float(np.finfo(np.float32).min)
-_HIDDEN = float("-inf")
-
-
-@dataclass(frozen=True)
-class Mask:
-    """The mask of one block of queries: element (query, key) is at start + q sq + k sk."""
-
-    base: ir.Value
-    start: Int
-    query_stride: ir.Value
-    key_stride: ir.Value
-    additive: bool
-
-    @property
-    def element(self) -> ir.Type:
-        return F32 if self.additive else I8
 
 
 def emit_bias(
@@ -93,15 +73,14 @@ def _row(
         if horizon is not None:
             seen = code.sub(code.add(code.add(horizon, query), 1), key)
             visible = code.b.and_(visible, code.first_lanes(seen, _LANES))
-        hidden = code.splat(_HIDDEN, _LANES)
+        hidden = code.splat(HIDDEN, _LANES)
         code.vstore(code.b.select(visible, value, hidden), code.at(line, half))
 
 
 def _taken(code: Code, mask: Mask, query: Int, key: Int, keys: Int, inside: ir.Value) -> ir.Value:
     """16 elements of the mask, from ``key`` on, as f32 to be added."""
     b, element = code.b, mask.element
-    at = code.add(mask.start, code.mul(query, mask.query_stride))
-    source = code.at(mask.base, at, element)
+    source = mask.row(code, query)
     kind = ir.VectorType(element, _LANES)
     with code.either(code.cmp("==", mask.key_stride, 1)) as (dense, strided):
         with dense:
@@ -119,11 +98,4 @@ def _taken(code: Code, mask: Mask, query: Int, key: Int, keys: Int, inside: ir.V
     taken = b.phi(kind)
     taken.add_incoming(near, near_block)
     taken.add_incoming(far, far_block)
-    hidden = code.splat(_HIDDEN, _LANES)
-    if not mask.additive:
-        return b.select(b.icmp_unsigned("!=", taken, zeros(kind)), code.splat(0.0, _LANES), hidden)
-    scaled = b.fmul(taken, code.splat(LOG2E, _LANES))
-    # The lowest finite number hides keys too, but a row of nothing else has equal weights.
-    lowest = code.splat(_LOWEST, _LANES)
-    scaled = b.select(b.fcmp_ordered("<", scaled, lowest), lowest, scaled)
-    return b.select(b.fcmp_ordered("==", taken, hidden), hidden, scaled)
+    return mask.bias(code, taken)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from llvmlite import ir
 
-from tilewright.backends.kernels.bf16_attention.bias import Mask, emit_bias
+from tilewright.backends.kernels.bf16_attention.bias import emit_bias
 from tilewright.backends.kernels.bf16_attention.operands import (
     emit_keys,
     emit_queries,
@@ -25,6 +25,7 @@ from tilewright.backends.kernels.bf16_attention.spec import (
     Scratch,
 )
 from tilewright.backends.kernels.f32_attention.llvm import Operand
+from tilewright.backends.kernels.f32_attention.softmax import Mask
 from tilewright.backends.llvm import amx, bf16, gemm
 from tilewright.backends.llvm.amx import ROWS, TILE_BYTES
 from tilewright.backends.llvm.bf16_block import STEP

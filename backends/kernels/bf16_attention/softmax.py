@@ -7,13 +7,13 @@ of 16 queries by four rounds of shuffles.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from llvmlite import ir
 
 from tilewright.backends.kernels.bf16_attention.spec import SCORE_BYTES, Bf16AttentionSpec
 from tilewright.backends.llvm import bf16
+from tilewright.backends.llvm.across import across, greater
 from tilewright.backends.llvm.amx import ROW_BYTES, ROWS, TILE_BYTES
 from tilewright.backends.llvm.bf16_block import STEP
 from tilewright.backends.llvm.builder import I8, I32, Code, Int
@@ -42,16 +42,16 @@ def emit_softmax(
     state: State,
 ) -> None:
     """Weights 2^(score - highest) as bf16 [step][plane][16 queries][32]; updates ``state``."""
-    b = code.b
+    b, highest_of = code.b, greater(code)
     hidden = code.splat(float("-inf"), _LANES)
     with code.loop(0, steps, 1, [hidden] * ROWS) as step:
         block = code.at(scores, code.mul(step.index, SCORE_BYTES), I8)
         for r in range(ROWS):
             for half in range(2):
                 score = code.vload(code.at(block, r * STEP + half * _LANES), _LANES)
-                step.next[r] = _greater(code, score, step.next[r])
+                step.next[r] = highest_of(score, step.next[r])
     old = code.vload(state.highest, _LANES)
-    highest = _greater(code, across(code, step.carried, _greater), old)
+    highest = highest_of(across(code, step.carried, highest_of), old)
     # While every key is hidden the highest is -inf; -inf - 0 keeps weights at 0 where -inf + inf
     # would give NaN before a later tile shows a key.
     base = b.select(b.fcmp_ordered("==", highest, hidden), code.splat(0.0, _LANES), highest)
@@ -76,34 +76,6 @@ def emit_softmax(
             b.fence("seq_cst", "singlethread")
     total = b.fmul(code.vload(state.total, _LANES), factor)
     code.vstore(b.fadd(total, across(code, step.carried, b.fadd)), state.total)
-
-
-def across(code: Code, rows: Sequence[ir.Value], combine: Callable[..., ir.Value]) -> ir.Value:
-    """Lane i: all lanes of ``rows[i]`` combined, of 16 vectors of 16 lanes."""
-    now, half = list(rows), len(rows) // 2
-    while half:
-        now = [_fold(code, now[i], now[i + half], half, combine) for i in range(half)]
-        half //= 2
-    return now[0]
-
-
-def _fold(
-    code: Code, low: ir.Value, high: ir.Value, half: int, combine: Callable[..., ir.Value]
-) -> ir.Value:
-    """Lanes j without the bit ``half``: low[j] and low[j + half]; with it: of high."""
-    keep = [j if not j & half else _LANES + j for j in range(_LANES)]
-    swap = [j + half if not j & half else _LANES + j - half for j in range(_LANES)]
-    kept, swapped = (
-        code.b.shuffle_vector(low, high, ir.Constant(ir.VectorType(I32, _LANES), picks))
-        for picks in (keep, swap)
-    )
-    if combine is _greater:
-        return _greater(code, kept, swapped)
-    return combine(kept, swapped)
-
-
-def _greater(code: Code, x: ir.Value, y: ir.Value) -> ir.Value:
-    return code.b.select(code.b.fcmp_ordered(">", x, y), x, y)
 
 
 def _planes(code: Code, pair: list[ir.Value], planes: int) -> list[ir.Value]:

@@ -15,6 +15,7 @@ from tilewright.backends.kernels.f32_attention.softmax import Mask, emit_softmax
 from tilewright.backends.kernels.f32_attention.spec import KEYS, QUERIES, AttentionSpec, Scratch
 from tilewright.backends.llvm import gemm
 from tilewright.backends.llvm.builder import F32, KERNEL_TYPE, Code, Int, i64, zeros
+from tilewright.backends.llvm.exp2 import LOG2E
 from tilewright.backends.llvm.microkernel import PANEL, widest
 from tilewright.backends.llvm.rows import copy_rows, transpose_rows
 from tilewright.backends.target import Target
@@ -114,7 +115,7 @@ def _emit_block(code: Code, job: Job, width: int) -> None:
         for at in (layout.queries, layout.scores, layout.sums, layout.factors, layout.values)
     )
     transpose_rows(
-        code, job.q, job.strides[0], job.count, spec.head_dim, queries, width, spec.scale
+        code, job.q, job.strides[0], job.count, spec.head_dim, queries, width, spec.scale * LOG2E
     )
     ldo = spec.value_stride
     with code.loop(0, code.mul(job.count, ldo), lanes) as i:
