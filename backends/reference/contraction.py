@@ -61,8 +61,10 @@ def _contract(op: Contract, at: Context, a: Array, b: Array, extras: tuple[Array
 
 @reference(Conv)
 def _conv(op: Conv, at: Context, x: Array, w: Array, extras: tuple[Array, ...]) -> Array:
-    dtype = op.x.dtype
-    wide_x, wide_w = _wide(x, dtype, False), _wide(w, dtype, False)
+    small = (DType.I8, DType.U8)
+    exact = op.x.dtype in small and op.w.dtype in small
+    dtype = DType.I32 if exact else op.x.dtype
+    wide_x, wide_w = _wide(x, op.x.dtype, exact), _wide(w, op.w.dtype, exact)
     taps, (depth, total) = w.shape[:-2], w.shape[-2:]
     shape = tuple(
         (n + lo + hi - (t - 1) * d - 1) // s + 1

@@ -7,7 +7,7 @@ from support.draft_graph import Draft, tensor
 
 from tilewright.compiler.ir.core import Value
 from tilewright.compiler.ir.ops.binary import Add, Max, Min, Mul, Sub
-from tilewright.compiler.ir.ops.contraction import Contract
+from tilewright.compiler.ir.ops.contraction import Contract, Conv
 from tilewright.compiler.ir.ops.unary import Cast, Relu, Round
 from tilewright.compiler.ir.types import DType
 
@@ -107,3 +107,30 @@ def test_an_epilogue_of_another_kind_is_a_kernel_of_its_own() -> None:
     low = check_graph(d.graph(y), *ROWS)
     assert "integer_matmul" in labels(low)
     assert len(labels(low)) == 2
+
+
+@pytest.mark.parametrize(
+    ("channels", "outputs", "kernel", "stride", "pad", "groups", "kernels"),
+    [
+        (8, 20, (3, 3), 1, 1, 1, ["integer_conv"]),
+        (4, 5, (1, 1), 2, 0, 1, ["integer_conv"]),
+        (8, 12, (3,), 2, 2, 2, ["integer_conv"]),
+        (6, 6, (3, 3), 1, 1, 6, ["conv"]),
+    ],
+)
+@pytest.mark.parametrize("types", [("u8", "i8"), ("i8", "u8")])
+def test_convolutions(channels, outputs, kernel, stride, pad, groups, kernels, types) -> None:
+    d = Draft()
+    rank = len(kernel)
+    x = d.input("x", types[0], "n", *(7,) * rank, channels)
+    w = d.constant(whole(types[1], *kernel, channels // groups, outputs))
+    attributes = {
+        "strides": (stride,) * rank,
+        "pads_low": (pad,) * rank,
+        "pads_high": (pad,) * rank,
+        "dilations": (1,) * rank,
+        "groups": groups,
+    }
+    graph = d.graph(d(Conv, x=x, w=w, **attributes))
+    low = check_graph(graph, feeds=feeds(whole(types[0], 2, *(7,) * rank, channels)))
+    assert labels(low) == kernels

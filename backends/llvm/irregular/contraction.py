@@ -82,6 +82,7 @@ class Conv(IrregularKernel):
 
     family: ClassVar[str] = "conv"
     dtype: DType
+    weights: DType
     window: Window
     groups: int
     x: tuple[Extent, ...]
@@ -92,7 +93,7 @@ class Conv(IrregularKernel):
 
     def body(self, k: Nest) -> None:
         e = self.epilogue
-        x, w, *extras, out = k.arrays(self.dtype, self.dtype, *e.extras, e.out)
+        x, w, *extras, out = k.arrays(self.dtype, self.weights, *e.extras, e.out)
         have, spatial = k.sizes(self.x), k.sizes(self.out)
         depth, total = k.size(self.depth), k.size(self.channels)
         width, area = k.div(total, self.groups), k.product(spatial)
@@ -113,7 +114,7 @@ class Conv(IrregularKernel):
             position, group = k.div(u, self.groups), k.rem(u, self.groups)
             image, at = k.div(position, area), k.split(k.rem(position, area), spatial)
             ranges, first = self.window.ranges(k, at, have), k.mul(group, width)
-            vector = vectorizes(k, self.dtype)
+            vector = vectorizes(k, self.weights)
             sum_run(k, e, multiply, width, vector, extras, out, [image, *at], sizes, first)
 
 
@@ -142,10 +143,12 @@ def _contract(op: ContractOp, p: Parameters) -> LoweredKernel:
 def _conv(op: ConvOp, p: Parameters) -> LoweredKernel:
     x, w, out = op.x.shape, op.w.shape, op.out.shape
     window = Window(p.shape(w[:-2]), op.strides, op.pads_low, op.dilations)
-    epilogue = _epilogue(op.x.dtype, op.body, op.extras, op.out)
+    small = (DType.I8, DType.U8)
+    sums = DType.I32 if op.x.dtype in small and op.w.dtype in small else op.x.dtype
+    epilogue = _epilogue(sums, op.body, op.extras, op.out)
     spec = Conv(
-        op.x.dtype, window, op.groups, p.shape(x[1:-1]), p.shape(out[1:-1]), p(w[-2]), p(w[-1]),
-        epilogue,
+        op.x.dtype, op.w.dtype, window, op.groups, p.shape(x[1:-1]), p.shape(out[1:-1]),
+        p(w[-2]), p(w[-1]), epilogue,
     )  # fmt: skip
     units = product(out[:-1]) * op.groups
     return LoweredKernel(spec, (op.x, op.w, *op.extras), p.dims, units)

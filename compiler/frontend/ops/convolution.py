@@ -11,7 +11,7 @@ from tilewright.compiler.frontend.registry import onnx_op
 from tilewright.compiler.frontend.terms import Term, constant
 from tilewright.compiler.ir.core import Value
 from tilewright.compiler.ir.dims import Dim, ceildiv, dmax
-from tilewright.compiler.ir.ops import contraction
+from tilewright.compiler.ir.ops import contraction, shape
 from tilewright.compiler.ir.types import DType
 
 
@@ -133,16 +133,50 @@ def conv_integer(ctx: Import, node: Node) -> Value:
     """`conv(x - x_zero, w - w_zero)` in i32; pads count as x_zero, i.e. as zero after it."""
     w = node.input(1)
     x = checked(ctx, node, node.input(0), w)
+    return channels_first(convolve_integers(ctx, node, x, w, node.maybe(2), node.maybe(3))).value
+
+
+def convolve_integers(
+    ctx: Import, node: Node, x: Value, w: Value, x_zero: Value | None, w_zero: Value | None
+) -> Term:
+    """`conv(x - x_zero, w - w_zero)` in i32, channels last, of 8-bit x and w.
+
+    Where w is known and stays 8-bit less its zero point, so does x: it is padded with its zero
+    point, channels to a multiple of 4, and conv(x - z, w) = conv(x, w) - z sum(w).
+    """
     window = read_window(ctx, node, x.shape[2:], w.shape[2:])
-    shifted = shift_integers(ctx, x, node.maybe(2), None)
-    weights = shift_integers(ctx, w, node.maybe(3), 0)
-    out = convolve(
-        channels_last(shifted),
-        arranged(ctx, weights.value, (*range(2, w.rank), 1, 0)),
-        window,
-        node.attr("group", 1),
-    )
-    return channels_first(out).value
+    groups = node.attr("group", 1)
+    perm = (*range(2, w.rank), 1, 0)
+    weights = shift_integers(ctx, w, w_zero, 0).value
+    known = ctx.array(weights)
+    kind = None if known is None else _byte_type(known)
+    if known is None or kind is None or (groups > 1 and known.shape[1] % 4):
+        image = channels_last(shift_integers(ctx, x, x_zero, None))
+        return convolve(image, arranged(ctx, weights, perm), window, groups)
+    missing = -known.shape[1] % 4
+    filters = np.pad(known, [(0, 0), (0, missing), *[(0, 0)] * len(window.taps)])
+    small = constant(ctx, filters.astype(kind).transpose(perm))
+    zero = None if x_zero is None else Term(ctx, x_zero).reshape()
+    image = channels_last(Term(ctx, x))
+    low, high = (0, *window.low, 0), (0, *window.high, missing)
+    if any(not isinstance(p, int) or p != 0 for p in (*low, *high)):
+        fill = None if zero is None else zero.value
+        image = image.apply(shape.Pad, value=fill, low=low, high=high, mode="constant")
+    none = (0,) * len(window.taps)
+    inner = Window(window.taps, window.strides, window.dilations, none, none)
+    out = convolve(image, small, inner, groups)
+    if zero is None:
+        return out
+    sums = known.sum(tuple(range(1, known.ndim)), dtype=np.int32)
+    return out - zero.cast(DType.I32) * constant(ctx, sums)
+
+
+def _byte_type(values: np.ndarray) -> type[np.int8] | type[np.uint8] | None:
+    """The 8-bit type that holds all of `values`, i8 if both do; None when neither does."""
+    low, high = (values.min(), values.max()) if values.size else (0, 0)
+    if low >= -128 and high <= 127:
+        return np.int8
+    return np.uint8 if low >= 0 and high <= 255 else None
 
 
 def shift_integers(ctx: Import, x: Value, zero: Value | None, axis: int | None) -> Term:

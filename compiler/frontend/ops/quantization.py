@@ -7,13 +7,9 @@ import numpy as np
 from tilewright.compiler.frontend.context import Import
 from tilewright.compiler.frontend.node import Node
 from tilewright.compiler.frontend.ops.convolution import (
-    arranged,
     channels_first,
-    channels_last,
     checked,
-    convolve,
-    read_window,
-    shift_integers,
+    convolve_integers,
 )
 from tilewright.compiler.frontend.ops.matmul import integer_product
 from tilewright.compiler.frontend.registry import onnx_op
@@ -205,11 +201,7 @@ def qlinear_conv(ctx: Import, node: Node) -> Value:
     """The convolution of quantized x and w with an i32 bias, quantized again."""
     w = node.input(3)
     x = checked(ctx, node, node.input(0), w)
-    window = read_window(ctx, node, x.shape[2:], w.shape[2:])
-    image = channels_last(shift_integers(ctx, x, node.input(2), None))
-    shifted = shift_integers(ctx, w, node.input(5), 0)
-    weights = arranged(ctx, shifted.value, (*range(2, w.rank), 1, 0))
-    total = convolve(image, weights, window, node.attr("group", 1))
+    total = convolve_integers(ctx, node, x, w, node.input(2), node.input(5))
     bias = node.maybe(8)
     if bias is not None:
         total = total + bias

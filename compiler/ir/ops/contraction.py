@@ -33,6 +33,16 @@ def _body(
     return body.results[0].type
 
 
+def _sums(self: Op, left: Value, right: Value, *names: str) -> DType:
+    """The type of the sums of products."""
+    small = (DType.I8, DType.U8)
+    dtype: DType = left.dtype
+    if dtype in small and right.dtype in small:
+        return DType.I32
+    self.expect(dtype == right.dtype, f"{names[0]} is {left.type}, {names[1]} is {right.type}")
+    return dtype
+
+
 @op("contract")
 class Contract(Op):
     """`out[...] = body(sum over the letters missing in out of a[..] * b[..], extras...)`.
@@ -63,13 +73,7 @@ class Contract(Op):
         self.expect(set(out) <= set(sizes), f"{self.spec!r} yields an unknown letter")
         once = (set(ia) ^ set(ib)) - set(out)
         self.expect(not once, f"{sorted(once)} in {self.spec!r} are summed over one operand only")
-        small = (DType.I8, DType.U8)
-        if self.a.dtype in small and self.b.dtype in small:
-            dtype = DType.I32
-        else:
-            same = self.a.dtype == self.b.dtype
-            self.expect(same, f"a is {self.a.type}, b is {self.b.type}")
-            dtype = self.a.dtype
+        dtype = _sums(self, self.a, self.b, "a", "b")
         first = TensorType(dtype, tuple(sizes[letter] for letter in out))
         return (_body(self, self.body, first, self.extras),)
 
@@ -81,6 +85,7 @@ class Conv(Op):
     channels last, 1 to 3 spatial axes.
 
     x: [N, spatial.., groups*C], w: [taps.., C, groups*O]; positions outside x count as zero.
+    Types as in `contract`: i8 and u8 operands, which may differ, give i32.
     """
 
     x: Value
@@ -100,11 +105,11 @@ class Conv(Op):
         self.expect(self.w.rank == rank + 2, f"w {self.w.type} does not fit x {self.x.type}")
         fits = self.x.shape[-1] == self.w.shape[-2] * self.groups
         self.expect(fits, f"channels of x {self.x.type} are not {self.groups} x w {self.w.type}")
-        self.expect(self.x.dtype == self.w.dtype, f"x is {self.x.type}, w is {self.w.type}")
         spatial: list[Dim] = []
         for i in range(rank):
             reach = (self.w.shape[i] - 1) * self.dilations[i] + 1
             room = self.x.shape[1 + i] + self.pads_low[i] + self.pads_high[i] - reach
             spatial.append(ceildiv(room + 1, self.strides[i]))
-        first = TensorType(self.x.dtype, (self.x.shape[0], *spatial, self.w.shape[-1]))
+        dtype = _sums(self, self.x, self.w, "x", "w")
+        first = TensorType(dtype, (self.x.shape[0], *spatial, self.w.shape[-1]))
         return (_body(self, self.body, first, self.extras),)

@@ -1,0 +1,24 @@
+"""Packed convolution filters: int8_matmul's panels, a group after the other."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tilewright.backends.kernels.int8_conv.spec import Int8ConvSpec
+from tilewright.backends.kernels.int8_matmul import packing
+
+
+def pack(weights: np.ndarray, spec: Int8ConvSpec) -> np.ndarray:
+    """ONNX [OC, C/groups, kernel..] of ``spec.b`` -> s8 [groups, panels, bytes of a panel]."""
+    last = np.moveaxis(weights, 1, -1)
+    groups = last.reshape(spec.groups, spec.group_outputs, spec.k)
+    return np.stack([packing.pack(group.T, spec.matrix) for group in groups])
+
+
+def unpack(packed: np.ndarray, spec: Int8ConvSpec) -> np.ndarray:
+    """The filters that were packed."""
+    kind = packing.TYPES[spec.b]
+    parts = [packing.unpack(part, spec.matrix)[: spec.k] for part in packed]
+    matrix = np.stack([part.T for part in parts]).astype(kind)
+    shape = (spec.out_channels, *spec.kernel, spec.group_channels)
+    return np.ascontiguousarray(np.moveaxis(matrix.reshape(shape), -1, 1))
