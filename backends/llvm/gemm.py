@@ -195,13 +195,16 @@ def emit_rows(code: Code, p: Product, rows: Int, first: Int, last: Int) -> None:
     """All of ``rows`` rows by the panels [first, last); ``rows`` > 0, any size."""
     with code.either(code.cmp("<=", rows, few(code.target))) as (small, large):
         with small:
-            _few_rows(code, p, rows, first, last)
+            emit_few_rows(code, p, rows, first, last)
         with large:
-            _many_rows(code, p, rows, first, last)
+            emit_many_rows(code, p, rows, first, last)
 
 
-def _few_rows(code: Code, p: Product, rows: Int, first: Int, last: Int) -> None:
-    """One case per row count, several panels at a time; left-over panels one by one."""
+def emit_few_rows(code: Code, p: Product, rows: Int, first: Int, last: Int) -> None:
+    """``emit_rows`` for at most microkernel.few(target) rows.
+
+    One case per row count, several panels at a time; left-over panels one by one.
+    """
     done = code.b.append_basic_block("few.done")
     none = code.b.append_basic_block("few.none")
     full_end = code.min(last, code.div(p.n, PANEL))
@@ -230,12 +233,13 @@ def _few_rows(code: Code, p: Product, rows: Int, first: Int, last: Int) -> None:
     code.b.position_at_end(done)
 
 
-def _many_rows(code: Code, p: Product, rows: Int, first: Int, last: Int) -> None:
-    """Panel by panel, which stays in L1 or L2 while the blocks of rows pass.
+def emit_many_rows(code: Code, p: Product, rows: Int, first: Int, last: Int) -> None:
+    """``emit_rows`` for more rows: panel by panel, each in L1 or L2 while the blocks of rows pass.
 
-    Each pass asks for its share of the next panel, so that it is in L2 by then: with weights from
-    L3 128 x 384 x 384 runs at 161 GFLOP/s instead of 147 (166 with all operands in L2), 16 rows at
-    107 instead of 74. Past the last panel lie the weights of a later kernel, which are wanted too.
+    Each pass asks for its share of the next panel, so that it is in L2 by then. On a Sapphire
+    Rapids with weights from L3 128 x 384 x 384 runs at 99 % of the rate with all operands in L2
+    (88 % without), 16 rows 1.4 times and 8 rows 1.3 times as fast. Past the last panel lie the
+    weights of a later kernel, which are wanted too.
     """
     if p.depth is None:
         _panels(code, p, rows, first, last, None)

@@ -6,8 +6,9 @@ from llvmlite import ir
 
 from tilewright.backends.kernels.f32_matmul.spec import MatmulSpec
 from tilewright.backends.llvm import gemm
-from tilewright.backends.llvm.builder import I8, KERNEL_TYPE, Code
+from tilewright.backends.llvm.builder import I8, KERNEL_TYPE, Code, Int
 from tilewright.backends.llvm.epilogue import load_extras
+from tilewright.backends.llvm.microkernel import few
 from tilewright.backends.target import Target
 
 
@@ -21,13 +22,9 @@ def emit(module: ir.Module, spec: MatmulSpec, target: Target, name: str) -> ir.F
     operands = load_extras(code, spec.epilogue, args, 2, dims, 3)
     c = gemm.load_pointer(code, args, 2 + len(operands))
 
-    across = -(-spec.panels // spec.panels_per_unit)
-    split = gemm.Split.of(code, m, spec.rows_per_unit)
-    with code.loop(begin, end) as unit:
-        start, rows = split.block(code, code.div(unit.index, across))
-        first = code.mul(code.rem(unit.index, across), spec.panels_per_unit)
-        last = code.min(code.add(first, spec.panels_per_unit), spec.panels)
-        product = gemm.Product(
+    def product(start: Int) -> gemm.Product:
+        """From row ``start`` on."""
+        return gemm.Product(
             a=code.at(a, code.mul(start, lda)),
             lda=lda,
             b=b,
@@ -43,6 +40,20 @@ def emit(module: ir.Module, spec: MatmulSpec, target: Target, name: str) -> ir.F
             depth=spec.depth if spec.sliced else None,
             sums=code.at(scratch, gemm.TILE_BYTES, I8) if spec.sliced else None,
         )
-        gemm.emit_rows(code, product, rows, first, last)
+
+    width = spec.panels_per_unit
+    across = -(-spec.panels // width)
+    with code.either(code.cmp("<=", m, few(target))) as (small, large):
+        with small:
+            # All units of a thread as one: wide blocks of panels whatever the width of a unit.
+            first = code.mul(begin, width)
+            last = code.min(code.mul(end, width), spec.panels)
+            gemm.emit_few_rows(code, product(0), m, first, last)
+        with large, code.loop(begin, end) as unit:
+            split = gemm.Split.of(code, m, spec.rows_per_unit)
+            start, rows = split.block(code, code.div(unit.index, across))
+            first = code.mul(code.rem(unit.index, across), width)
+            last = code.min(code.add(first, width), spec.panels)
+            gemm.emit_many_rows(code, product(start), rows, first, last)
     gemm.ok(code)
     return fn

@@ -26,7 +26,8 @@ SLICE = 640
 class Tile:
     """Sizes of blocks, none of which changes packed B; 0: by the shape.
 
-    ``depth``: k of one slice, a multiple of microkernel.CHAIN. ``panels``, ``rows``: of one unit.
+    ``depth``: k of one slice, a multiple of microkernel.CHAIN. ``panels``, ``rows``: of one unit;
+    at least 14 rows.
     """
 
     depth: int = 0
@@ -55,8 +56,7 @@ class MatmulSpec:
 
     @property
     def panels_per_unit(self) -> int:
-        """As many as still give two threads even work in at least four units; in fours where that
-        is so, since a matrix-vector product streams four panels at once."""
+        """As many as still give two threads even work in at least four units."""
         if self.tile.panels:
             return self.tile.panels
         for width in (8, 4, 6, 3, 2):
