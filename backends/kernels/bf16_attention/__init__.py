@@ -11,6 +11,15 @@ Nothing is packed at compile time. Scratch of a thread; K and V of a head stay f
 
 Scores lie [query][key]: masks are read as they are stored and added for nothing, since tiles of
 sums start from them; weights are the left tiles of the second product as they leave the softmax.
+
+Measured on one core of a Sapphire Rapids virtual machine, operands in L2: microseconds with 1, 3
+and 6 products, f32_attention in the same run
+  12 heads  128 x 128, size 32, padding mask   67, 152, 219; 233
+                      size 64, no mask        107, 249, 379; 382
+            512 x 512, size 64               1592, 2921, 4550; 7452
+In MiniLM (6 layers, 128 tokens) attention takes 0.59 ms of 4.2 with one product where f32_attention
+takes 1.5. One product, of 12 heads at size 32: softmax 25 us, scores 12, keys, values, queries and
+results 5 to 8 each; tiles of 128 or 512 keys are within the noise of 256.
 """
 
 from tilewright.backends.kernels.bf16_attention import cases, cost, llvm, reference, spec

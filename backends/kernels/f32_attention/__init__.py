@@ -8,10 +8,15 @@ Nothing is packed at compile time. Scratch of one unit (32 queries of one head),
     factors      [32]               rescaling of the rows when a tile raises the maximum
     V            [256][value_dim]   only if value_dim is no multiple of 32: rows padded with zeros
 
-Measured by tools/bench_kernels.py on one core of a Sapphire Rapids virtual machine: GFLOP/s, and
-percent of a register FMA loop timed right after (about 194; AVX2 110):
-  12 heads  128 x 128, size 32, padding mask 107 (55 %); size 64 125 (64 %); 512 x 512, size 64
-            125 (70 %)
+A block of one query (decoding) takes dot products with rows of K and adds up rows of V instead.
+
+Measured on one core of a Sapphire Rapids virtual machine, operands in L2, AVX-512 and AVX2 code in
+turn with the kernel before (exponentials by e^x, mask in a pass of its own, 16 queries at least):
+  12 heads  128 x 128, size 32, padding mask  245 us, was 274; AVX2 394, was 420
+                      mask of every query     246 us, was 344; AVX2 394, was 453
+                      size 64, no mask        435 us, was 465; AVX2 690, was 707
+   8 heads    1 x 1024, size 64               204 us, was 353; AVX2 240, was 529
+   6 heads    1 x 129, size 64, 2 of K         6.2 us, was 20; AVX2 6.8, was 30
 """
 
 from tilewright.backends.kernels.f32_attention import cases, cost, llvm, reference, spec

@@ -23,6 +23,11 @@ def estimate(spec: AttentionSpec, dims: tuple[int, ...], target: Target) -> Cost
         rows = min(QUERIES, seq_q - first)
         width = QUERIES if rows > QUERIES // 2 else QUERIES // 2
         keys = max(min(seq_k, first + past + rows), 0) if spec.causal else seq_k
+        if rows == 1:
+            # Rows of K and V once, loads and FMAs in turn; sums across the lanes.
+            product += work.Work(issued=3 * keys * both, streamed=4 * keys * both, blocks=2)
+            computed += 2 * keys
+            continue
         most = widest(target).rows
         # Both orders have Q's rows in vectors or in registers: K's rows, then Q's.
         product += work.f32_product(target, keys, spec.head_dim, width, most)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from llvmlite import ir
 
+from tilewright.backends.kernels.f32_attention.single import emit_single
 from tilewright.backends.kernels.f32_attention.softmax import Mask, emit_softmax
 from tilewright.backends.kernels.f32_attention.spec import KEYS, QUERIES, AttentionSpec, Scratch
 from tilewright.backends.llvm import gemm
@@ -78,12 +79,15 @@ def emit(module: ir.Module, spec: AttentionSpec, target: Target, name: str) -> i
             horizon=code.add(first, offset) if spec.causal else None,
             mask=mask,
         )
-        # Decoding has few queries: half of the lanes are not worth computing then.
-        with code.either(code.cmp("<=", count, QUERIES // 2)) as (narrow, wide):
-            with narrow:
-                _emit_block(code, job, QUERIES // 2)
-            with wide:
-                _emit_block(code, job, QUERIES)
+        with code.either(code.cmp("==", count, 1)) as (one, more):
+            with one:
+                emit_single(code, job, _visible(code, job))
+            # Of few queries half of the lanes are not worth computing.
+            with more, code.either(code.cmp("<=", count, QUERIES // 2)) as (narrow, wide):
+                with narrow:
+                    _emit_block(code, job, QUERIES // 2)
+                with wide:
+                    _emit_block(code, job, QUERIES)
     gemm.ok(code)
     return fn
 
@@ -105,6 +109,13 @@ class Job:
     mask: Mask | None
 
 
+def _visible(code: Code, job: Job) -> Int:
+    """How many keys there are that the last query sees; the others are hidden from all."""
+    if job.horizon is None:
+        return job.keys
+    return code.max(code.min(job.keys, code.add(job.horizon, job.count)), 0)
+
+
 def _emit_block(code: Code, job: Job, width: int) -> None:
     """At most ``width`` queries (16 or 32)."""
     spec, layout = job.spec, Scratch.of(job.spec)
@@ -120,10 +131,7 @@ def _emit_block(code: Code, job: Job, width: int) -> None:
     ldo = spec.value_stride
     with code.loop(0, code.mul(job.count, ldo), lanes) as i:
         code.vstore(zeros(code.vector(lanes)), code.at(sums, i.index))
-    keys: Int = job.keys
-    if job.horizon is not None:
-        # Keys beyond the last query's horizon are hidden from all.
-        keys = code.max(code.min(keys, code.add(job.horizon, job.count)), 0)
+    keys = _visible(code, job)
     start = [code.splat(float("-inf"), lanes)] * vectors + [code.splat(0.0, lanes)] * vectors
     with code.loop(0, keys, KEYS, start) as tile:
         count = code.min(code.sub(keys, tile.index), KEYS)
