@@ -66,7 +66,9 @@ class Outcome:
 
 
 def contests(selection: Selection, top: int) -> list[Contest]:
-    """Every distinct choice at every point, with the `top` candidates of least predicted time.
+    """Every distinct choice at every point, with the `top` candidates of least predicted time, but
+    the best of each family before the second of any: tiles differ less than families, and so do
+    the errors of their predictions.
 
     Tasks that cannot say what operands a launch has are left out, and choices of one candidate.
     """
@@ -80,7 +82,9 @@ def contests(selection: Selection, top: int) -> list[Contest]:
             if dims in known or (question.task, dims) in found:
                 continue
             known[dims] = None
-            order = sorted(range(len(prices)), key=lambda j: prices[j][p])[:top]
+            order = _first(
+                [c.family.name for c in question.candidates], [t[p] for t in prices], top
+            )
             found[question.task, dims] = Contest(
                 question.task,
                 dims,
@@ -89,6 +93,13 @@ def contests(selection: Selection, top: int) -> list[Contest]:
                 tuple(prices[j][p] for j in order),
             )
     return list(found.values())
+
+
+def _first(families: Sequence[str], times: Sequence[float], top: int) -> list[int]:
+    """Numbers of the first `top` candidates by time, the best of each family before all others."""
+    order = sorted(range(len(times)), key=lambda j: times[j])
+    best = {families[j]: j for j in reversed(order)}
+    return sorted(order, key=lambda j: (best[families[j]] != j, times[j]))[:top]
 
 
 def check_runs(target: Target) -> None:

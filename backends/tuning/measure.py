@@ -43,9 +43,9 @@ class _Launch:
 
     def seconds(self, units: int) -> float:
         at, scratch = next(self.pointers), self.scratch.ctypes.data
-        begin = time.perf_counter()
+        begin = time.thread_time_ns()
         status = self.kernel(at, self.dims, 0, units, scratch)
-        took = time.perf_counter() - begin
+        took = (time.thread_time_ns() - begin) * 1e-9
         if status:
             raise RuntimeError(f"a kernel gave status {status} while it was measured")
         return took
@@ -78,8 +78,9 @@ def measure(
     """Median seconds of one launch of each of `rivals` at `dims`, on one thread.
 
     They take turns, so that frequency and neighbours hit all alike, for about `budget` seconds
-    each, but `LEAST_ROUNDS` times at least. The call from Python is subtracted. cold: each launch
-    reads another copy of the packed weights.
+    each, but `LEAST_ROUNDS` times at least. Times are those of this thread, which do not count
+    while others have its core; the call from Python is subtracted. cold: each launch reads another
+    copy of the packed weights.
     """
     pool = np.zeros(0, np.uint8)
     held = max((c.layout.bytes for c in rivals if c.layout), default=0)
