@@ -48,7 +48,9 @@ class Shape:
     """What is known when code is generated.
 
     ``rows``: at most this many rows of A are split at a time, a multiple of BLOCK.
-    ``depth``: steps of a slice of K. ``group``: panels whose sums wait in scratch if K is sliced.
+    ``depth``: steps of a slice of K, whose rows of A are split together. ``chunk``: steps of a
+    panel that are split together, while the chunk before is multiplied.
+    ``group``: panels whose sums wait in scratch if K is sliced.
     ``across``: units of one block of rows, ``width`` panels each.
     """
 
@@ -58,6 +60,7 @@ class Shape:
     epilogue: Epilogue
     rows: int
     depth: int
+    chunk: int
     group: int
     width: int
 
@@ -83,8 +86,8 @@ class Shape:
 
     @property
     def columns_bytes(self) -> int:
-        """One slice of a panel, split."""
-        return min(self.depth, self.steps) * self.planes * PLANE_BYTES
+        """One chunk of a panel, split."""
+        return min(self.chunk, self.depth, self.steps) * self.planes * PLANE_BYTES
 
     @property
     def row_tile_bytes(self) -> int:
@@ -94,7 +97,9 @@ class Shape:
     def scratch(self, rows: str) -> str:
         """Bytes of scratch a thread needs, a formula; ``rows``: that of the rows."""
         blocks = f"ceildiv(min({rows}, {self.rows}), {BLOCK})"
-        kept = f"{min(self.group, self.panels)} * {blocks}" if self.slices > 1 else "2"
+        kept = f"max(2, {blocks})"
+        if self.slices > 1:
+            kept = f"{min(self.group, self.panels)} * {blocks}"
         return (
             f"{JOB_BYTES + 2 * self.columns_bytes} + {blocks} * {2 * self.row_tile_bytes}"
             f" + {kept} * {BLOCK_BYTES}"
@@ -133,6 +138,16 @@ def emit(code: Code, s: Shape, x: Arrays, begin: Int, end: Int) -> None:
     amx.release(code)
 
 
+@dataclass(frozen=True)
+class _Place:
+    """A chunk: its slice of K, panel within the group, chunk within the slice; its number."""
+
+    slice_: Int
+    turn: Int
+    chunk: Int
+    number: Int
+
+
 class _Block:
     """One block of rows, [start, start + rows)."""
 
@@ -153,63 +168,89 @@ class _Block:
         self._set(LINES, 0)
         with code.loop(first, last, group) as part:
             count = code.min(code.sub(last, part.index), group)
-            items = code.mul(count, s.slices)
-            self._next_columns(part.index, count, 0)
+            self._next_columns(part.index, _Place(0, 0, 0, 0), 0, 1)
             self._drain_columns()
-            with code.loop(0, items) as item:
-                slice_, turn = code.div(item.index, count), code.rem(item.index, count)
-                with code.when(code.cmp("==", turn, 0)):
-                    self._split_rows(slice_)
-                self._set(PIECES, 0)
-                following = code.add(item.index, 1)
-                with code.when(code.cmp("<", following, items)):
-                    self._next_columns(part.index, count, following)
-                self._panel(slice_, turn, code.add(part.index, turn), item.index)
+            with code.loop(0, s.slices) as slice_:
+                self._split_rows(slice_.index)
+                steps, _ = self._extent(slice_.index)
+                chunks = code.max(code.ceildiv(steps, s.chunk), 1)
+                before = code.mul(slice_.index, code.mul(count, -(-s.depth // s.chunk)))
+                with code.loop(0, code.mul(count, chunks)) as item:
+                    turn, chunk = code.div(item.index, chunks), code.rem(item.index, chunks)
+                    place = _Place(slice_.index, turn, chunk, code.add(before, item.index))
+                    self._prepare(part.index, place, count, chunks)
+                    self._chunk(place, code.add(part.index, turn))
             self._drain_sums()
+
+    def _prepare(self, first: Int, now: _Place, count: Int, chunks: Int) -> None:
+        """Make what follows ``now`` the job between tile instructions."""
+        code, s = self.code, self.s
+        self._set(PIECES, 0)
+        steps = self._chunk_extent(now.slice_, now.chunk)[0]
+        number = code.add(now.number, 1)
+        chunk = code.add(now.chunk, 1)
+        last_chunk = code.cmp("==", chunk, chunks)
+        turn = code.select(last_chunk, code.add(now.turn, 1), now.turn)
+        chunk = code.select(last_chunk, 0, chunk)
+        last_turn = code.cmp("==", turn, count)
+        following = code.select(last_turn, code.add(now.slice_, 1), now.slice_)
+        turn = code.select(last_turn, 0, turn)
+        with code.when(code.cmp("<", following, s.slices)):
+            place = _Place(following, turn, chunk, number)
+            self._next_columns(code.add(first, turn), place, number, steps)
 
     # Splitting ---------------------------------------------------------------------------------
 
-    def _extent(self, slice_: Int) -> tuple[Int, Int, ir.Value]:
-        """Steps of a slice, those of them that are whole, whether the last of K is among them."""
+    def _extent(self, slice_: Int) -> tuple[Int, ir.Value]:
+        """Steps of a slice, whether the last of K is among them."""
         code, s = self.code, self.s
         ends = code.cmp("==", slice_, s.slices - 1)
         rest = s.steps - (s.slices - 1) * s.depth
-        steps = code.select(ends, rest, s.depth) if s.slices > 1 else rest
-        if s.k % STEP:
-            whole = code.select(ends, rest - 1, s.depth) if s.slices > 1 else rest - 1
-            return steps, whole, ends
-        return steps, steps, ends
+        return (code.select(ends, rest, s.depth) if s.slices > 1 else rest), ends
+
+    def _chunk_extent(self, slice_: Int, chunk: Int) -> tuple[Int, ir.Value]:
+        """Steps of a chunk, whether the last of K is among them."""
+        code, s = self.code, self.s
+        steps, ends = self._extent(slice_)
+        left = code.sub(steps, code.mul(chunk, s.chunk))
+        last = code.b.and_(ends, code.cmp("<=", left, s.chunk))
+        return code.min(left, s.chunk), last
 
     def _split_rows(self, slice_: Int) -> None:
         code, s, x = self.code, self.s, self.x
-        _, whole, ends = self._extent(slice_)
+        steps, ends = self._extent(slice_)
+        whole = self._whole(steps, ends)
         a = code.at(code.at(x.a, code.mul(self.start, x.lda)), code.mul(slice_, s.depth * STEP))
         split_block.emit_rows(
             code, a, x.lda, self.rows, whole, s.k % STEP, ends, s.planes, self.left
         )
 
-    def _buffer(self, item: Int) -> ir.Value:
-        """Where the columns of an item are split to."""
-        return self.code.at(
-            self.columns, self.code.mul(self.code.rem(item, 2), self.s.columns_bytes), I8
-        )
+    def _whole(self, steps: Int, ends: ir.Value) -> Int:
+        """Steps without the last one of K if that is not a whole one."""
+        if self.s.k % STEP == 0:
+            return steps
+        return self.code.sub(steps, self.code.b.zext(ends, I64))
 
-    def _next_columns(self, first: Int, count: Int, item: Int) -> None:
-        """Make the columns of ``item`` the job between tile instructions."""
+    def _buffer(self, number: Int) -> ir.Value:
+        """Where the columns of a chunk are split to."""
+        at = self.code.mul(self.code.rem(number, 2), self.s.columns_bytes)
+        return self.code.at(self.columns, at, I8)
+
+    def _next_columns(self, panel: Int, place: _Place, number: Int, steps: Int) -> None:
+        """Make a chunk of columns the job between the tile instructions of ``steps`` steps."""
         code, s = self.code, self.s
-        slice_, panel = code.div(item, count), code.add(first, code.rem(item, count))
-        _, whole, ends = self._extent(slice_)
-        at = code.add(code.mul(panel, s.k * PANEL), code.mul(slice_, s.depth * STEP * PANEL))
-        source, target = code.at(self.x.b, at), self._buffer(item)
+        own, ends = self._chunk_extent(place.slice_, place.chunk)
+        whole = self._whole(own, ends)
+        k = code.add(code.mul(place.slice_, s.depth), code.mul(place.chunk, s.chunk))
+        at = code.add(code.mul(panel, s.k * PANEL), code.mul(k, STEP * PANEL))
+        source, target = code.at(self.x.b, at), self._buffer(number)
         pieces = code.mul(whole, split_block.PAIRS)
         self._set(SOURCE, source)
         self._set(TARGET, target)
         self._set(PIECE, 0)
         self._set(PIECES, pieces)
         slots = len(split_tiles.SPLIT_AFTER[s.products])
-        # All of them within the multiplications of the present item, which is no shorter than the
-        # last slice: its steps, one call a block of rows, ``slots`` each.
-        turns = code.mul(code.mul(self.passes, slots), max(1, s.steps - (s.slices - 1) * s.depth))
+        turns = code.max(code.mul(code.mul(self.passes, slots), steps), 1)
         self._set(PIECES_AT_ONCE, code.ceildiv(pieces, turns))
         if s.k % STEP:
             with code.when(ends):
@@ -224,21 +265,24 @@ class _Block:
 
     # Multiplying -------------------------------------------------------------------------------
 
-    def _panel(self, slice_: Int, turn: Int, panel: Int, item: Int) -> None:
-        """All rows by one slice of one panel."""
+    def _chunk(self, now: _Place, panel: Int) -> None:
+        """All rows by one chunk of one panel."""
         code, s, x = self.code, self.s, self.x
-        steps, _, ends = self._extent(slice_)
-        stride = code.mul(steps, s.planes * TILE_BYTES)
-        fresh = code.cmp("==", slice_, 0)
+        steps, ends = self._chunk_extent(now.slice_, now.chunk)
+        below = code.mul(self._extent(now.slice_)[0], s.planes * TILE_BYTES)
+        within = code.mul(now.chunk, s.chunk * s.planes * TILE_BYTES)
+        fresh = code.cmp("==", code.add(now.slice_, now.chunk), 0)
         with code.loop(0, self.passes) as turn_of_rows:
             at = code.mul(turn_of_rows.index, BLOCK)
             size = code.min(code.sub(self.rows, at), BLOCK)
-            a = code.at(self.left, code.mul(code.mul(turn_of_rows.index, 2), stride), I8)
-            place = code.add(code.mul(turn, self.passes), turn_of_rows.index)
+            a = code.at(self.left, code.mul(code.mul(turn_of_rows.index, 2), below), I8)
+            a = code.at(a, within, I8)
+            place = code.add(code.mul(now.turn, self.passes), turn_of_rows.index)
             if s.slices == 1:
-                place = code.rem(code.add(code.mul(item, self.passes), turn_of_rows.index), 2)
+                place = code.rem(place, code.max(self.passes, 2))
             sums = code.at(self.sums, code.mul(place, BLOCK_BYTES), I8)
-            args = [a, self._buffer(item), i64(steps), fresh, sums, self.job, x.args, x.dims]
+            args = [a, i64(below), self._buffer(now.number), i64(steps), fresh, sums]
+            args += [self.job, x.args, x.dims]
             with code.either(code.cmp(">", size, ROWS)) as (two, one):
                 with two:
                     code.b.call(self._tiles(2), args)
@@ -255,7 +299,7 @@ class _Block:
                 self._set(COLUMN, column)
                 self._set(LINES, size)
                 self._set(EXIST, code.sub(s.n, column))
-        # A panel whose rows were too few to hide the splitting in.
+        # A chunk whose rows were too few to hide the splitting in.
         self._drain_columns()
 
     def _in_f32(self, row: Int, size: Int, panel: Int, sums: ir.Value) -> None:

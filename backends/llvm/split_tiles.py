@@ -35,7 +35,7 @@ evenly, so that memory is read at a steady rate."""
 
 _LANES = bf16.LANES
 _PAIR_BYTES = PANEL * 4
-_TILES = ir.FunctionType(VOID, [PTR, PTR, I64, I1, PTR, PTR, PTR, PTR])
+_TILES = ir.FunctionType(VOID, [PTR, I64, PTR, I64, I1, PTR, PTR, PTR, PTR])
 _FINISH = ir.FunctionType(VOID, [PTR, I64, PTR, PTR])
 _NAN = ir.FunctionType(I1, [PTR, I64])
 
@@ -55,18 +55,18 @@ def field(code: Code, job: ir.Value, index: int) -> ir.Value:
 
 
 def tiles_function(code: Code, name: str, tiles: int, products: int, finish: Finish) -> ir.Function:
-    """``void (a, b, steps, fresh, sums, job, args, dims)``: ``tiles`` x 2 tiles of C, from zero or
-    (not ``fresh``) from ``sums``, to ``sums`` [32][32]. Between tile instructions it goes on with
-    the job's splitting, and it finishes the job's block of C."""
+    """``void (a, bytes to the next row of tiles, b, steps, fresh, sums, job, args, dims)``:
+    ``tiles`` x 2 tiles of C, from zero or (not ``fresh``) from ``sums``, to ``sums`` [32][32].
+    Between tile instructions it goes on with the job's splitting, and it finishes the job's block
+    of C."""
     kernel, name = name, f"{name}_tiles_{tiles}"
     found = code.module.globals.get(name)
     if found is not None:
         return found
     outer = code
     fn, code = internal(code, _TILES, name)
-    a, b, count, fresh, sums, job, args, dims = fn.args
+    a, below, b, count, fresh, sums, job, args, dims = fn.args
     planes, order = bf16.PLANES[products], bf16.ORDER[products]
-    below = code.mul(count, planes * TILE_BYTES)
     source, target = (code.load(field(code, job, i), PTR) for i in (SOURCE, TARGET))
     pieces, at_once, lines = (
         code.load(field(code, job, i), I64) for i in (PIECES, PIECES_AT_ONCE, LINES)
@@ -123,6 +123,7 @@ def tiles_function(code: Code, name: str, tiles: int, products: int, finish: Fin
     code.store(piece, field(code, job, PIECE))
     with code.when(code.cmp("<", done, lines)):
         code.b.call(finish_function(outer, kernel, finish), [job, done, args, dims])
+    code.store(ir.Constant(I64, 0), field(code, job, LINES))
     code.b.ret_void()
     return fn
 

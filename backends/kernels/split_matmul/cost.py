@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tilewright.backends.kernels import work
 from tilewright.backends.kernels.family import Cost
-from tilewright.backends.kernels.split_matmul.spec import FROM_ROWS, SplitMatmulSpec
+from tilewright.backends.kernels.split_matmul.spec import SplitMatmulSpec
 from tilewright.backends.kernels.work import Work
 from tilewright.backends.llvm import bf16
 from tilewright.backends.llvm.amx import ROWS
@@ -19,7 +19,7 @@ def estimate(spec: SplitMatmulSpec, dims: tuple[int, ...], target: Target) -> Co
     m = dims[0]
     full = work.full_extras(spec.epilogue)
     weights = 4 * spec.panels * PANEL * spec.k
-    tiles = m >= FROM_ROWS
+    tiles = m >= spec.from_rows
     product, passes = Work(), 0
     for rows, times in work.row_blocks(m, spec.rows if tiles else max(m, 1)):
         if tiles:
@@ -50,4 +50,4 @@ def tile_work(spec: SplitMatmulSpec, rows: int) -> Work:
     # Parts of A pass from L2 for every panel, those of a panel once.
     parts = 2 * shape.planes * depth
     streamed = spec.panels * (parts * rows + (parts + 4 * spec.k) * PANEL)
-    return Work(issued, streamed, -(-rows // BLOCK) * spec.panels * shape.slices)
+    return Work(issued, streamed, -(-rows // BLOCK) * spec.panels * -(-shape.steps // shape.chunk))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from tilewright.backends.kernels.split_matmul.spec import FROM_ROWS, SplitMatmulSpec
+from tilewright.backends.kernels.split_matmul.spec import SplitMatmulSpec
 from tilewright.backends.llvm import amx, gemm, split_gemm
 from tilewright.backends.llvm.builder import KERNEL_TYPE, Code
 from tilewright.backends.llvm.epilogue import load_extras
@@ -27,7 +27,7 @@ def emit(module: ir.Module, spec: SplitMatmulSpec, target: Target, name: str) ->
     a, b = gemm.load_pointer(code, args, 0), gemm.load_pointer(code, args, 1)
     operands = load_extras(code, spec.epilogue, args, 2, dims, 3)
     c = gemm.load_pointer(code, args, 2 + len(operands))
-    with code.either(code.cmp(">=", m, FROM_ROWS)) as (many, few):
+    with code.either(code.cmp(">=", m, spec.from_rows)) as (many, few):
         with many:
             arrays = split_gemm.Arrays(args, dims, scratch, a, lda, b, c, ldc, m)
             split_gemm.emit(code, spec.shape, arrays, begin, end)
