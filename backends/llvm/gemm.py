@@ -237,9 +237,9 @@ def emit_many_rows(code: Code, p: Product, rows: Int, first: Int, last: Int) -> 
     """``emit_rows`` for more rows: panel by panel, each in L1 or L2 while the blocks of rows pass.
 
     Each pass asks for its share of the next panel, so that it is in L2 by then. On a Sapphire
-    Rapids with weights from L3 128 x 384 x 384 runs at 99 % of the rate with all operands in L2
-    (88 % without), 16 rows 1.4 times and 8 rows 1.3 times as fast. Past the last panel lie the
-    weights of a later kernel, which are wanted too.
+    Rapids with weights from L3 128 x 384 x 384 runs at 97 % of the rate with all operands in L2
+    (88 % without), 16 rows 1.4 times as fast. Past the last panel lie the weights of a later
+    kernel, which are wanted too.
     """
     if p.depth is None:
         _panels(code, p, rows, first, last, None)

@@ -43,7 +43,8 @@ UNROLL = 4
 """k in one trip of the inner loop: 8 % faster than one with AVX-512, 11 % with AVX2."""
 
 STREAMS = 4
-"""Places at which the next panel is asked for, in turn: one alone is at most half as fast."""
+"""Places at which the next panel is asked for, in turn: with one alone 16 rows by weights from L3
+take 1.4 times as long, since no more than one stream is then prefetched by the processor."""
 
 FEW = 6
 """Most rows that are worth streaming for."""

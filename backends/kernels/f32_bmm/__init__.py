@@ -1,6 +1,6 @@
 """Batched f32 matmul of two activations: C[b.., M, N] = epilogue(A[b.., M, K] B[b.., K, N]).
 
-Nothing is packed at compile time. A unit (64 rows by 128 columns of one batch element) packs the
+Nothing is packed at compile time. A unit (128 rows by 64 columns of one batch element) packs the
 panels of B that it needs into scratch, one at a time:
 
     k=0   b[0][n0]  b[0][n0+1] ... b[0][n0+31]
@@ -10,8 +10,9 @@ With at most one register block of rows, whole panels of a B that is not transpo
 they lie instead.
 
 Measured by tools/bench_kernels.py on one core of a Sapphire Rapids virtual machine: GFLOP/s, and
-percent of a register FMA loop timed right after (about 194; AVX2 110):
-  12x128x32x128 transposed 130 (66 %), 12x128x128x64 147 (78 %), 128x384x384 149 (78 %)
+percent of a register FMA loop timed right after:
+  AVX-512  12x128x32x128 transposed 155 (79 %), 12x128x128x64 156 (83 %), 128x384x384 167 (89 %)
+  AVX2     12x128x32x128 transposed 94 (83 %), 12x128x128x64 100 (89 %), 128x384x384 102 (90 %)
 """
 
 from tilewright.backends.kernels.f32_bmm import cases, cost, llvm, reference, spec

@@ -10,15 +10,22 @@ the order in memory, N = 40, K = 3 shown:
 
 AVX-512 reads a panel row as two vectors, AVX2 as two halves of two, SSE as four quarters of two.
 
-Measured by tools/bench_kernels.py on one core of a Sapphire Rapids virtual machine: GFLOP/s, and
-percent of a register FMA loop timed right after (about 194; AVX2 110):
-  AVX-512  128x384x384 166 (85 %), 128x384x1536 169 (87 %), with bias and GELU 155 (81 %),
-           128x768x768 170 (89 %), 3136x64x256 with bias and ReLU 152 (80 %);
-           1x1536x1536 at 29 GB/s, 1x4096x4096 at 30 GB/s
-  AVX2     128x384x384 103 (92 %), 128x768x768 102 (93 %), 3136x64x256 97 (92 %)
-Register blocks alone at K = 64, in one run with the loop at 185: 14x32 170, 13x32 169, 12x32 169,
-6x64 174. 14x32 reads B least often, and any M splits into blocks of 8 to 14 rows. A stored by
-columns gives 177, but the few panels of a unit do not pay for packing it.
+Measured by tools/bench_kernels.py on one core of a Sapphire Rapids virtual machine: best GFLOP/s,
+and percent of a register FMA loop timed right after, by the medians (195 GFLOP/s alone, about 160
+beside kernels; AVX2 103):
+  AVX-512  128x384x384 172 (93 %), 128x384x1536 172 (97 %), with bias and GELU 163 (94 %),
+           128x1536x384 165 (98 %), 128x768x768 169 (99 %), 128x1024x1024 161 (94 %),
+           3136x64x256 with bias and ReLU 141 (83 %); 1x1536x1536 and 4x1536x1536 at 30 GB/s
+  AVX2     128x384x384 105 (99 %), 128x768x768 101 (107 %), 128x1024x1024 99 (109 %),
+           3136x64x256 95 (96 %); 1x1536x1536 and 4x1536x1536 at 29 GB/s
+With 42 MB of weights passing by from L3: 128x384x384 97 %, 128x3072x768 99 %, 16x512x1536 88 to
+94 % of the rate with one matrix.
+
+Against PyTorch 2.13 in turn, one thread (with bias): 128x384x384 1.18 times as fast, 128x384x1536
+1.17, 128x1536x384 1.20, 512x512x512 1.13, 1x4096x4096 1.20.
+
+Register blocks in one run: 14x32 160, 12x32 158, 6x64 155, 7x64 140; AVX2 6x16 95, 4x16 82, 3x32
+92. 14x32 reads B least often, and any M splits into blocks of 7 to 14 rows.
 """
 
 from tilewright.backends.kernels.f32_matmul import cases, cost, llvm, packing, reference, spec
