@@ -97,8 +97,8 @@ class Planner(Protocol):
         """An order of the steps that keeps few bytes alive, all numbers once."""
         ...
 
-    def live(self, rows: Sequence[Lifetime]) -> int:
-        """The most bytes alive at one step."""
+    def cost(self, accesses: Sequence[Access], rows: Sequence[Lifetime]) -> tuple[int, int]:
+        """Bytes that a run copies to keep to a cap, and the most bytes alive at one step."""
         ...
 
     def visits(
@@ -114,18 +114,21 @@ class Planner(Protocol):
         weights: int | None,
         fixed: Sequence[int | None] | None,
     ) -> Placement:
-        """Offsets of all rows; those that are `fixed` stay. `weights` are the constants' bytes, if known."""
+        """Offsets of all rows; those that are `fixed` stay.
+
+        `weights` are the constants' bytes, if known.
+        """
         ...
 
 
 def schedule(program: Program, planner: Planner) -> Arrangement:
-    """`program` in the order that keeps the fewest bytes alive, of those that `planner` proposes.
+    """`program` in the order that costs least memory, of those that `planner` proposes.
 
     It is asked twice: with the memory shared that the order as lowered shares, and with none; then
     the new order shares anew. The order as lowered stays unless another one is better.
     """
     best = arrange(program, share(program))
-    least = planner.live(best.rows)
+    least = planner.cost(best.accesses, best.rows)
     for start in (best, arrange(program, list(range(len(program.buffers))))):
         order = planner.order(start.accesses, start.rows)
         if list(order) == sorted(order):
@@ -133,8 +136,9 @@ def schedule(program: Program, planner: Planner) -> Arrangement:
         steps = [program.steps[i] for i in order]
         other = Program(program.buffers, steps, program.counters)
         found = arrange(other, share(other))
-        if planner.live(found.rows) < least:
-            best, least = found, planner.live(found.rows)
+        cost = planner.cost(found.accesses, found.rows)
+        if cost < least:
+            best, least = found, cost
     return best
 
 

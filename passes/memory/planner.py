@@ -1,8 +1,10 @@
 """What a compile asks about memory: the order of steps, the places of buffers, what is proven."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from tilewright.compiler.errors import UserError
 from tilewright.compiler.ir.core import Symbol
 from tilewright.passes.memory.caps import Caps, check_memory, refuse_unbounded
 from tilewright.passes.memory.certificate import certify
@@ -10,7 +12,8 @@ from tilewright.passes.memory.dag import Dag, from_accesses
 from tilewright.passes.memory.fast import Access, Traffic, Visit, inside, place_rest, plan_visits
 from tilewright.passes.memory.order import Order, order_steps
 from tilewright.passes.memory.plan import Plan, Row, judged, limit, plan_memory
-from tilewright.passes.memory.problem import Buffer, height, max_live
+from tilewright.passes.memory.problem import ALIGNMENT, Buffer, height, max_live
+from tilewright.passes.memory.spill_order import plan_order
 from tilewright.passes.memory.stretch import COMPILE
 
 
@@ -27,12 +30,28 @@ class MemoryPlanner:
         self._orders: dict[Dag, Order] = {}
 
     def order(self, accesses: Sequence[Access], rows: Sequence[Row]) -> tuple[int, ...]:
-        """An order of the steps that keeps few bytes alive at nominal sizes of the symbols."""
-        return self._order(self._dag(accesses, rows)).steps
+        """An order of the steps that keeps few bytes alive at nominal sizes of the symbols.
 
-    def live(self, rows: Sequence[Row]) -> int:
-        """The most bytes alive at one step, at nominal sizes."""
-        return max_live(judged(rows, self.table)[1])
+        Where that does not keep to a cap on fast memory, one that copies little.
+        """
+        dag = self._dag(accesses, rows)
+        found = self._order(dag)
+        fast = self.caps.fast
+        if fast is not None and found.peak > fast and judged(rows, self.table)[2]:
+            within = plan_order(dag, fast // ALIGNMENT * ALIGNMENT, ALIGNMENT)
+            return found.steps if within is None else within[0]
+        return found.steps
+
+    def cost(self, accesses: Sequence[Access], rows: Sequence[Row]) -> tuple[int, int]:
+        """Bytes that a run copies to keep to a cap on fast memory, and the most bytes alive."""
+        _, sized, constant = judged(rows, self.table)
+        live, fast = max_live(sized), self.caps.fast
+        if fast is None or not constant or plan_memory(rows, self.table).nominal <= fast:
+            return 0, live
+        try:
+            return plan_visits(accesses, sized, fast)[1].copied, live
+        except UserError:  # what is in the way is told once the order is settled
+            return sys.maxsize, live
 
     def visits(self, accesses: Sequence[Access], rows: Sequence[Row]) -> list[Visit] | None:
         """Where rows are when the fast part of the arena does not hold all of them at once.

@@ -52,7 +52,7 @@ def plan_spills(
 
 
 def _plan(dag: Dag, cap: int, deadline: float, nodes: int) -> SpillPlan:
-    best, bound = _farthest_first(dag, cap), _overflow(dag, cap)
+    best, bound = _farthest_first(dag, cap), overflow(dag, cap)
     if best.traffic == bound or sum(size > 0 for size in dag.sizes) > EXACT_TENSORS:
         return SpillPlan(cap, best.stays, best.traffic, bound)
     program = _Program(dag, cap)
@@ -85,7 +85,7 @@ def _nodes(buffers: Sequence[Buffer]) -> int:
     return max(WORK // max(len(buffers), 1), 4 * len(buffers))
 
 
-def _overflow(dag: Dag, cap: int) -> int:
+def overflow(dag: Dag, cap: int) -> int:
     """Bytes that every plan moves: tensors that start outside, or what does not fit at one step.
 
     What is alive then and does not fit has left, and comes back, as somebody needs it later.

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tilewright.passes.memory.dag import Dag, Op, peak
+from tilewright.passes.memory.dag import Dag, Op, bits, peak
 from tilewright.passes.memory.problem import Buffer, PlanError, validate
 from tilewright.passes.memory.spill import plan_spills
+from tilewright.passes.memory.spill_order import every_order, plan_order, reordered
 from tilewright.passes.memory.stays import SpillPlan, Stay, replay
 
 
@@ -250,3 +251,56 @@ def test_replay_refuses_wrong_plans() -> None:
     unmade = tuple(s for s in plan.stays if s.tensor != 4)
     with pytest.raises(PlanError, match="tensor 4 is not whole in slot 4"):
         replay(dag, dataclasses.replace(plan, stays=unmade))
+
+
+@pytest.mark.parametrize("changed", [0.0, 0.4])
+def test_order_and_copies_together_equal_brute_force(changed: float) -> None:
+    """Every permutation of up to seven steps with its least traffic, proven as above."""
+    compared = 0
+    for seed in range(1000, 1020):
+        dag = random_dag(seed, 4 + seed % 4, changed)
+        top = peak(dag, range(len(dag.ops)))
+        if dag.working_set >= top or every_order(dag) is None:
+            continue
+        cap = random.Random(seed).randrange(dag.working_set, top)
+        found = plan_order(dag, cap)
+        assert found is not None
+        order, plan = found
+        check(reordered(dag, order), plan)
+        traffic = []
+        for steps in itertools.permutations(range(len(dag.ops))):
+            if all(set(bits(dag.needs[i])) <= set(steps[:k]) for k, i in enumerate(steps)):
+                fixed = plan_spills(reordered(dag, steps), cap)
+                assert fixed is not None
+                assert fixed.proven
+                traffic.append(fixed.traffic)
+        assert plan.traffic == plan.bound == min(traffic)
+        compared += 1
+    assert compared >= 3
+    assert plan_order(two_branches(), 13) is None
+
+
+def test_another_order_may_copy_less() -> None:
+    """Two wide results before either is narrowed: copies that the other order does without."""
+    ops = (
+        Op("wide a", (), (0,)),
+        Op("wide b", (), (1,)),
+        Op("narrow a", (0,), (2,)),
+        Op("narrow b", (1,), (3,)),
+        Op("join", (2, 3), (4,)),
+    )
+    dag = Dag(ops, (8, 8, 2, 2, 2), frozenset({4}))
+    fixed = plan_spills(dag, 12)
+    found = plan_order(dag, 12)
+    assert fixed is not None
+    assert found is not None
+    assert (fixed.traffic, found[1].traffic) == (32, 0)
+
+
+def test_many_orders_are_not_all_tried() -> None:
+    ops = tuple(Op(f"s{i}", (), (i,)) for i in range(6))
+    dag = Dag((*ops, Op("all", tuple(range(6)), (6,))), (2,) * 7)
+    assert every_order(dag) is None
+    found = plan_order(dag, 14)
+    assert found is not None
+    assert found[1].traffic == 0
