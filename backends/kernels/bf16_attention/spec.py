@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tilewright.backends.kernels.f32_attention.spec import AttentionSpec
@@ -131,8 +131,8 @@ def candidates(task: Any, target: Target) -> tuple[Bf16AttentionSpec, ...]:
 
 
 def variants(spec: Bf16AttentionSpec, _target: Target) -> tuple[Bf16AttentionSpec, ...]:
-    """The spec as it is: tiles of other lengths are within the noise (see the package)."""
-    return (spec,)
+    """Tiles of 256 keys, or of 512 with several products (see the package)."""
+    return (spec,) if spec.products == 1 else (spec, replace(spec, keys=512))
 
 
 def accuracy(spec: Bf16AttentionSpec) -> float:

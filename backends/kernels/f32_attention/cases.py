@@ -44,6 +44,8 @@ def launches(spread: float = 3) -> tuple[Case, ...]:
         case(2, 2, 35, 37, 24, 24, mask="i8", mask_axes="bk"),
         case(2, 2, 35, 37, 24, 24, mask="f32", mask_axes="bhqk"),
         case(1, 2, 18, 290, 24, 24, mask="i8", mask_axes="qk", causal=True, offset=250),
+        case(1, 2, 35, 40, 16, 16, special=True),
+        case(1, 2, 1, 40, 16, 16, special=True),
         case(1, 1, 20, 20, 16, 16, mask="i8", mask_axes="qk", hide=True),
         case(1, 1, 20, 20, 16, 16, mask="i8", mask_axes="qk", hide=True, masked_zero=True),
         case(1, 1, 8, 8, 16, 16, causal=True, offset=-2, masked_zero=True),
@@ -91,6 +93,7 @@ def _case(
     offset: int = 0,
     masked_zero: bool = False,
     spread: float = 3,
+    special: bool = False,
 ) -> Case:
     rng = np.random.default_rng([batch, heads, seq_q, seq_k, dim])
     spec = AttentionSpec(dim, value_dim, dim**-0.5, mask, causal, masked_zero)
@@ -109,6 +112,10 @@ def _case(
     k, k_strides = operand(kv_heads, seq_k, dim)
     v, v_strides = operand(kv_heads, seq_k, value_dim)
     y, y_strides = operand(heads, seq_q, value_dim)
+    if special:
+        # A query of NaN; values that reach every output of theirs.
+        q[0, 0, -1], v[0, 0, 1, 0], v[0, 0, 2, 1] = np.nan, np.inf, np.nan
+        k[0, 0, 3], v[0, 0, 4] = 1e-42, -1e-42
     args = [q, k, v]
     dims: tuple[int, ...] = (batch, heads, seq_q, seq_k, group, offset)
     dims += (*q_strides, *k_strides, *v_strides, *y_strides)
@@ -134,7 +141,8 @@ def _case(
         whole = data.reshape([sizes[a] if a in mask_axes else 1 for a in "bhqk"])
         bias = bias + (whole if mask == "f32" else np.where(whole, 0, -np.inf))
     expected = swap(_by_query(spec, swap(q), swap(k), swap(v), bias, group, offset))
-    flags = "".join(f for f, on in (("c", causal), (mask or "", mask), ("z", masked_zero)) if on)
+    named = (("c", causal), (mask or "", mask), ("z", masked_zero), ("s", special))
+    flags = "".join(f for f, on in named if on)
     return Case(
         label=f"{batch}x{heads}/{group}x{seq_q}x{seq_k}x{dim}x{value_dim}{flags}{mask_axes}",
         spec=spec,
