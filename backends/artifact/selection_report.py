@@ -128,4 +128,10 @@ def describe_spec(spec: Any, task: Any) -> str:
 
 
 def _text(value: Any) -> str:
-    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    """`3x3` of a tuple; of a nested spec what is not as by default, `default` if nothing is."""
+    if isinstance(value, tuple):
+        return "x".join(map(str, value))
+    if not dataclasses.is_dataclass(value):
+        return str(value)
+    parts = ((f, getattr(value, f.name)) for f in dataclasses.fields(value))
+    return ",".join(f"{f.name}:{own}" for f, own in parts if own != f.default) or "default"
