@@ -28,8 +28,8 @@ class Extra:
       ``row``     x[n], one value a column
       ``col``     x[m * stride_m], one value a row
       ``full``    x[m * stride_m + n]
-    ``dtype``: ``f32``, ``i8`` for a boolean (0 or 1), which only ``where`` takes, or ``i32`` for
-    kernels whose result is an integer.
+    ``dtype``: ``f32``, ``f16`` (widened when it is loaded), ``i8`` for a boolean (0 or 1), which
+    only ``where`` takes, or ``i32`` for kernels whose result is an integer.
     A batched kernel adds a batch stride in front of these (see its spec).
     """
 
@@ -101,7 +101,7 @@ ARITY: dict[str, tuple[int, int]] = {
 ``mul`` of two i32 give an i32, wrapping, ``integer`` is a constant of that type; ``convert`` makes
 it f32. ``round``: half to even."""
 
-_ELEMENTS = {"f32": F32, "i8": I8, "i32": I32}
+_ELEMENTS = {"f32": F32, "i8": I8, "i32": I32, "f16": ir.HalfType()}
 
 _COMPARE = {"less": "<", "less_equal": "<=", "greater": ">", "greater_equal": ">=", "equal": "=="}
 
@@ -198,6 +198,8 @@ def emit(
             loaded = code.vload(code.at(row, n, element), lanes, mask, element)
         if element is I8:
             loaded = code.b.icmp_unsigned("!=", loaded, zeros(loaded.type))
+        if extra.dtype == "f16":
+            loaded = code.b.fpext(loaded, code.vector(lanes))
         values.append(loaded)
     for step in epilogue.steps:
         values.append(emit_step(code, step, [values[ref] for ref in step.args], lanes))
@@ -234,7 +236,7 @@ def view_extras(
         if extra.dtype == "i32":
             views.append(view)
         else:
-            views.append(view.astype(np.float64) if extra.dtype == "f32" else view != 0)
+            views.append(view != 0 if extra.dtype == "i8" else view.astype(np.float64))
     return views
 
 

@@ -53,6 +53,7 @@ FAMILY = KernelFamily(
     supports=llvm.supports,
     variants=spec.variants,
     candidates=spec.candidates,
+    shaped=cases.odd,
     layout=spec.layout,
 )
 

@@ -88,6 +88,12 @@ def cases() -> tuple[Case, ...]:
     return tuple(out)
 
 
+def odd(m: int, n: int, k: int) -> tuple[Case, ...]:
+    """Launches for the test of odd shapes."""
+    plain = shaped(m, k, n, "u8", "s8")
+    return (plain, shaped(m, k, n, "s8", "u8", True, "f32", DEQUANTIZE))
+
+
 def shaped(
     m: int,
     k: int,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from tilewright.backends.kernels.f16_matmul import HalfMatmulTask
 from tilewright.backends.kernels.int8_matmul import IntegerMatmulTask
 from tilewright.backends.kernels.tasks import BatchedMatmulTask, MatmulTask
 from tilewright.backends.llvm.lowering import fallback, integer_contractions
@@ -34,11 +35,15 @@ def contract(low: Lowering, op: Contract) -> None:
 
 
 def _has_kernels(op: Contract) -> bool:
-    return _floats(op) or integer_contractions.multiplies(op.a, op.b)
+    return _floats(op) or _halves(op) or integer_contractions.multiplies(op.a, op.b)
 
 
 def _floats(op: Contract) -> bool:
     return bool(op.a.dtype == op.b.dtype == DType.F32)
+
+
+def _halves(op: Contract) -> bool:
+    return bool(op.a.dtype == op.b.dtype == DType.F16)
 
 
 def _by_kernel(low: Lowering, op: Contract) -> bool:
@@ -108,9 +113,11 @@ def _constant_weights(
 
 def _task(
     op: Contract, x: Value, w: Value, shape: tuple[int, int], fused: FusedEpilogue
-) -> MatmulTask | IntegerMatmulTask:
+) -> MatmulTask | HalfMatmulTask | IntegerMatmulTask:
     if _floats(op):
         return MatmulTask(*shape, fused.epilogue)
+    if _halves(op):
+        return HalfMatmulTask(*shape, fused.epilogue)
     return integer_contractions.task(x, w, *shape, fused.epilogue, op.out.dtype)
 
 

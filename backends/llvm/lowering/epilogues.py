@@ -46,7 +46,15 @@ STEPS: dict[type[Op], str] = {
 }
 """Operations that kernels can apply to their result in registers."""
 
-_EXTRAS = {DType.F32: "f32", DType.BOOL: "i8", DType.I32: "i32"}
+_EXTRAS = {DType.F32: "f32", DType.F16: "f16", DType.BOOL: "i8", DType.I32: "i32"}
+_KNOWN = {
+    DType.F32: (DType.F32, DType.BOOL),
+    DType.F16: (DType.F16, DType.BOOL),
+    DType.I32: (DType.F32, DType.BOOL, DType.I32),
+}
+"""Type of a kernel's sums -> types of values that its epilogue computes with. f16 values are f32
+until they are stored."""
+
 _WRAPPING = (binary.Add, binary.Sub, binary.Mul)
 
 
@@ -117,7 +125,8 @@ def fuse(
     first = body.params[0].type
     shape = first.shape
     integers = first.dtype == DType.I32
-    known = (DType.F32, DType.BOOL, DType.I32) if integers else (DType.F32, DType.BOOL)
+    known = _KNOWN.get(first.dtype, ())
+    floats = (first.dtype if first.dtype == DType.F16 else DType.F32, DType.BOOL)
     refs: dict[Value, int] = {body.params[0]: 0}
     kinds: list[Extra] = []
     places: list[Place] = []
@@ -139,16 +148,16 @@ def fuse(
         strides += lead.strides[:batch]
         if index in ("col", "full"):
             strides.append(stride)
-        aligned.append(index == "full" and dtype == "f32" and lead.whole)
+        aligned.append(index == "full" and value.dtype == floats[0] and lead.whole)
         traffic = traffic + low.view(value).bytes
         refs[param] = len(refs)
     steps: list[Step] = []
     for op in body.ops:
         if isinstance(op, Constant):
             array = np.asarray(low.graph.weights.array(op.name))
-            if array.size != 1 or array.dtype not in (np.float32, np.int32):
+            if array.size != 1 or op.out.dtype not in known or op.out.dtype == DType.BOOL:
                 return None
-            name = "constant" if array.dtype == np.float32 else "integer"
+            name = "integer" if op.out.dtype == DType.I32 else "constant"
             steps.append(Step(name, (), (float(array.reshape(-1)[0]),)))
         elif integers and isinstance(op, unary.Cast) and op.x in refs:
             if op.x.dtype == DType.F32 and op.dtype in (DType.U8, DType.I8):
@@ -165,18 +174,19 @@ def fuse(
                 return None
             steps.append(Step(STEPS[type(op)], tuple(refs[v] for v in op.operands)))
         elif type(op) in STEPS and all(v in refs for v in op.operands):
-            if any(v.dtype not in (DType.F32, DType.BOOL) for v in op.operands):
+            if any(v.dtype not in floats for v in op.operands):
                 return None
             steps.append(Step(STEPS[type(op)], tuple(refs[v] for v in op.operands)))
         else:
             return None
         refs[op.out] = len(kinds) + len(steps)
     result = body.results[0]
-    allowed = (DType.F32, DType.I32, DType.U8, DType.I8) if integers else (DType.F32,)
+    allowed = (DType.F32, DType.I32, DType.U8, DType.I8) if integers else floats[:1]
     if result.dtype not in allowed or result.type.shape != shape:
         return None
     program = Epilogue(tuple(kinds), tuple(steps), refs[result])
-    same = tuple(a and result.dtype == DType.F32 for a in aligned)
+    wide = floats[0] == result.dtype
+    same = tuple(a and wide for a in aligned)
     return FusedEpilogue(program, tuple(places), tuple(strides), same, traffic)
 
 

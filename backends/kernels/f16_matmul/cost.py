@@ -1,0 +1,34 @@
+"""Cost of the f16 matmul."""
+
+from __future__ import annotations
+
+from tilewright.backends.kernels import work
+from tilewright.backends.kernels.f16_matmul.spec import F16MatmulSpec, layout
+from tilewright.backends.kernels.family import Cost
+from tilewright.backends.llvm.f16_gemm import HALF, most_rows
+from tilewright.backends.llvm.microkernel import PANEL
+from tilewright.backends.target import Target
+
+
+def estimate(spec: F16MatmulSpec, dims: tuple[int, ...], target: Target) -> Cost:
+    """2 M K N operations; A, packed B, C and full-size extras once."""
+    m = dims[0]
+    full = work.full_extras(spec.epilogue)
+    weights = layout(spec).bytes
+    blocks = -(-m // most_rows(target))
+    passes = -(-m // spec.rows_per_unit)
+    # A chain is as long as its conversion and addition at the end; widening costs two of 26.
+    issued = 2 * m * spec.k * spec.panels * PANEL
+    issued += issued // 2 if spec.chain else issued // 12
+    return Cost(
+        flops=2 * m * spec.k * spec.n,
+        bytes=HALF * (m * spec.k + (1 + full) * m * spec.n) + weights,
+        unit="f16" if spec.chain else "f32",
+        issued=issued,
+        weights=weights,
+        passes=passes,
+        streamed=passes * weights + 4 * m * spec.k * spec.panels,
+        converted=0 if spec.chain else m * spec.k,
+        epilogue=work.epilogue(spec.epilogue, m * spec.n) + m * spec.n,
+        blocks=blocks * spec.panels,
+    )

@@ -1,0 +1,104 @@
+"""Spec of the f16 matmul with constant B, and its division into units."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tilewright.backends.kernels import tasks
+from tilewright.backends.kernels.family import Layout
+from tilewright.backends.llvm import f16_gemm
+from tilewright.backends.llvm.epilogue import IDENTITY, Epilogue
+from tilewright.backends.llvm.f16_gemm import HALF, SCRATCH_BYTES
+from tilewright.backends.llvm.microkernel import PANEL
+from tilewright.backends.target import Target
+
+CHAIN = 16
+"""Products that are summed in f16: relative L2 errors of random operands below 1e-3."""
+
+
+@dataclass(frozen=True)
+class HalfMatmulTask:
+    """C[M, N] f16 = epilogue(A[M, K] f16 x B[K, N] f16), sums in f32, constant B.
+
+    Args and dims as `F16MatmulSpec`. Weights for ``pack``: B as f16 [K, N].
+    """
+
+    k: int
+    n: int
+    epilogue: Epilogue = IDENTITY
+
+    def operands(self, dims: Sequence[int]) -> tasks.Bytes:
+        """A, packed B, extras, C."""
+        m, lda, ldc, *strides = dims
+        others = tasks.extras(self.epilogue, m, self.n, strides)
+        a = tasks.span((m, self.k), (lda, 1), HALF)
+        return (a, None, *others, tasks.span((m, self.n), (ldc, 1), HALF))
+
+
+@dataclass(frozen=True)
+class F16MatmulSpec:
+    """C[M, N] f16 = epilogue(A[M, K] f16 x B[K, N] f16).
+
+    Args: A, packed B, the epilogue's extras, then C.
+    Dims: p0 = M, p1 = row stride of A, p2 = row stride of C (elements), then one row stride for
+    each ``col`` and ``full`` extra in order. Columns of A and C are contiguous.
+
+    ``chain``: 0 multiplies and sums in f32, so that only the result is rounded; else sums of that
+    many products are f16, and those are added up in f32. The epilogue is computed in f32.
+    """
+
+    k: int
+    n: int
+    chain: int = 0
+    epilogue: Epilogue = IDENTITY
+
+    @property
+    def panels(self) -> int:
+        return -(-self.n // PANEL)
+
+    @property
+    def panels_per_unit(self) -> int:
+        """Few enough that one block of rows gives several threads work."""
+        return 1 if self.panels < 8 else 2 if self.panels < 32 else 4 * -(-self.panels // 64)
+
+    @property
+    def rows_per_unit(self) -> int:
+        """Rows of A, widened to f32, keep to half a MiB."""
+        return max(12, min(240, (1 << 19) // (4 * max(self.k, 1)) // 12 * 12))
+
+
+def units(spec: F16MatmulSpec) -> str:
+    """Number of work units, a formula over the dims."""
+    across = -(-spec.panels // spec.panels_per_unit)
+    return f"ceildiv(p0, {spec.rows_per_unit}) * {across}"
+
+
+def row_stride(spec: F16MatmulSpec) -> int:
+    """f32 elements between widened rows: whole cache lines, and room for whole vectors."""
+    return -(-spec.k // 16) * 16 + 16
+
+
+def scratch_bytes(spec: F16MatmulSpec) -> str:
+    """Bytes of scratch a thread needs, a formula over the dims: a block of C, one of A."""
+    rows = 0 if spec.chain else spec.rows_per_unit
+    return f"{SCRATCH_BYTES} + 4 * {row_stride(spec)} * min(p0, {rows})"
+
+
+def candidates(task: Any, target: Target) -> tuple[F16MatmulSpec, ...]:
+    """Products in f32 and, where there are f16 ones, those."""
+    if not isinstance(task, HalfMatmulTask):
+        return ()
+    chains = (0, CHAIN) if f16_gemm.has_chains(target) else (0,)
+    return tuple(F16MatmulSpec(task.k, task.n, chain, task.epilogue) for chain in chains)
+
+
+def accuracy(spec: F16MatmulSpec) -> float:
+    """Before the result is rounded to f16."""
+    return 1e-3 if spec.chain else 0.0
+
+
+def layout(spec: F16MatmulSpec) -> Layout:
+    """Of packed B."""
+    return Layout("f16 panels of 32 columns", HALF * spec.panels * PANEL * spec.k)

@@ -1,0 +1,224 @@
+"""Products of f16 matrices: C = epilogue(A B) with B packed panels of 32 columns, [panel][k][32].
+
+``chain`` 0: B is widened as it is loaded and multiplied in f32, so products of f16 are exact.
+Otherwise, with AVX512-FP16: sums of ``chain`` products in f16, 32 lanes at a time, added up in f32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from llvmlite import ir
+
+from tilewright.backends.llvm import epilogue as epilogues
+from tilewright.backends.llvm.bf16_microkernel import internal
+from tilewright.backends.llvm.builder import F32, I64, PTR, VOID, Code, Int, i64, zeros
+from tilewright.backends.llvm.epilogue import Epilogue, Operand
+from tilewright.backends.llvm.microkernel import PANEL
+from tilewright.backends.target import Target
+
+F16 = ir.HalfType()
+HALF = 2
+"""Bytes of an element of B."""
+
+SCRATCH_BYTES = 16 * PANEL * 4
+"""Scratch of one block of C."""
+
+AHEAD = 16
+"""Rows of a panel, 64 bytes each, that are asked for before their use."""
+
+_KIND = ir.FunctionType(VOID, [PTR, I64, PTR, I64, PTR, I64])
+
+
+def widens(target: Target) -> bool:
+    """Whether ``target`` converts vectors between f16 and f32 in registers."""
+    return bool({"f16c", "fullfp16"} & set(target.all_features))
+
+
+def has_chains(target: Target) -> bool:
+    """Whether ``target`` multiplies vectors of 32 f16."""
+    return "avx512fp16" in target.all_features
+
+
+def most_rows(target: Target) -> int:
+    """Rows of the widest block: two vectors each, two of B, one broadcast."""
+    return 12 if target.vector_regs >= 32 else 5
+
+
+@dataclass(frozen=True)
+class Product:
+    """A block product at code generation time.
+
+    ``a``: elements of type f16 with a ``chain``, else f32, row stride ``lda``; ``b``: panel 0;
+    ``c``: element (0, 0) of type ``out``, row stride ``ldc``; ``n``: columns of C; ``tile``:
+    SCRATCH_BYTES of scratch; ``row``: index of row 0 for the epilogue's operands.
+    """
+
+    a: ir.Value
+    lda: Int
+    b: ir.Value
+    k: int
+    chain: int
+    c: ir.Value
+    ldc: Int
+    n: int
+    out: ir.Type
+    tile: ir.Value
+    epilogue: Epilogue
+    operands: Sequence[Operand]
+    row: Int = 0
+
+
+def emit_rows(code: Code, p: Product, rows: Int, first: Int, last: Int) -> None:
+    """All of ``rows`` rows by the panels [first, last): a panel stays in L1 while rows pass."""
+    most = most_rows(code.target)
+    element = F16 if p.chain else F32
+    with code.loop(first, last) as panel, code.loop(0, rows, most) as start:
+        size = code.min(code.sub(rows, start.index), most)
+        a = code.at(p.a, code.mul(start.index, p.lda), element)
+        b = code.at(p.b, code.mul(panel.index, p.k * PANEL), F16)
+        args = [i64(x) for x in (a, p.lda, b, p.k, p.tile, PANEL)]
+
+        def call(r: int, args: list[ir.Value] = args) -> None:
+            code.b.call(_kernel(code, r, p.chain), args)
+
+        _switch(code, size, most, call)
+        _epilogue(code, p, start.index, size, panel.index)
+
+
+def _kernel(code: Code, rows: int, chain: int) -> ir.Function:
+    """``void (a, lda, b, k, c, ldc)``: ``rows`` x 32 f32 at ``c``."""
+    name = f"tilewright_f16_{rows}x{PANEL}x{chain}"
+    found = code.module.globals.get(name)
+    if found is not None:
+        return found
+    fn, code = internal(code, _KIND, name)
+    a, lda, b, k, c, ldc = fn.args
+    lanes = code.target.lanes_f32
+    vectors = min(2, PANEL // lanes)
+    if chain:
+        _chains(code, rows, chain, fn.args)
+    else:
+        with code.loop(0, PANEL // (vectors * lanes)) as part:
+            column = code.mul(part.index, vectors * lanes)
+            # Few rows have several sums an element, which hide the latency of an FMA.
+            deep = max(1, min(4, 8 // (rows * vectors)))
+            start = [zeros(code.vector(lanes))] * (rows * vectors * deep)
+            whole = code.mul(code.div(k, deep), deep)
+            sums = start
+            for begin, end, step in ((0, whole, deep), (whole, k, 1)):
+                with code.loop(begin, end, step, sums) as at:
+                    totals = list(at.carried)
+                    for i in range(step):
+                        line = code.at(b, code.mul(code.add(at.index, i), PANEL), F16)
+                        if rows <= 3:
+                            code.prefetch(code.at(line, AHEAD * PANEL, F16))
+                        _fmas(code, totals, a, lda, code.add(at.index, i),
+                              code.at(line, column, F16), (rows, vectors, i))  # fmt: skip
+                    at.next = totals
+                sums = at.carried
+            for r in range(rows):
+                for v in range(vectors):
+                    total = sums[r * vectors + v]
+                    for i in range(1, deep):
+                        total = code.b.fadd(total, sums[(i * rows + r) * vectors + v])
+                    place = code.add(code.mul(ldc, r), code.add(column, v * lanes))
+                    code.vstore(total, code.at(c, place))
+    code.b.ret_void()
+    return fn
+
+
+def _fmas(
+    code: Code,
+    sums: list[ir.Value],
+    a: ir.Value,
+    lda: ir.Value,
+    k: Int,
+    b: ir.Value,
+    block: tuple[int, int, int],
+) -> None:
+    """One k: sums[i] += a[r, k] b[v]."""
+    rows, vectors, deep = block
+    lanes = code.target.lanes_f32
+    rights = [
+        code.b.fpext(code.vload(code.at(b, v * lanes, F16), lanes, element=F16), code.vector(lanes))
+        for v in range(vectors)
+    ]
+    for r in range(rows):
+        left = code.splat(code.load(code.at(code.at(a, code.mul(lda, r)), k)), lanes)
+        for v in range(vectors):
+            i = (deep * rows + r) * vectors + v
+            sums[i] = code.fma(left, rights[v], sums[i])
+
+
+def _chains(code: Code, rows: int, chain: int, args: Sequence[ir.Value]) -> None:
+    """Sums of ``chain`` products in f16, added up in f32 at ``c``."""
+    a, lda, b, k, c, ldc = args
+    wide = ir.VectorType(F16, PANEL)
+    kind = ir.FunctionType(wide, [wide] * 3)
+    fma = code.declare("llvm.fma.v32f16", kind)
+    for r in range(rows):
+        for v in range(0, PANEL, 16):
+            code.vstore(zeros(code.vector(16)), code.at(c, code.add(code.mul(ldc, r), v)))
+    with code.loop(0, k, chain) as block:
+        stop = code.min(code.add(block.index, chain), k)
+        with code.loop(block.index, stop, 1, [zeros(wide)] * rows) as at:
+            right = code.vload(code.at(b, code.mul(at.index, PANEL), F16), PANEL, element=F16)
+            sums = list(at.carried)
+            for r in range(rows):
+                row = code.at(a, code.add(code.mul(lda, r), at.index), F16)
+                left = code.splat(code.load(row, F16), PANEL)
+                sums[r] = code.b.call(fma, [left, right, sums[r]])
+            at.next = sums
+        for r, total in enumerate(at.carried):
+            for v in range(0, PANEL, 16):
+                picks = ir.Constant(ir.VectorType(ir.IntType(32), 16), list(range(v, v + 16)))
+                half = code.b.shuffle_vector(total, total, picks)
+                place = code.at(c, code.add(code.mul(ldc, r), v))
+                more = code.b.fpext(half, code.vector(16))
+                code.vstore(code.b.fadd(code.vload(place, 16), more), place)
+
+
+def _switch(code: Code, value: Int, most: int, arm: Callable[[int], None]) -> None:
+    """``arm(value)`` for a run-time value in 1 .. most."""
+    done = code.b.append_basic_block("rows.done")
+    switch = code.b.switch(i64(value), done)
+    for r in range(1, most + 1):
+        case = code.b.append_basic_block(f"rows{r}")
+        switch.add_case(ir.Constant(I64, r), case)
+        code.b.position_at_end(case)
+        arm(r)
+        code.b.branch(done)
+    code.b.position_at_end(done)
+
+
+def _epilogue(code: Code, p: Product, start: Int, size: Int, panel: Int) -> None:
+    """From the tile [row][32] to C."""
+    lanes = code.target.lanes_f32
+    with code.loop(0, size) as row:
+        m = code.add(start, row.index)
+
+        def one(masked: bool) -> None:
+            for v in range(0, PANEL, lanes):
+                at = code.add(code.mul(panel, PANEL), v)
+                mask = code.first_lanes(code.sub(p.n, at), lanes) if masked else None
+                value = code.vload(code.at(p.tile, code.add(code.mul(row.index, PANEL), v)), lanes)
+                index = code.add(p.row, m)
+                value = epilogues.emit(code, p.epilogue, value, p.operands, index, at, mask)
+                if p.out == F16:
+                    value = code.b.fptrunc(value, ir.VectorType(F16, lanes))
+                place = code.at(code.at(p.c, code.mul(m, p.ldc), p.out), at, p.out)
+                code.vstore(value, place, mask)
+
+        if p.n % PANEL == 0:
+            one(False)
+        elif lanes == 16:
+            one(True)
+        else:
+            inside = code.cmp("<=", code.mul(code.add(panel, 1), PANEL), p.n)
+            with code.either(inside) as (full, edge):
+                with full:
+                    one(False)
+                with edge:
+                    one(True)

@@ -1,0 +1,43 @@
+"""Chains of f16 products, which only some targets have: their error class, and their edges."""
+
+import numpy as np
+import pytest
+from llvmlite import ir
+from support.guarded import Guarded
+
+from tilewright.backends.kernels.f16_matmul import FAMILY
+from tilewright.backends.kernels.f16_matmul.cases import BIAS_RELU_RESIDUAL, shaped
+from tilewright.backends.kernels.f16_matmul.spec import CHAIN
+from tilewright.backends.kernels.family import evaluate
+from tilewright.backends.llvm.epilogue import IDENTITY
+from tilewright.backends.llvm.jit import call, compile_module
+from tilewright.backends.target import TARGETS, runs_here
+
+TARGET = TARGETS["sapphirerapids"]
+
+
+def test_a_target_without_f16_products_refuses_chains() -> None:
+    spec = shaped(2, 8, 8, chain=CHAIN).spec
+    with pytest.raises(ValueError, match="x86-64-v4"):
+        FAMILY.emit(ir.Module(), spec, TARGETS["x86-64-v4"], "kernel")
+
+
+@pytest.mark.skipif(not runs_here(TARGET), reason="needs AVX512-FP16")
+def test_sums_of_chains_keep_to_their_error_class() -> None:
+    shapes = [(m, k, n) for m in (1, 5, 12, 13) for k, n in ((1, 33), (16, 64), (47, 40))]
+    cases = [shaped(*s, epilogue, CHAIN) for s in shapes for epilogue in (IDENTITY,)]
+    cases += [shaped(7, 40, 70, BIAS_RELU_RESIDUAL, CHAIN), shaped(20, 1536, 64, chain=CHAIN)]
+    module = ir.Module("chains")
+    names = {case.spec: f"kernel{i}" for i, case in enumerate(cases)}
+    for spec, name in names.items():
+        FAMILY.emit(module, spec, TARGET, name)
+    library = compile_module(module, TARGET)
+    for case in cases:
+        guard = Guarded()
+        arrays = [guard.place(a) for a in (*case.args, *case.results)]
+        scratch = guard.place(np.zeros(evaluate(FAMILY.scratch_bytes(case.spec), case.dims), "u1"))
+        ranges = [(0, evaluate(FAMILY.units(case.spec), case.dims))]
+        assert call(library.kernel(names[case.spec]), arrays, case.dims, ranges, scratch) == 0
+        wanted = case.expected[0]
+        error = np.linalg.norm(arrays[-1] - wanted) / np.linalg.norm(wanted)
+        assert error < FAMILY.accuracy(case.spec) == 1e-3, case.label
