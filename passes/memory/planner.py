@@ -14,7 +14,7 @@ from tilewright.passes.memory.order import Order, order_steps
 from tilewright.passes.memory.plan import Plan, Row, judged, limit, plan_memory
 from tilewright.passes.memory.problem import ALIGNMENT, Buffer, height, max_live
 from tilewright.passes.memory.spill_order import plan_order
-from tilewright.passes.memory.stretch import COMPILE
+from tilewright.passes.memory.stretch import CAPPED, COMPILE
 
 
 class MemoryPlanner:
@@ -110,7 +110,7 @@ class MemoryPlanner:
 
     def _order(self, dag: Dag) -> Order:
         if dag not in self._orders:
-            self._orders[dag] = order_steps(dag, COMPILE if self.caps == Caps() else None)
+            self._orders[dag] = order_steps(dag, COMPILE if self.caps == Caps() else CAPPED)
         return self._orders[dag]
 
 

@@ -12,6 +12,7 @@ from tilewright.passes.memory.dag import Dag
 from tilewright.passes.memory.order import order_steps
 from tilewright.passes.memory.spill import overflow, plan_spills
 from tilewright.passes.memory.stays import SpillPlan
+from tilewright.passes.memory.stretch import CAPPED
 
 ORDERS = 50
 """Orders that are all tried; where there are more, one is."""
@@ -25,7 +26,7 @@ def plan_order(dag: Dag, cap: int, unit: int = 1) -> tuple[tuple[int, ...], Spil
     """
     if cap < dag.working_set:
         return None
-    first = order_steps(dag).steps
+    first = order_steps(dag, CAPPED).steps
     others = every_order(dag) or []
     best: tuple[tuple[int, ...], SpillPlan] | None = None
     bounds: list[int] = []

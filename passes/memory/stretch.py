@@ -31,6 +31,9 @@ class Effort:
 COMPILE = Effort(beam=16, states=100_000, ilp_steps=0, seconds=60.0)
 """What a compile spends: a second or two at worst, nothing where there is no choice."""
 
+CAPPED = Effort(beam=64, states=1_000_000, ilp_steps=0, seconds=120.0)
+"""What a compile spends when memory is capped."""
+
 
 class Budget:
     """What is left of an `Effort`, shared by the searches of one graph."""
