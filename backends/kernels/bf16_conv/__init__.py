@@ -28,6 +28,7 @@ FAMILY = KernelFamily(
     unpack=packing.unpack,
     supports=llvm.supports,
     candidates=spec.candidates,
+    variants=spec.variants,
     layout=spec.layout,
     accuracy=spec.accuracy,
 )

@@ -32,7 +32,9 @@ def cases() -> tuple[Case, ...]:
         for spec, sizes in convs[1:7:2]
         for products in (3, 6)
     ]
-    return (*plain, *fused, *split)
+    spec, sizes = convs[4]
+    extreme = [bf16_case(Bf16ConvSpec, spec, sizes, p, extreme=True) for p in (1, 6)]
+    return (*plain, *fused, *split, *extreme)
 
 
 def bf16_case(
@@ -41,11 +43,14 @@ def bf16_case(
     sizes: tuple[int, ...],
     products: int,
     packing: ModuleType = packing,
+    *,
+    extreme: bool = False,
 ) -> Case:
     """A launch of ``base`` as a spec of class ``kind``, with that many products, filters packed
-    by ``packing``."""
+    by ``packing``; ``extreme``: with inputs that are not finite."""
     spec = kind(**{f.name: getattr(base, f.name) for f in fields(base)}, products=products)
     x, weights = f32.operands(spec, sizes)
+    x = f32.with_extremes(x) if extreme else x
     # What the packed form stands for, so that unpacking gives it back.
     weights = packing.unpack(packing.pack(weights, spec), spec).astype(np.float32)
     return f32.conv_case(
@@ -56,5 +61,5 @@ def bf16_case(
         rtol=TOLERANCE[products],
         atol=TOLERANCE[products] * 5,
         exact=widen(round_to_bf16(x)) if products == 1 else None,
-        note=f"-p{products}",
+        note=f"-p{products}{'-inf' * extreme}",
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tilewright.backends.kernels.bf16_matmul import spec as matmul
@@ -38,6 +38,8 @@ class Bf16ConvSpec(ConvSpec):
     @property
     def rows_per_unit(self) -> int:
         """Pixels, in pairs of tiles: their gathered and their converted rows keep to 1.25 MiB."""
+        if self.rows:
+            return self.rows
         pair = 2 * row_tile_bytes(self.k, self.matrix.planes)
         if not self.pointwise:
             pair += 2 * ROWS * 4 * self.row_stride
@@ -68,6 +70,13 @@ def candidates(task: Any, target: Target) -> tuple[Bf16ConvSpec, ...]:
     if not plain or plain[0].depthwise:
         return ()
     return tuple(Bf16ConvSpec(**vars(task), products=p) for p in matmul.ACCURACY)
+
+
+def variants(spec: Bf16ConvSpec, _target: Target) -> tuple[Bf16ConvSpec, ...]:
+    """The same with half and with twice as many pixels a unit."""
+    rows = spec.rows_per_unit
+    pairs = (r for r in (rows // 2, 2 * rows) if r % (2 * ROWS) == 0)
+    return (spec, *(replace(spec, rows=r) for r in pairs))
 
 
 def accuracy(spec: Bf16ConvSpec) -> float:

@@ -30,6 +30,7 @@ FAMILY = KernelFamily(
     unpack=packing.unpack,
     supports=llvm.supports,
     candidates=spec.candidates,
+    variants=spec.variants,
     layout=gathered.layout,
     accuracy=gathered.accuracy,
 )

@@ -37,4 +37,8 @@ def cases() -> tuple[Case, ...]:
         for spec, sizes in CONVS[1:5:2]
         for products in (3, 6)
     ]
-    return (*plain, *fused, *split)
+    extreme = [
+        bf16_case(Bf16DirectConvSpec, spec, sizes, products, extreme=True)
+        for (spec, sizes), products in zip(CONVS[:5:2], (1, 3, 6), strict=True)
+    ]
+    return (*plain, *fused, *split, *extreme)

@@ -9,7 +9,6 @@ from llvmlite import ir
 from tilewright.backends.kernels.bf16_direct_conv.planes import Planes
 from tilewright.backends.kernels.bf16_direct_conv.spec import (
     BLOCK_BYTES,
-    BLOCK_PIXELS,
     Bf16DirectConvSpec,
 )
 from tilewright.backends.kernels.bf16_direct_conv.tiles import tap_kernel
@@ -70,7 +69,7 @@ def emit(module: ir.Module, spec: Bf16DirectConvSpec, target: Target, name: str)
     each = len(spec.phases) * spec.matrix.planes * spec.pixel_bytes
     width = code.add(columns, across)
     most = code.div(i64(BLOCK_BYTES), code.mul(width, each))
-    most = code.max(code.min(most, code.div(i64(BLOCK_PIXELS), width)), 1)
+    most = code.max(code.min(most, code.div(i64(spec.rows_per_unit), width)), 1)
     blocks = code.max(code.ceildiv(height, most), 1)
     most = code.ceildiv(height, blocks)
     planes = Planes.of(code, spec, inputs, most, columns)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tilewright.backends.kernels.bf16_conv import spec as gathered
@@ -71,6 +71,11 @@ class Bf16DirectConvSpec(Bf16ConvSpec):
         )
 
     @property
+    def rows_per_unit(self) -> int:
+        """Output pixels of a unit, about."""
+        return self.rows or BLOCK_PIXELS
+
+    @property
     def table_bytes(self) -> int:
         """The offsets of the taps."""
         return -(-8 * self.taps // LINE) * LINE
@@ -90,7 +95,7 @@ def block_rows(spec: Bf16DirectConvSpec) -> str:
     """Most output rows of a block, a formula."""
     _, columns = _outputs(spec)
     _, more = spec.reach
-    by_pixels = f"{BLOCK_PIXELS} // ({columns} + {more})"
+    by_pixels = f"{spec.rows_per_unit} // ({columns} + {more})"
     return f"max(min({BLOCK_BYTES} // {spec.row_bytes(columns)}, {by_pixels}), 1)"
 
 
@@ -114,6 +119,11 @@ def scratch_bytes(spec: Bf16DirectConvSpec) -> str:
     rows = f"({block_rows(spec)} + {more})"
     fixed = SCRATCH_BYTES + spec.table_bytes + 2 * ROWS * spec.pixel_bytes
     return f"{fixed} + {rows} * {spec.row_bytes(columns)}"
+
+
+def variants(spec: Bf16DirectConvSpec, _target: Target) -> tuple[Bf16DirectConvSpec, ...]:
+    """The same with half and with twice as many pixels a unit."""
+    return (spec, *(replace(spec, rows=r) for r in (BLOCK_PIXELS // 2, 2 * BLOCK_PIXELS)))
 
 
 def candidates(task: Any, target: Target) -> tuple[Bf16DirectConvSpec, ...]:

@@ -29,8 +29,12 @@ def cases() -> tuple[Case, ...]:
     plain = [_case(spec, sizes, 1) for spec, sizes in CONVS]
     fused = [_case(replace(s, epilogue=RESIDUAL), sizes, 1) for s, sizes in CONVS[::3]]
     split = [_case(spec, sizes, products) for spec, sizes in CONVS[:3] for products in (3, 6)]
-    return (*plain, *fused, *split)
+    extreme = [
+        _case(spec, sizes, products, extreme=True)
+        for (spec, sizes), products in zip(CONVS[1:6:4], (1, 6), strict=True)
+    ]
+    return (*plain, *fused, *split, *extreme)
 
 
-def _case(spec: ConvSpec, sizes: tuple[int, ...], products: int) -> Case:
-    return bf16_case(Bf16ThinConvSpec, spec, sizes, products, packing)
+def _case(spec: ConvSpec, sizes: tuple[int, ...], products: int, *, extreme: bool = False) -> Case:
+    return bf16_case(Bf16ThinConvSpec, spec, sizes, products, packing, extreme=extreme)

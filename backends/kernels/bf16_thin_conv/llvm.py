@@ -6,12 +6,7 @@ from dataclasses import dataclass
 
 from llvmlite import ir
 
-from tilewright.backends.kernels.bf16_thin_conv.spec import (
-    BLOCK_BYTES,
-    BLOCK_PIXELS,
-    LINE,
-    Bf16ThinConvSpec,
-)
+from tilewright.backends.kernels.bf16_thin_conv.spec import LINE, Bf16ThinConvSpec
 from tilewright.backends.llvm import bf16, bf16_gemm, gemm
 from tilewright.backends.llvm.amx import ROW_BYTES, ROWS, TILE_BYTES
 from tilewright.backends.llvm.bf16_block import STEP, row_tile_bytes
@@ -57,8 +52,7 @@ def emit(module: ir.Module, spec: Bf16ThinConvSpec, target: Target, name: str) -
 
     # As spec.block_rows and block_count: blocks of nearly equal numbers of rows.
     (kh, sh, _, dh), (kw, sw, _, _) = spec.axes
-    limit = max(min(BLOCK_PIXELS, BLOCK_BYTES // spec.pixel_bytes), 1)
-    most = code.max(code.div(limit, code.max(columns, 1)), 1)
+    most = code.max(code.div(spec.rows_per_unit, code.max(columns, 1)), 1)
     blocks = code.max(code.ceildiv(height, most), 1)
     most = code.ceildiv(height, blocks)
     planes = spec.matrix.planes

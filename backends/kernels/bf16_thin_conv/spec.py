@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tilewright.backends.kernels.bf16_conv import spec as gathered
@@ -61,6 +61,11 @@ class Bf16ThinConvSpec(Bf16ConvSpec):
         return Bf16MatmulSpec(depth, self.out_channels, self.products)
 
     @property
+    def rows_per_unit(self) -> int:
+        """Output pixels of a unit, about."""
+        return self.rows or max(min(BLOCK_PIXELS, BLOCK_BYTES // self.pixel_bytes), 1)
+
+    @property
     def pixel_bytes(self) -> int:
         """Of the gathered row of an output pixel."""
         return self.matrix.planes * self.matrix.steps * LINE
@@ -79,8 +84,7 @@ def outputs(spec: Bf16ThinConvSpec) -> tuple[str, str]:
 def block_rows(spec: Bf16ThinConvSpec) -> str:
     """Most output rows of a block, a formula."""
     _, columns = outputs(spec)
-    most = max(min(BLOCK_PIXELS, BLOCK_BYTES // spec.pixel_bytes), 1)
-    return f"max({most} // max({columns}, 1), 1)"
+    return f"max({spec.rows_per_unit} // max({columns}, 1), 1)"
 
 
 def block_count(spec: Bf16ThinConvSpec) -> str:
@@ -114,6 +118,12 @@ def scratch_bytes(spec: Bf16ThinConvSpec) -> str:
     block = f"ceildiv({block_rows(spec)} * {columns}, {ROWS}) * {tile}"
     rounded = f"{2 * planes} * {input_rows(spec)} * max({pitch(spec)}, 0)"
     return f"{SCRATCH_BYTES + planes * LINE} + {block} + {rounded}"
+
+
+def variants(spec: Bf16ThinConvSpec, _target: Target) -> tuple[Bf16ThinConvSpec, ...]:
+    """The same with half and with twice as many pixels a unit."""
+    rows = spec.rows_per_unit
+    return (spec, replace(spec, rows=max(rows // 2, 1)), replace(spec, rows=2 * rows))
 
 
 def candidates(task: Any, target: Target) -> tuple[Bf16ThinConvSpec, ...]:

@@ -33,6 +33,7 @@ FAMILY = KernelFamily(
     pack=packing.pack,
     unpack=packing.unpack,
     candidates=spec.candidates,
+    variants=spec.variants,
     layout=spec.layout,
 )
 

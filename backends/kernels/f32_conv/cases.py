@@ -58,12 +58,18 @@ def cases() -> tuple[Case, ...]:
     """The launches of the generic family test."""
     plain = [_case(spec, sizes) for spec, sizes in CONVS]
     fused = [_case(replace(spec, epilogue=RESIDUAL), sizes) for spec, sizes in CONVS[1::3]]
-    return (*plain, *fused)
+    return (*plain, *fused, *(_extreme(spec, sizes) for spec, sizes in CONVS[1:11:3]))
 
 
 def _case(spec: ConvSpec, sizes: tuple[int, ...]) -> Case:
     x, weights = operands(spec, sizes)
     return conv_case(spec, x, weights, pack(weights, spec), rtol=2e-5, atol=1e-4)
+
+
+def _extreme(spec: ConvSpec, sizes: tuple[int, ...]) -> Case:
+    x, weights = operands(spec, sizes)
+    packed = pack(weights, spec)
+    return conv_case(spec, with_extremes(x), weights, packed, rtol=2e-5, atol=1e-4, note="-inf")
 
 
 def operands(spec: ConvSpec, sizes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
@@ -72,6 +78,15 @@ def operands(spec: ConvSpec, sizes: tuple[int, ...]) -> tuple[np.ndarray, np.nda
     x = rng.standard_normal((*sizes, spec.channels)).astype(np.float32)
     shape = (spec.out_channels, spec.group_channels, *spec.kernel)
     return x, rng.standard_normal(shape).astype(np.float32)
+
+
+def with_extremes(x: np.ndarray) -> np.ndarray:
+    """``x`` [N, in.., C] with infinities, a NaN and a subnormal number here and there."""
+    flat = x.reshape(-1).copy()
+    for at, value in ((3, np.inf), (flat.size // 2, -np.inf), (flat.size - 1, np.nan)):
+        flat[at] = value
+    flat[flat.size // 3] = 1e-40
+    return flat.reshape(x.shape)
 
 
 def conv_case(

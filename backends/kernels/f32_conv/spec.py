@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
@@ -25,7 +25,7 @@ class ConvSpec:
     output pixel to the next (OC when dense), then a row stride for each ``col`` and ``full``
     extra. A row of the epilogue is an output pixel (n, o..) in order, a column a channel.
     ``pads`` are those before the first element of each axis; those after it follow from the
-    output sizes.
+    output sizes. ``rows``: pixels of a unit, about, which changes no packed byte; 0: by the shape.
     """
 
     channels: int
@@ -36,6 +36,7 @@ class ConvSpec:
     dilations: tuple[int, ...]
     groups: int = 1
     epilogue: Epilogue = IDENTITY
+    rows: int = 0
 
     @property
     def rank(self) -> int:
@@ -98,6 +99,8 @@ class ConvSpec:
     def rows_per_unit(self) -> int:
         """Pixels: their gathered rows, or a slice of them where they need not be gathered, keep to
         1 MiB or half of that; and there are enough units."""
+        if self.rows:
+            return self.rows
         if self.depthwise:
             return max(4, min(64, (1 << 14) // self.channels))
         if self.pointwise and self.sliced:
@@ -149,6 +152,12 @@ def table_bytes(spec: ConvSpec) -> int:
 def candidates(task: Any, _target: Target) -> tuple[ConvSpec, ...]:
     """The spec of a convolution."""
     return (ConvSpec(**vars(task)),) if isinstance(task, ConvTask) else ()
+
+
+def variants(spec: ConvSpec, _target: Target) -> tuple[ConvSpec, ...]:
+    """The same with half and with twice as many pixels a unit."""
+    rows = spec.rows_per_unit
+    return (spec, *(replace(spec, rows=r) for r in (rows // 2, 2 * rows) if r >= 14))
 
 
 def layout(spec: ConvSpec) -> Layout:

@@ -29,6 +29,7 @@ FAMILY = KernelFamily(
     pack=packing.pack,
     unpack=packing.unpack,
     candidates=spec.candidates,
+    variants=spec.variants,
     layout=spec.layout,
 )
 

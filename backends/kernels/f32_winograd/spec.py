@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tilewright.backends.kernels.f32_conv import spec as direct
@@ -50,6 +50,8 @@ class WinogradSpec(ConvSpec):
 
     @property
     def tiles_per_unit(self) -> int:
+        if self.rows:
+            return max(MOST_ROWS, self.rows // 4)
         fitting = INPUT_BYTES // (4 * POSITIONS * self.stride)
         return max(MOST_ROWS, min(112, fitting // MOST_ROWS * MOST_ROWS))
 
@@ -89,6 +91,12 @@ def units(spec: WinogradSpec) -> str:
 def scratch_bytes(spec: WinogradSpec) -> str:
     """Bytes of scratch a thread needs: sums, a patch, transformed inputs."""
     return str(4 * (POSITIONS * (MOST_ROWS * PANEL + spec.plane) + spec.patch))
+
+
+def variants(spec: WinogradSpec, _target: Target) -> tuple[WinogradSpec, ...]:
+    """The same with half as many tiles a unit, for a smaller L2."""
+    half = spec.tiles_per_unit // 2
+    return (spec, replace(spec, rows=4 * half)) if half >= MOST_ROWS else (spec,)
 
 
 def candidates(task: Any, target: Target) -> tuple[WinogradSpec, ...]:
