@@ -59,6 +59,7 @@ FAMILY = KernelFamily(
     supports=llvm.supports,
     candidates=spec.candidates,
     layout=spec.layout,
+    shaped=cases.shaped,
     accuracy=spec.accuracy,
 )
 

@@ -50,6 +50,15 @@ def cases() -> tuple[Case, ...]:
     return tuple(out)
 
 
+def shaped(m: int, n: int, k: int) -> tuple[Case, ...]:
+    """Launches of the test of odd shapes."""
+    return (
+        _case(m, k, n, IDENTITY, 1),
+        _case(m, k, n, BIAS_RELU_RESIDUAL, 1),
+        _case(m, k, n, BIAS_RELU_RESIDUAL, 6),
+    )
+
+
 def _case(m: int, k: int, n: int, epilogue: Epilogue, products: int, special: bool = False) -> Case:
     rng = np.random.default_rng([m, k, n])
     spec = Bf16MatmulSpec(k, n, products, epilogue)

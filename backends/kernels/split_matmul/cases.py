@@ -32,7 +32,7 @@ SHAPES = (
 
 def cases() -> tuple[Case, ...]:
     """The launches of the generic family test."""
-    out = [shaped(m, n, k) for m, k, n in SHAPES]
+    out = [_case(SplitMatmulSpec(k, n), m) for m, k, n in SHAPES]
     for m, k, n in ((26, 9, 300), (37, 21, 65), (51, 16, 32), (96, 64, 40), (70, 100, 64)):
         epilogues = (BIAS_RELU_RESIDUAL, MASKED, GELU)
         out += [_case(SplitMatmulSpec(k, n, 6, e), m) for e in epilogues]
@@ -47,9 +47,10 @@ def cases() -> tuple[Case, ...]:
     return tuple(out)
 
 
-def shaped(m: int, n: int, k: int) -> Case:
-    """The launch of M, N, K."""
-    return _case(SplitMatmulSpec(k, n), m)
+def shaped(m: int, n: int, k: int) -> tuple[Case, ...]:
+    """Launches of the test of odd shapes: whole, and in slices and chunks."""
+    sliced = SplitMatmulSpec(k, n, 6, BIAS_RELU_RESIDUAL, rows=32, depth=2, chunk=1)
+    return _case(SplitMatmulSpec(k, n), m, special=True), _case(sliced, m)
 
 
 def _case(spec: SplitMatmulSpec, m: int, special: bool = False) -> Case:
@@ -60,11 +61,13 @@ def _case(spec: SplitMatmulSpec, m: int, special: bool = False) -> Case:
     if special:
         # Rows stay apart, so that a NaN that leaks into a neighbour is seen. Infinity times
         # infinity, and what rounds to infinity in bf16, come out as in f32.
-        a[0, 3], a[1, 5], a[2, 7], a[3, 9] = np.nan, np.inf, -np.inf, 3.4e38
-        a[4, 11] = 1e-41
-        b[:, 7] *= np.float32(1e-41)
-        b[:, 11] = np.float32(1e-30)
-        b[9], b[7, 9] = 0.25, np.inf
+        # Small shapes have fewer of them.
+        for row, k_, value in ((0, 3, np.nan), (1, 5, np.inf), (2, 7, -np.inf), (3, 9, 3.4e38)):
+            a[row : row + 1, k_ % k] = value
+        a[4:5, 11 % k] = 1e-41
+        b[:, 7 % n] *= np.float32(1e-41)
+        b[9 % k] = 0.25
+        b[7 % k, 9 % n] = np.inf
     extras, strides = [], []
     for extra in epilogue.extras:
         shape = {"scalar": (1,), "row": (n,), "col": (m, 1), "full": (m, n)}[extra.index]
