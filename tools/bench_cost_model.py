@@ -16,15 +16,17 @@ Steps, each of which keeps its results in --work and goes on where the last call
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import multiprocessing
 import os
+import random
 import sys
 from collections import defaultdict
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
-from statistics import median
 from time import perf_counter
 from typing import Any
 
@@ -39,6 +41,9 @@ from tilewright.tools.bench.record import record
 
 CHUNK = 48
 """Kernels of one object file: a file is compiled anew when one of its kernels changes."""
+
+CHUNKS = {"split_matmul": 12}
+"""Fewer for kernels that share little of their code."""
 
 SHORT_S = 200e-6
 """Shorter launches are timed several at a time."""
@@ -111,9 +116,9 @@ class Bench:
         """Make object files of CHUNK kernels of a family; times of those that changed are
         forgotten."""
         todo = [
-            (name, i, list(specs)[i : i + CHUNK])
+            (name, i, list(specs)[i : i + _chunk(name)])
             for name, specs in self.specs.items()
-            for i in range(0, len(specs), CHUNK)
+            for i in range(0, len(specs), _chunk(name))
         ]
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(os.cpu_count(), mp_context=context) as pool:
@@ -122,15 +127,17 @@ class Bench:
                 for name, _, specs in todo
             ]
             for (name, i, specs), path in zip(todo, made, strict=True):
-                self.codes[f"{name}/{i // CHUNK}"] = path.result().name
+                self.codes[_label(name, specs)] = path.result().name
                 print(f"{name}: {i + len(specs)}", file=sys.stderr)
         self._index.write_text(json.dumps(self.codes, indent=1))
 
     def place(self, candidate: Candidate) -> tuple[str, int]:
         """Object file of a kernel and its number there."""
         name = candidate.family.name
-        at = self.specs[name][candidate.spec]
-        return self.codes.get(f"{name}/{at // CHUNK}", ""), at % CHUNK
+        at, size = self.specs[name][candidate.spec], _chunk(name)
+        start = at // size * size
+        specs = list(self.specs[name])[start : start + size]
+        return self.codes.get(_label(name, specs), ""), at - start
 
     def key(self, shape: Shape, candidate: Candidate) -> str:
         """Of a time: shape, kernel and its code."""
@@ -141,11 +148,15 @@ class Bench:
         end = perf_counter() + seconds
         left = 0
         loaded: dict[str, Code] = {}
+        order = random.Random(0)
         for shape in (s for use in self.shapes.values() for s in use):
             kernels = shape.candidates(self.target)
             if self.match not in shape.label or all(
                 self.key(shape, c) in self.times for c in kernels
             ):
+                continue
+            if not all(self.place(c)[0] for c in kernels):
+                print(f"not compiled: {shape.label}", file=sys.stderr)
                 continue
             if perf_counter() > end:
                 left += 1
@@ -163,10 +174,12 @@ class Bench:
                 counts[key] = max(1, min(64, int(SHORT_S / one.run())))
             taken: dict[str, list[float]] = defaultdict(list)
             stop = perf_counter() + 0.3
-            while len(next(iter(taken.values()), [])) < (5 if perf_counter() > stop else 21):
-                for key, one in launches.items():
-                    taken[key].append(one.run(counts[key]))
-            self.times.update({key: median(values) for key, values in taken.items()})
+            while len(next(iter(taken.values()), [])) < (7 if perf_counter() > stop else 25):
+                # The clock comes down after tiles: none shall always follow the same one.
+                for key in order.sample(list(launches), len(launches)):
+                    taken[key].append(launches[key].run(counts[key]))
+            # The lower quartile: neighbours on a shared machine only ever add time.
+            self.times.update({k: sorted(v)[len(v) // 4] for k, v in taken.items()})
             self.file.write_text(json.dumps(self.times, indent=0))
         print(f"{len(self.times)} times; {left} shapes left", file=sys.stderr)
 
@@ -191,6 +204,15 @@ class Bench:
                     )
                 )
         return found
+
+
+def _chunk(name: str) -> int:
+    return CHUNKS.get(name, CHUNK)
+
+
+def _label(name: str, specs: Sequence[Any]) -> str:
+    """Of an object file: its kernels, so that a family that changed finds none."""
+    return f"{name}/{hashlib.sha256(repr(specs).encode()).hexdigest()[:16]}"
 
 
 def show(points: list[Point], profile: profiles.MachineProfile) -> None:

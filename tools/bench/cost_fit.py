@@ -17,6 +17,9 @@ from tilewright.backends.profile import Fit, MachineProfile
 CONSTANTS = ("stream", "far", "overlap", "block_ns", "convert", "epilogue", "launch_ns")
 """Fields of Fit that are fitted, besides the rate of each unit."""
 
+APART = 2.0
+"""Weight of a kernel's error beside that of the others of its shape."""
+
 
 @dataclass(frozen=True)
 class Point:
@@ -52,8 +55,11 @@ class Quality:
 
 
 def fit(points: Sequence[Point], profile: MachineProfile) -> Fit:
-    """Constants that minimize the squared logarithm of predicted / measured, outliers damped."""
+    """Constants that minimize the squared logarithm of predicted / measured, and APART times what
+    of it is not common to the kernels of a shape; outliers damped."""
     units = sorted({p.cost.unit for p in points})
+    names = {name: i for i, name in enumerate(dict.fromkeys(p.shape for p in points))}
+    shape = np.array([names[p.shape] for p in points])
 
     def constants(x: np.ndarray) -> Fit:
         values = [exp(v) for v in x]
@@ -62,7 +68,10 @@ def fit(points: Sequence[Point], profile: MachineProfile) -> Fit:
 
     def residuals(x: np.ndarray) -> np.ndarray:
         tried = replace(profile, fit=constants(x))
-        return np.array([log(p.predicted(tried) / p.seconds) for p in points])
+        errors = np.array([log(p.predicted(tried) / p.seconds) for p in points])
+        # What all kernels of a shape have in common does not change the choice.
+        mean = np.bincount(shape, errors) / np.bincount(shape)
+        return np.concatenate([errors, APART * (errors - mean[shape])])
 
     base = Fit()
     start = [0.0] * len(units) + [log(getattr(base, name)) for name in CONSTANTS]

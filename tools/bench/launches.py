@@ -8,6 +8,7 @@ import itertools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,10 @@ from tilewright.backends.target import Target, target_machine
 
 COLD_BYTES = 32 << 20
 """Weights are taken from as many copies as make up this: more than L2 holds."""
+
+
+MOST_WEIGHTS = 80 << 20
+"""Memory for weights, 4096 x 4096 in f32; a multiple of it for what is larger."""
 
 
 def compile_family(name: str, specs: Sequence[Any], target: Target, folder: Path) -> Path:
@@ -96,15 +101,25 @@ class Launch:
         return time.perf_counter() - begin
 
 
+@cache
+def _weights(size: int) -> np.ndarray:
+    return _values(size)
+
+
 def launch(candidate: Candidate, dims: tuple[int, ...], kernel: Any, cold: bool = True) -> Launch:
     """``candidate`` at ``dims``, dense. ``cold``: weights from beyond L2, else the same ones at
-    every launch."""
+    every launch.
+
+    All launches take their weights from the same memory: how the system's pages lie there can
+    double the time of reading them.
+    """
     owner, spec = candidate.family, candidate.spec
     before, after = _sizes(spec, dims)
     held = candidate.layout.bytes if candidate.layout else 0
     step = -(-held // 4096) * 4096 + 4096
     copies = max(1, min(256, COLD_BYTES // held)) if held and cold else 1
-    pool = _values(step * copies if held else 64)
+    room = -(-step * copies // MOST_WEIGHTS) * MOST_WEIGHTS
+    pool = _weights(room) if held else _values(64)
     front, back = ([_values(size) for size in sizes] for sizes in (before, after))
     pointers = []
     for copy in range(copies):

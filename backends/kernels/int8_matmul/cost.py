@@ -17,9 +17,6 @@ from tilewright.backends.target import Target
 
 SIZES = {"i32": 4, "f32": 4, "u8": 1, "s8": 1, "f32_rows": 4, "f32_tensor": 4}
 
-WIDENED = 3
-"""Instructions of vpmaddwd for one of vpdpbusd: two of them and two additions, B split."""
-
 
 def estimate(spec: Int8MatmulSpec, dims: tuple[int, ...], target: Target) -> Cost:
     """2 M K N operations; A, packed B, C and full extras once."""
@@ -53,10 +50,9 @@ def product_work(target: Target, spec: Int8MatmulSpec, rows: int) -> Work:
     depth, panels = steps(spec.k) * STEP, spec.panel_count
     own = depth * rows
     if unit_of(target, rows) == "int8_dot":
-        d = int8.dots(target)
-        passes = -(-rows // most_rows(d))
-        slower = WIDENED if d.held == "s16" else 1
-        issued = 2 * rows * depth * PANEL * panels * slower
+        # The profile's rate is that of the instructions which the target has for it.
+        passes = -(-rows // most_rows(int8.dots(target)))
+        issued = 2 * rows * depth * PANEL * panels
         return Work(issued, passes * spec.packed_bytes + own, passes * panels)
     tiles, passes = -(-rows // ROWS), -(-rows // (2 * ROWS))
     issued = 2 * tiles * ROWS * depth * PANEL * panels
