@@ -27,18 +27,17 @@ Not as in f32: subnormal operands, parts and results count as zero, so values be
 the lower parts of a split; values from 0x1.ffp127 on are infinite. NaN and infinity come out as in
 f32, but infinity times infinity with more than one product is NaN.
 
-Measured by tools/bench_kernels.py on one core of a Sapphire Rapids virtual machine: GFLOP/s (of
-all products), and percent of the bare tile loop timed right after, which has its operands in L2;
-above 100 where the longer kernel slows the clock of the loop after it. All include the conversion
-of A:
-  1 product    128x384x384 1094 (72 %), 128x384x1536 1015 (90 %), with bias and GELU 597 (53 %),
-               128x1536x384 915 (85 %), 512x512x512 1139 (115 %);
-               1x1536x1536 at 30 GB/s, half the time of f32
-  3 products   128x384x384 1257 (83 %), 512x512x512 1406 (166 %)
-  6 products   128x384x384 1558 (116 %), 512x512x512 1711 (221 %)
-f32_matmul in the same minute 171 (128x384x384) and 166 (128x384x1536), so six products, with less
-error, take 0.7 of its time, three 0.4 and one 0.15. With few rows,
-where weights are what is read, six do not pay below M = 16 and three not below 12.
+Epilogues run between the tile instructions of the next block (backends.llvm.bf16_pipeline), and the
+next panel is asked for into L2.
+
+Measured on one core of a Sapphire Rapids virtual machine: GFLOP/s, median and best, at 128 rows
+with operands in L2, and in brackets with weights from memory (200 MB of them in turn):
+  1 product    384x384 with bias 1250, 1297 (755, 994), 384x1536 with bias and GELU 900, 1002
+               (774, 808), 1536x384 with bias and residual 998, 1070 (772, 806), 768x3072 with bias
+               and GELU 1057, 1082 (814, 895)
+The tile loop alone, as tools/bench_kernels.py has it, reaches 1200 to 1500 at these depths of K,
+2100 if it is long enough; conversion of A is 10 to 15 % of the time. With more products and 36 rows
+or more split_matmul is as fast and reads two thirds of the bytes.
 """
 
 from tilewright.backends.kernels.bf16_matmul import cases, cost, llvm, packing, reference, spec
