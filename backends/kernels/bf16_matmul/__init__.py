@@ -30,14 +30,17 @@ f32, but infinity times infinity with more than one product is NaN.
 Epilogues run between the tile instructions of the next block (backends.llvm.bf16_pipeline), and the
 next panel is asked for into L2.
 
-Measured on one core of a Sapphire Rapids virtual machine: GFLOP/s, median and best, at 128 rows
-with operands in L2, and in brackets with weights from memory (200 MB of them in turn):
-  1 product    384x384 with bias 1250, 1297 (755, 994), 384x1536 with bias and GELU 900, 1002
-               (774, 808), 1536x384 with bias and residual 998, 1070 (772, 806), 768x3072 with bias
-               and GELU 1057, 1082 (814, 895)
-The tile loop alone, as tools/bench_kernels.py has it, reaches 1200 to 1500 at these depths of K,
-2100 if it is long enough; conversion of A is 10 to 15 % of the time. With more products and 36 rows
-or more split_matmul is as fast and reads two thirds of the bytes.
+Measured by tools/bench_kernels.py on one core of a Sapphire Rapids virtual machine: median GFLOP/s
+(of all products), and percent of the bare tile loop timed right after, which has its operands in
+L2; above 100 where the longer kernel slows the clock of the loop after it. All include the
+conversion of A:
+  1 product    128x384x384 with bias 1258 (79 %), 128x384x1536 1223 (105 %), with GELU 1154 (101 %),
+               128x1536x384 1018 (96 %); 1x1536x1536 at 30 GB/s, half the time of f32
+  3 products   128x384x384 1641 (108 %)
+  6 products   128x384x384 1632 (120 %)
+With weights from memory (200 MB of them in turn) one product has 755 at 128x384x384, 774 at
+128x384x1536 with GELU, 814 at 128x768x3072 with GELU. With more products and 36 rows or more
+split_matmul is as fast and reads two thirds of the bytes.
 """
 
 from tilewright.backends.kernels.bf16_matmul import cases, cost, llvm, packing, reference, spec
