@@ -56,7 +56,7 @@ CONVS = (
 
 
 BMMS = ((12, 128, 32, 128, True), (12, 128, 128, 64, False), (1, 128, 384, 384, False))
-ATTENTIONS = (
+ATTENTIONS: tuple[tuple[int, int, int, int, str | None], ...] = (
     # heads, seq_q, seq_k, head size, mask
     (12, 128, 128, 32, "f32"),
     (12, 128, 128, 64, None),

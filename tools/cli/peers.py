@@ -27,11 +27,19 @@ PRECISIONS = {"onnxruntime": ("f32",), "openvino": ("f32", "bf16"), "torch": ("f
 
 PEERS = tuple(PRECISIONS)
 
-ISAS = {"avx2": "AVX2", "avx512": "AVX512_CORE", "vnni": "AVX512_CORE_VNNI"}
-"""Instruction sets a peer can be kept to, and oneDNN's name for them."""
+ISAS = {
+    "avx2": ("AVX2", "AVX2", "avx2"),
+    "avx512": ("AVX512_CORE", "AVX512", "avx512"),
+    "vnni": ("AVX512_CORE_VNNI", "AVX512_E1", "avx512"),
+}
+"""Instruction sets a peer can be kept to: the names of oneDNN, MKL (PyTorch's f32 products) and
+PyTorch."""
+
+LIMITS = ("ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "ATEN_CPU_CAPABILITY")
+"""Environment variables that take them."""
 
 RESTRICTED = ("openvino", "torch")
-"""Peers that multiply with oneDNN, which takes a limit from the environment when it is loaded."""
+"""Peers whose libraries take a limit from the environment when they are loaded."""
 
 
 class PeerMissing(Exception):
@@ -54,7 +62,7 @@ class Peer:
     @property
     def environment(self) -> dict[str, str]:
         """What keeps it to its instruction set."""
-        return {"ONEDNN_MAX_CPU_ISA": ISAS[self.isa]} if self.isa else {}
+        return dict(zip(LIMITS, ISAS[self.isa], strict=True)) if self.isa else {}
 
     @classmethod
     def parse(cls, text: str) -> Peer:
