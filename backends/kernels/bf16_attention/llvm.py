@@ -24,7 +24,7 @@ from tilewright.backends.kernels.bf16_attention.spec import (
     Bf16AttentionSpec,
     Scratch,
 )
-from tilewright.backends.kernels.f32_attention.llvm import Operand
+from tilewright.backends.kernels.f32_attention.job import Operand
 from tilewright.backends.kernels.f32_attention.softmax import Mask
 from tilewright.backends.llvm import amx, bf16, gemm
 from tilewright.backends.llvm.amx import ROWS, TILE_BYTES

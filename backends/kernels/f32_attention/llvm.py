@@ -7,10 +7,9 @@ which is the micro-kernel's best case, and V is its B operand as it lies in memo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from llvmlite import ir
 
+from tilewright.backends.kernels.f32_attention.job import Job, Operand
 from tilewright.backends.kernels.f32_attention.single import emit_single
 from tilewright.backends.kernels.f32_attention.softmax import Mask, emit_softmax
 from tilewright.backends.kernels.f32_attention.spec import KEYS, QUERIES, AttentionSpec, Scratch
@@ -20,18 +19,6 @@ from tilewright.backends.llvm.exp2 import LOG2E
 from tilewright.backends.llvm.microkernel import PANEL, widest
 from tilewright.backends.llvm.rows import copy_rows, transpose_rows
 from tilewright.backends.target import Target
-
-
-@dataclass(frozen=True)
-class Operand:
-    """One of Q, K, V, Y: base pointer and strides (batch, head, sequence)."""
-
-    base: ir.Value
-    strides: tuple[ir.Value, ...]
-
-    def head(self, code: Code, batch: Int, head: Int) -> ir.Value:
-        offset = code.add(code.mul(batch, self.strides[0]), code.mul(head, self.strides[1]))
-        return code.at(self.base, offset)
 
 
 def emit(module: ir.Module, spec: AttentionSpec, target: Target, name: str) -> ir.Function:
@@ -90,23 +77,6 @@ def emit(module: ir.Module, spec: AttentionSpec, target: Target, name: str) -> i
                     _emit_block(code, job, QUERIES)
     gemm.ok(code)
     return fn
-
-
-@dataclass(frozen=True)
-class Job:
-    """One block of queries of one head."""
-
-    spec: AttentionSpec
-    scratch: ir.Value
-    q: ir.Value
-    k: ir.Value
-    v: ir.Value
-    y: ir.Value
-    strides: tuple[ir.Value, ...]
-    count: Int
-    keys: ir.Value
-    horizon: Int | None
-    mask: Mask | None
 
 
 def _visible(code: Code, job: Job) -> Int:

@@ -6,18 +6,14 @@ once as a vector has lanes; outputs are sums over keys of rows of V times their 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from llvmlite import ir
 
+from tilewright.backends.kernels.f32_attention.job import Job
 from tilewright.backends.kernels.f32_attention.softmax import HIDDEN, Mask
 from tilewright.backends.kernels.f32_attention.spec import KEYS, Scratch
 from tilewright.backends.llvm.across import across, all_lanes, greater
 from tilewright.backends.llvm.builder import I32, Code, Int, zeros
 from tilewright.backends.llvm.exp2 import LOG2E, exp2_weight
-
-if TYPE_CHECKING:
-    from tilewright.backends.kernels.f32_attention.llvm import Job
 
 Columns = list[tuple[int, ir.Value | None]]
 
