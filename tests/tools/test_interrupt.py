@@ -2,23 +2,23 @@
 
 import signal
 import threading
-from types import SimpleNamespace
 
 import pytest
 
 from tilewright.tools.cli import interrupt
 
 
-@pytest.mark.parametrize(("number", "ends"), [(signal.SIGINT, True), (-1798980640, False)])
-def test_only_an_interrupt_ends_the_block(monkeypatch, number: int, ends: bool) -> None:
-    """After a stop the system call gives an answer that means nothing."""
+@pytest.mark.parametrize(("pending", "ends"), [({signal.SIGINT}, True), ({signal.SIGCONT}, False)])
+def test_only_an_interrupt_ends_the_block(monkeypatch, pending: set[int], ends: bool) -> None:
+    """A process that is stopped and continued goes on."""
     stop, ended = threading.Event(), []
 
-    def answer(*_: object) -> SimpleNamespace:
+    def answer() -> set[int]:
         stop.set()
-        return SimpleNamespace(si_signo=number)
+        return pending
 
-    monkeypatch.setattr(signal, "sigtimedwait", answer)
+    monkeypatch.setattr(signal, "sigpending", answer)
+    monkeypatch.setattr(signal, "sigwait", lambda signals: signal.SIGINT)
     monkeypatch.setattr(interrupt._thread, "interrupt_main", lambda: ended.append(True))
     interrupt._wait(stop)
     assert bool(ended) == ends
