@@ -11,6 +11,10 @@ digits are the order in memory for C = 2, OC = 32:
     position 0, c 0    0   1 ...  31      one panel, one position after the other: a block of
     position 0, c 1   32  33 ...  63      tiles passes them in this order
     position 1, c 0   64  65 ...  95
+
+Measured as in bf16_direct_conv, ms (f32_conv in the same run): AVX-512 56x56x64 1.00 (1.77),
+28x28x128 0.94 (1.65), 14x14x256 1.06 (1.71), 7x7x512 2.45 (1.81); AVX2 1.42 (2.73), 1.49 (2.59),
+1.55 (2.64), 3.02 (2.74).
 """
 
 from tilewright.backends.kernels.f32_winograd import cases, cost, llvm, packing, reference, spec

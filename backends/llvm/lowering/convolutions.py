@@ -7,6 +7,7 @@ from math import prod
 
 import numpy as np
 
+from tilewright.backends.kernels.bf16_conv.rounding import balanced
 from tilewright.backends.kernels.candidates import Candidate
 from tilewright.backends.kernels.tasks import ConvTask, MatmulTask
 from tilewright.backends.llvm.lowering import fallback, integer_contractions
@@ -106,6 +107,8 @@ def _packed(
     def load() -> np.ndarray:
         weights = low.graph.weights.array(name)
         last = weights.ndim - 1
+        if getattr(kernel.spec, "products", 0) == 1:
+            weights = balanced(weights.reshape(-1, weights.shape[-1]).T).T.reshape(weights.shape)
         if matrix:
             return pack(weights.reshape(weights.shape[-2:]), kernel.spec)
         return pack(weights.transpose(last, last - 1, *range(last - 1)), kernel.spec)
