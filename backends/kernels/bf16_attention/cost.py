@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tilewright.backends.kernels.bf16_attention.spec import (
     PLANE_BYTES,
     QUERIES,
     Bf16AttentionSpec,
 )
+from tilewright.backends.kernels.f32_attention import cost as f32
 from tilewright.backends.kernels.family import Cost
 from tilewright.backends.llvm import amx
 from tilewright.backends.llvm.amx import ROWS
@@ -20,6 +23,10 @@ SOFTMAX = {1: 5, 3: 8, 6: 11}
 def estimate(spec: Bf16AttentionSpec, dims: tuple[int, ...], target: Target) -> Cost:
     """Both products, 2 operations a multiply-add (hidden keys counted); Q, K, V, Y once."""
     batch, heads, seq_q, seq_k, group, past = dims[:6]
+    if seq_q == 1:
+        # The same code; where nothing else is computed the smaller kernel shall win.
+        same = f32.estimate(spec, dims, target)
+        return replace(same, blocks=same.blocks + 1)
     both = spec.head_dim + spec.value_dim
     kv = batch * (heads // max(group, 1)) * seq_k * both
     steps_across = spec.depth + spec.panels

@@ -24,7 +24,9 @@ from tilewright.backends.kernels.bf16_attention.spec import (
     Bf16AttentionSpec,
     Scratch,
 )
+from tilewright.backends.kernels.f32_attention.job import Job as F32Job
 from tilewright.backends.kernels.f32_attention.job import Operand
+from tilewright.backends.kernels.f32_attention.single import emit_single
 from tilewright.backends.kernels.f32_attention.softmax import Mask
 from tilewright.backends.llvm import amx, bf16, gemm
 from tilewright.backends.llvm.amx import ROWS, TILE_BYTES
@@ -70,7 +72,33 @@ def emit(module: ir.Module, spec: Bf16AttentionSpec, target: Target, name: str) 
         amx.configure(code)
     blocks = code.ceildiv(seq_q, QUERIES)
 
-    with code.loop(begin, end, 1, [i64(-1)]) as unit:
+    def mask_of(batch: Int, head: Int, first: Int) -> Mask | None:
+        if mask_base is None:
+            return None
+        start = code.add(code.mul(batch, mask_strides[0]), code.mul(head, mask_strides[1]))
+        start = code.add(start, code.mul(first, mask_strides[2]))
+        return Mask(mask_base, start, mask_strides[2], mask_strides[3], spec.mask == "f32")
+
+    # K and V of one query are not worth converting.
+    alone = code.select(code.cmp("==", seq_q, 1), end, begin)
+    with code.loop(begin, alone) as unit:
+        head, batch = code.rem(unit.index, heads), code.div(unit.index, heads)
+        kv_head = code.div(head, group)
+        single = F32Job(
+            spec=spec,
+            scratch=scratch,
+            q=q.head(code, batch, head),
+            k=k.head(code, batch, kv_head),
+            v=v.head(code, batch, kv_head),
+            y=y.head(code, batch, head),
+            strides=(q.strides[2], k.strides[2], v.strides[2], y.strides[2]),
+            count=1,
+            keys=seq_k,
+            horizon=offset if spec.causal else None,
+            mask=mask_of(batch, head, 0),
+        )
+        emit_single(code, single, single.visible(code))
+    with code.loop(alone, end, 1, [i64(-1)]) as unit:
         block = code.rem(unit.index, blocks)
         of_all = code.div(unit.index, blocks)
         head, batch = code.rem(of_all, heads), code.div(of_all, heads)
@@ -82,11 +110,6 @@ def emit(module: ir.Module, spec: Bf16AttentionSpec, target: Target, name: str) 
             emit_values(code, spec, v.head(code, batch, kv_head), v.strides[2], seq_k, values_at)
         unit.next = [held]
         first = code.mul(block, QUERIES)
-        mask = None
-        if mask_base is not None:
-            start = code.add(code.mul(batch, mask_strides[0]), code.mul(head, mask_strides[1]))
-            start = code.add(start, code.mul(first, mask_strides[2]))
-            mask = Mask(mask_base, start, mask_strides[2], mask_strides[3], spec.mask == "f32")
         _emit_block(
             code,
             Job(
@@ -100,7 +123,7 @@ def emit(module: ir.Module, spec: Bf16AttentionSpec, target: Target, name: str) 
                 keys=seq_k,
                 # The last key that query 0 of this block sees.
                 horizon=code.add(first, offset) if spec.causal else None,
-                mask=mask,
+                mask=mask_of(batch, head, first),
             ),
         )
     if amx.has_bf16(target):

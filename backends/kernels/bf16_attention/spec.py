@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from tilewright.backends.kernels.f32_attention import spec as f32
 from tilewright.backends.kernels.f32_attention.spec import AttentionSpec
 from tilewright.backends.kernels.tasks import AttentionTask
 from tilewright.backends.llvm import amx, bf16
@@ -112,6 +113,8 @@ class Scratch:
         ends = [0]
         for size in sizes:
             ends.append(ends[-1] + size)
+        # One query alone is f32 attention's, in its own layout.
+        ends[-1] = max(ends[-1], -(-4 * f32.Scratch.of(spec).end // 64) * 64)
         return cls(*ends)
 
 

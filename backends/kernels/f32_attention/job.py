@@ -38,3 +38,9 @@ class Job:
     keys: ir.Value
     horizon: Int | None
     mask: Mask | None
+
+    def visible(self, code: Code) -> Int:
+        """How many keys there are that the last query sees; the others are hidden from all."""
+        if self.horizon is None:
+            return self.keys
+        return code.max(code.min(self.keys, code.add(self.horizon, self.count)), 0)

@@ -68,7 +68,7 @@ def emit(module: ir.Module, spec: AttentionSpec, target: Target, name: str) -> i
         )
         with code.either(code.cmp("==", count, 1)) as (one, more):
             with one:
-                emit_single(code, job, _visible(code, job))
+                emit_single(code, job, job.visible(code))
             # Of few queries half of the lanes are not worth computing.
             with more, code.either(code.cmp("<=", count, QUERIES // 2)) as (narrow, wide):
                 with narrow:
@@ -77,13 +77,6 @@ def emit(module: ir.Module, spec: AttentionSpec, target: Target, name: str) -> i
                     _emit_block(code, job, QUERIES)
     gemm.ok(code)
     return fn
-
-
-def _visible(code: Code, job: Job) -> Int:
-    """How many keys there are that the last query sees; the others are hidden from all."""
-    if job.horizon is None:
-        return job.keys
-    return code.max(code.min(job.keys, code.add(job.horizon, job.count)), 0)
 
 
 def _emit_block(code: Code, job: Job, width: int) -> None:
@@ -101,7 +94,7 @@ def _emit_block(code: Code, job: Job, width: int) -> None:
     ldo = spec.value_stride
     with code.loop(0, code.mul(job.count, ldo), lanes) as i:
         code.vstore(zeros(code.vector(lanes)), code.at(sums, i.index))
-    keys = _visible(code, job)
+    keys = job.visible(code)
     start = [code.splat(float("-inf"), lanes)] * vectors + [code.splat(0.0, lanes)] * vectors
     with code.loop(0, keys, KEYS, start) as tile:
         count = code.min(code.sub(keys, tile.index), KEYS)
