@@ -164,5 +164,5 @@ def test_the_result_tells_what_was_done(digits_result: CompileResult) -> None:
     assert list(digits_result.seconds) == ["import", "passes", "lower", "codegen", "package"]
     assert digits_result.bytes == digits_result.path.stat().st_size
     labels = [launch.label for launch in digits_result.variants[0].launches]
-    assert labels.count("f32_conv") == 3
+    assert sum(label.endswith(("_conv", "_winograd")) for label in labels) == 3
     assert all(step.seconds >= 0 for step in digits_result.steps)
