@@ -113,7 +113,7 @@ def test_completion_completes_commands_and_options() -> None:
             ("bench", "m.tw", "--against", "tensorrt"),
             (
                 "Error: Invalid value for --against: 'tensorrt' is not one of onnxruntime, "
-                "openvino, none"
+                "openvino, torch, none"
             ),
         ),
         (
