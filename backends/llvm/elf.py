@@ -74,6 +74,7 @@ LIBC_SYMBOLS = frozenset(
         "pthread_create",
         "pthread_join",
         "pthread_sigmask",
+        "sched_getcpu",
         "syscall",
     }
 )

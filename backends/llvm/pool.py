@@ -50,6 +50,7 @@ from tilewright.backends.llvm.pool_layout import (
     load_word,
     store_word,
 )
+from tilewright.backends.llvm.pool_placement import emit_spread
 from tilewright.backends.llvm.pool_threads import emit_create, emit_destroy, emit_worker
 from tilewright.backends.llvm.system import (
     I8,
@@ -133,6 +134,7 @@ def _max(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
 
 
 def _emit_parallel(module: ir.Module, chunks: ir.Function) -> ir.Function:
+    spread = emit_spread(module)
     function = internal_function(module, "tw_parallel", PARALLEL_TYPE)
     pool, kernel, args, dims, units, grain, scratch, stride = function.args
     for value, name in zip(
@@ -175,6 +177,7 @@ def _emit_parallel(module: ir.Module, chunks: ir.Function) -> ir.Function:
     begin_epoch(b, pool, OPEN)
     sleepers = b.load_atomic(at_byte(b, pool, SLEEPERS), "seq_cst", 4, typ=I32)
     with b.if_then(b.icmp_signed(">", sleepers, i32(0))):
+        b.call(spread, [pool])
         # The caller takes one chunk itself; to wake more threads than chunks only costs time.
         others = b.sub(_ceildiv(b, units, chunk), i64(1))
         futex_wake(b, at_byte(b, pool, GATE + 4), others)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from tilewright.backends.llvm.system import I32, I64, PTR, at_byte, i64
+from tilewright.backends.llvm.system import I8, I32, I64, PTR, at_byte, i64
 
 KERNEL_TYPE = ir.FunctionType(I32, [PTR, PTR, I64, I64, PTR])
 
@@ -35,7 +35,9 @@ FUNCTION, ARGS, DIMS, UNITS, CHUNK, SCRATCH, STRIDE = 0, 8, 16, 24, 32, 40, 48
 NEXT = 128
 GATE = 256
 SLEEPERS, CALLER_SLEEPS, STATUS, STOP = 384, 388, 392, 396
-THREADS, STARTED, WORKERS = 512, 520, 528
+THREADS, STARTED, OWNER, AVOIDED, WORKERS = 512, 520, 528, 536, 544
+# A worker's record.
+WORKER_BYTES, WORKER_POOL, WORKER_NUMBER, WORKER_HANDLE, WORKER_THREAD = 32, 0, 8, 16, 24
 
 OPEN = 1 << 16
 ACTIVE = OPEN - 1
@@ -80,3 +82,9 @@ def begin_epoch(b: ir.IRBuilder, pool: ir.Value, low: int) -> None:
     epoch = b.add(b.lshr(gate_word(b, pool, "monotonic"), i64(32)), i64(1))
     gate = b.or_(b.shl(epoch, i64(32)), i64(low))
     b.atomic_rmw("xchg", at_byte(b, pool, GATE), gate, "seq_cst")
+
+
+def worker_record(b: ir.IRBuilder, pool: ir.Value, number: ir.Value) -> ir.Value:
+    """The record of worker `number` (i64)."""
+    offset = b.mul(number, i64(WORKER_BYTES))
+    return b.gep(at_byte(b, pool, WORKERS), [offset], source_etype=I8)

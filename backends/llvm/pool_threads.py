@@ -6,15 +6,22 @@ from llvmlite import ir
 
 from tilewright.backends.llvm.pool_layout import (
     ACTIVE,
+    AVOIDED,
     CALLER_SLEEPS,
     GATE,
     OPEN,
+    OWNER,
     SLEEPERS,
     SPINS,
     STARTED,
     STATUS,
     STOP,
     THREADS,
+    WORKER_BYTES,
+    WORKER_HANDLE,
+    WORKER_NUMBER,
+    WORKER_POOL,
+    WORKER_THREAD,
     WORKERS,
     begin_epoch,
     epoch_of,
@@ -22,7 +29,9 @@ from tilewright.backends.llvm.pool_layout import (
     internal_function,
     load_word,
     store_word,
+    worker_record,
 )
+from tilewright.backends.llvm.pool_placement import NOWHERE
 from tilewright.backends.llvm.system import (
     I8,
     I32,
@@ -37,10 +46,11 @@ from tilewright.backends.llvm.system import (
     futex_wake,
     i32,
     i64,
+    process_number,
     relax,
+    thread_number,
 )
 
-_WORKER_BYTES, _WORKER_POOL, _WORKER_NUMBER, _WORKER_HANDLE = 24, 0, 8, 16
 _SIGSET_BYTES = 128
 _SIG_SETMASK = 2
 
@@ -54,10 +64,12 @@ def emit_worker(module: ir.Module, chunks: ir.Function) -> ir.Function:
     blocks = {name: function.append_basic_block(name) for name in names}
     leave, waker, exit_ = (function.append_basic_block(n) for n in ("leave", "waker", "exit"))
     b = ir.IRBuilder(entry)
-    pool = load_word(b, record, _WORKER_POOL, PTR)
-    thread = load_word(b, record, _WORKER_NUMBER, I64)
+    pool = load_word(b, record, WORKER_POOL, PTR)
+    thread = load_word(b, record, WORKER_NUMBER, I64)
     seen_slot = b.alloca(I32)
     b.store(i32(0), seen_slot)
+    own = at_byte(b, record, WORKER_THREAD)
+    b.atomic_rmw("xchg", own, thread_number(b), "monotonic")
     enter_default_rounding(b)
     b.branch(blocks["spin"])
 
@@ -126,13 +138,15 @@ def emit_create(module: ir.Module, worker: ir.Function, destroy: ir.Function) ->
     (threads,) = function.args
     b = ir.IRBuilder(function.entry_basic_block)
     slot = b.alloca(PTR)
-    size = b.add(b.mul(threads, i64(_WORKER_BYTES)), i64(WORKERS))
+    size = b.add(b.mul(threads, i64(WORKER_BYTES)), i64(WORKERS))
     failed = call_libc(b, "posix_memalign", [slot, i64(128), size])
     with b.if_then(b.icmp_unsigned("!=", failed, i32(0))):
         b.ret(NULL)
     pool = b.load(slot, typ=PTR)
     call_libc(b, "memset", [pool, i32(0), size])
     store_word(b, threads, pool, THREADS)
+    store_word(b, i32(NOWHERE), pool, AVOIDED)
+    store_word(b, process_number(b), pool, OWNER)
     # Workers inherit the mask: the program's signals must keep going to its own threads.
     blocked, previous = (b.alloca(ir.ArrayType(I8, _SIGSET_BYTES)) for _ in range(2))
     call_libc(b, "memset", [blocked, i32(0xFF), i64(_SIGSET_BYTES)])
@@ -145,10 +159,10 @@ def emit_create(module: ir.Module, worker: ir.Function, destroy: ir.Function) ->
     number.add_incoming(i64(1), before)
     b.cbranch(b.icmp_signed("<", number, threads), start, done)
     b.position_at_end(start)
-    record = _worker_record(b, pool, number)
-    store_word(b, pool, record, _WORKER_POOL)
-    store_word(b, number, record, _WORKER_NUMBER)
-    handle = at_byte(b, record, _WORKER_HANDLE)
+    record = worker_record(b, pool, number)
+    store_word(b, pool, record, WORKER_POOL)
+    store_word(b, number, record, WORKER_NUMBER)
+    handle = at_byte(b, record, WORKER_HANDLE)
     failed = call_libc(b, "pthread_create", [handle, NULL, worker, record])
     b.cbranch(b.icmp_unsigned("!=", failed, i32(0)), done, more)
     b.position_at_end(more)
@@ -164,11 +178,6 @@ def emit_create(module: ir.Module, worker: ir.Function, destroy: ir.Function) ->
         b.ret(NULL)
     b.ret(pool)
     return function
-
-
-def _worker_record(b: ir.IRBuilder, pool: ir.Value, number: ir.Value) -> ir.Value:
-    offset = b.mul(number, i64(_WORKER_BYTES))
-    return b.gep(at_byte(b, pool, WORKERS), [offset], source_etype=I8)
 
 
 def emit_destroy(module: ir.Module) -> ir.Function:
@@ -190,7 +199,7 @@ def emit_destroy(module: ir.Module) -> ir.Function:
     number.add_incoming(i64(1), before)
     b.cbranch(b.icmp_signed("<=", number, started), join, done)
     b.position_at_end(join)
-    handle = load_word(b, _worker_record(b, pool, number), _WORKER_HANDLE, I64)
+    handle = load_word(b, worker_record(b, pool, number), WORKER_HANDLE, I64)
     call_libc(b, "pthread_join", [handle, NULL])
     number.add_incoming(b.add(number, i64(1)), join)
     b.branch(check)

@@ -26,9 +26,14 @@ _LIBC = {
     "pthread_create": ir.FunctionType(I32, [PTR, PTR, PTR, PTR]),
     "pthread_join": ir.FunctionType(I32, [I64, PTR]),
     "pthread_sigmask": ir.FunctionType(I32, [I32, PTR, PTR]),
+    "sched_getcpu": ir.FunctionType(I32, []),
     "syscall": ir.FunctionType(I64, [I64], var_arg=True),
 }
 _FUTEX_NUMBER = {"x86_64": 202, "aarch64": 98}
+_SET_AFFINITY_NUMBER = {"x86_64": 203, "aarch64": 122}
+_GET_AFFINITY_NUMBER = {"x86_64": 204, "aarch64": 123}
+_PROCESS_NUMBER = {"x86_64": 39, "aarch64": 172}
+_THREAD_NUMBER = {"x86_64": 186, "aarch64": 178}
 _FUTEX_WAIT_PRIVATE, _FUTEX_WAKE_PRIVATE = 128, 129
 _CLOCK_MONOTONIC = 1
 # Round to nearest, no flush to zero, all exceptions masked.
@@ -80,6 +85,28 @@ def futex_wake(b: ir.IRBuilder, word: ir.Value, count: ir.Value) -> None:
     """Wake at most `count` (i64) threads that sleep on `word`."""
     number = i64(_FUTEX_NUMBER[architecture(b.module)])
     call_libc(b, "syscall", [number, word, i64(_FUTEX_WAKE_PRIVATE), count])
+
+
+def get_affinity(b: ir.IRBuilder, mask: ir.Value, size: int) -> ir.Value:
+    """Fill `mask` (`size` bytes) with the CPUs that this thread may use: bytes written, or -1."""
+    number = i64(_GET_AFFINITY_NUMBER[architecture(b.module)])
+    return call_libc(b, "syscall", [number, i64(0), i64(size), mask])
+
+
+def set_affinity(b: ir.IRBuilder, thread: ir.Value, mask: ir.Value, size: int) -> None:
+    """Let `thread` (its number, i64) use the CPUs of `mask` (`size` bytes) only, if it can."""
+    number = i64(_SET_AFFINITY_NUMBER[architecture(b.module)])
+    call_libc(b, "syscall", [number, thread, i64(size), mask])
+
+
+def process_number(b: ir.IRBuilder) -> ir.Value:
+    """The number of this process (i64)."""
+    return call_libc(b, "syscall", [i64(_PROCESS_NUMBER[architecture(b.module)])])
+
+
+def thread_number(b: ir.IRBuilder) -> ir.Value:
+    """The number of this thread (i64)."""
+    return call_libc(b, "syscall", [i64(_THREAD_NUMBER[architecture(b.module)])])
 
 
 def relax(b: ir.IRBuilder) -> None:

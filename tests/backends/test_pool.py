@@ -166,6 +166,48 @@ def test_workers_really_help(library):
     pytest.fail("the second thread never got a chunk")
 
 
+def worker_cpus(own):
+    """The CPUs that each thread of this process may use, but for those in `own`."""
+    tasks = set(map(int, os.listdir("/proc/self/task"))) - own
+    return [os.sched_getaffinity(task) for task in tasks]
+
+
+def test_a_woken_worker_keeps_off_the_callers_cpu(library):
+    everywhere = os.sched_getaffinity(0)
+    if len(everywhere) < 2:
+        pytest.skip("this test needs two CPUs")
+    own = set(map(int, os.listdir("/proc/self/task")))
+    with Pool(library, 2) as pool:
+        time.sleep(0.01)  # the worker sleeps
+        pool.run(units=1000, grain=1)
+        (allowed,) = worker_cpus(own)
+        assert allowed < everywhere
+        assert len(allowed) == len(everywhere) - 1
+    assert os.sched_getaffinity(0) == everywhere
+
+
+def test_workers_of_a_crowded_pool_run_anywhere(library):
+    everywhere = os.sched_getaffinity(0)
+    own = set(map(int, os.listdir("/proc/self/task")))
+    with Pool(library, len(everywhere) + 1) as pool:
+        time.sleep(0.01)
+        pool.run(units=1000, grain=1)
+        assert worker_cpus(own) == [everywhere] * len(everywhere)
+
+
+def test_a_forked_child_leaves_the_parents_workers_alone(library):
+    everywhere = os.sched_getaffinity(0)
+    own = set(map(int, os.listdir("/proc/self/task")))
+    with Pool(library, len(everywhere)) as pool:
+        time.sleep(0.01)
+        child = os.fork()
+        if child == 0:
+            pool.run(units=1000, grain=1)
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert worker_cpus(own) == [everywhere] * (len(everywhere) - 1)
+
+
 def test_pools_come_and_go(library):
     before = threads_of_this_process()
     for _ in range(200):

@@ -36,12 +36,14 @@ def interleave(
     rounds: int = 20,
     warmup: int = 3,
     budget_s: float | None = None,
+    pause_s: float = 0.0,
 ) -> dict[str, Timing]:
     """Call every contender once per round, so that all of them meet the same machine.
 
     The order turns by one place each round; otherwise the contender after the one that leaves
     the caches coldest would always pay for it. `budget_s` ends the measurement early, after at
-    least one round. Raises ValueError for no contenders or fewer than one round.
+    least one round. `pause_s`: wait before each call, for threads of the one before that still
+    spin in wait of more work. Raises ValueError for no contenders or fewer than one round.
     """
     if not contenders:
         raise ValueError("interleave needs at least one contender")
@@ -56,6 +58,8 @@ def interleave(
     for turn in range(rounds):
         shift = turn % len(names)
         for name in names[shift:] + names[:shift]:
+            if pause_s:
+                time.sleep(pause_s)
             begin = time.perf_counter_ns()
             result = contenders[name]()
             spent = time.perf_counter_ns() - begin

@@ -232,6 +232,11 @@ class Job:
         return dict(found.get(self.session.variant, {}))
 
 
+_PAUSE_S = 0.02
+"""Before each call with several threads: other runtimes' threads spin for milliseconds after a run,
+on the cores that the next one needs."""
+
+
 def _models(screen: Screen, job: Job, peers: list[Peer], kernels: bool) -> dict[str, Any]:
     """The whole model in all runtimes, and our kernels."""
     from tilewright.tools.bench.timing import interleave
@@ -242,7 +247,12 @@ def _models(screen: Screen, job: Job, peers: list[Peer], kernels: bool) -> dict[
         # The first contender is what the ratios are to: a peer where there is one.
         contenders: dict[str, Callable[[], object]] = {**found, OURS: ours}
         with screen.working(f"timing {', '.join(contenders)}"):
-            timings = interleave(contenders, rounds=job.rounds, budget_s=job.budget)
+            timings = interleave(
+                contenders,
+                rounds=job.rounds,
+                budget_s=job.budget,
+                pause_s=_PAUSE_S if job.threads > 1 and found else 0.0,
+            )
             table = _kernels(screen, job, min(timings[OURS].rounds, 10)) if kernels else []
     for name, reason in skipped.items():
         screen.warn(f"skipped {name}: {reason}")
