@@ -46,7 +46,6 @@ _I32S = ir.VectorType(ir.IntType(32), LANES)
 _I16S = ir.VectorType(ir.IntType(16), LANES)
 _HALF = ir.VectorType(_BFloat(), LANES)
 _WHOLE = ir.VectorType(_BFloat(), 2 * LANES)
-_I1S = ir.VectorType(ir.IntType(1), LANES)
 
 
 def has_dots(target: Target) -> bool:

@@ -79,9 +79,12 @@ def emit_spread(module: ir.Module) -> ir.Function:
     b.position_at_end(move)
     record = worker_record(b, pool, worker)
     thread = b.load_atomic(at_byte(b, record, WORKER_THREAD), "monotonic", 8, typ=I64)
-    # 0, before the worker has said its number, would be this thread.
-    with b.if_then(b.icmp_signed(">", thread, i64(0))):
-        set_affinity(b, thread, mask, 8 * _WORDS)
+    # 0, before the worker has said its number, would be this thread: the next call tries again.
+    with b.if_else(b.icmp_signed(">", thread, i64(0))) as (known, starting):
+        with known:
+            set_affinity(b, thread, mask, 8 * _WORDS)
+        with starting:
+            b.store(i32(NOWHERE), at_byte(b, pool, AVOIDED))
     worker.add_incoming(b.add(worker, i64(1)), b.block)
     b.branch(check)
     b.position_at_end(done)

@@ -119,12 +119,6 @@ def tensor_data(b: ir.IRBuilder, tensors: ir.Value, index: int) -> ir.Value:
     return b.load(at_byte(b, tensors, index * TENSOR_BYTES + TENSOR_DATA), typ=PTR)
 
 
-def tensor_dim_slot(b: ir.IRBuilder, tensors: ir.Value, index: int, axis: int) -> ir.Value:
-    """Address of `tensors[index].shape[axis]`, an i64."""
-    shape = b.load(at_byte(b, tensors, index * TENSOR_BYTES + TENSOR_SHAPE), typ=PTR)
-    return at_byte(b, shape, 8 * axis)
-
-
 def begin_launch(b: ir.IRBuilder, session: ir.Value) -> ir.Value:
     """Emit the start of a profiled launch; give the result to `end_launch`."""
     return b.call(_emit_profile_begin(b.module), [session])
