@@ -99,6 +99,9 @@ class KernelFamily:
     constant; families whose packed bytes are the same give the same name and share them.
     ``shaped(m, n, k)``: launches for the test of odd shapes, of m rows, n columns and sums of k;
     absent: the family has none of these.
+    ``stored(spec, operands, result)``: the same with its activations and its result in these
+    formats (llvm.formats), None where it cannot; it reads only what it would itself round so.
+    Absent: f32 only.
     """
 
     name: str
@@ -117,6 +120,7 @@ class KernelFamily:
     candidates: Callable[[Any, Target], tuple[Any, ...]] | None = None
     layout: Callable[[Any], Layout] | None = None
     shaped: Callable[[int, int, int], tuple[Case, ...]] | None = None
+    stored: Callable[[Any, tuple[str, ...], str], Any] | None = None
 
 
 def evaluate(formula: str, dims: tuple[int, ...]) -> int:

@@ -66,10 +66,10 @@ def split(code: Code, value: ir.Value, planes: int) -> list[ir.Value]:
         part = _round(code, rest)
         parts.append(part)
         if i + 1 < planes:
-            rest = code.b.fsub(rest, _widen(code, part))
+            rest = code.b.fsub(rest, widen(code, part))
     if planes == 1:
         return parts
-    magnitude = code.intrinsic("fabs", _widen(code, parts[0]))
+    magnitude = code.intrinsic("fabs", widen(code, parts[0]))
     finite = code.b.fcmp_ordered("<", magnitude, code.splat(float("inf"), LANES))
     zero = ir.Constant(_I16S, None)
     out = [code.b.select(finite, part, zero) for part in parts]
@@ -100,6 +100,7 @@ def _round(code: Code, value: ir.Value) -> ir.Value:
     return code.b.bitcast(rounded, _I16S)
 
 
-def _widen(code: Code, part: ir.Value) -> ir.Value:
+def widen(code: Code, part: ir.Value) -> ir.Value:
+    """16 bf16 (as i16) as f32."""
     wide = code.b.shl(code.b.zext(part, _I32S), ir.Constant(_I32S, [16] * LANES))
     return code.b.bitcast(wide, _F32S)

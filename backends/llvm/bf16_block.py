@@ -1,4 +1,4 @@
-"""Rows of an f32 activation as a block of bf16 tiles in scratch.
+"""Rows of an activation, f32 or bf16, as a block of bf16 tiles in scratch.
 
 [row tile of 16][K step of 32][plane][16 rows][32 bf16]: an AMX tile is one contiguous KiB, and a
 row of a step is one cache line.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from tilewright.backends.llvm import bf16
+from tilewright.backends.llvm import bf16, formats
 from tilewright.backends.llvm.amx import ROW_BYTES, ROWS, TILE_BYTES
 from tilewright.backends.llvm.builder import I8, Code, Int
 
@@ -32,9 +32,18 @@ def row_tile_bytes(k: int, planes: int) -> int:
 
 
 def emit_block(
-    code: Code, a: ir.Value, lda: Int, rows: Int, k: int, planes: int, out: ir.Value
+    code: Code,
+    a: ir.Value,
+    lda: Int,
+    rows: Int,
+    k: int,
+    planes: int,
+    out: ir.Value,
+    stored: str = formats.F32_FORMAT,
 ) -> None:
-    """Convert ``rows`` rows of ``k`` f32, ``lda`` apart; K is filled up with zeros.
+    """Convert ``rows`` rows of ``k`` elements, ``lda`` apart; K is filled up with zeros.
+
+    ``stored``: their format, f32, or bf16 for one plane.
 
     Rows beyond ``rows`` in the last row of tiles keep whatever is there: a row of a product
     depends on its own row of A only.
@@ -42,14 +51,16 @@ def emit_block(
     whole, rest = k // STEP, k % STEP
     with code.loop(0, rows, ROWS) as tile:
         size = code.min(code.sub(rows, tile.index), ROWS)
-        source = code.at(a, code.mul(tile.index, lda))
+        element = formats.ELEMENT[stored]
+        source = code.at(a, code.mul(tile.index, lda), element)
         base = code.mul(code.div(tile.index, ROWS), row_tile_bytes(k, planes))
         target = code.at(out, base, I8)
 
         def line(row: Int, step: Int, count: int) -> None:
-            taken = code.at(code.at(source, code.mul(row, lda)), code.mul(step, STEP))
+            taken = code.at(source, code.mul(row, lda), element)
+            taken = code.at(taken, code.mul(step, STEP), element)
             at = code.add(code.mul(step, planes * TILE_BYTES), code.mul(row, ROW_BYTES))
-            _convert(code, taken, count, planes, code.at(target, at, I8))
+            _convert(code, taken, count, planes, code.at(target, at, I8), stored)
 
         with code.loop(0, whole, GROUP) as group:
             end = code.min(code.add(group.index, GROUP), whole)
@@ -60,10 +71,14 @@ def emit_block(
                 line(row.index, whole, rest)
 
 
-def _convert(code: Code, source: ir.Value, count: int, planes: int, out: ir.Value) -> None:
+def _convert(
+    code: Code, source: ir.Value, count: int, planes: int, out: ir.Value, stored: str
+) -> None:
     """``count`` of one line's 32 values, the others are zero; reads exactly those."""
     for half in (0, bf16.LANES):
         mask = code.first_lanes(count - half, bf16.LANES) if count < half + bf16.LANES else None
-        value = code.vload(code.at(source, half), bf16.LANES, mask)
-        for plane, part in enumerate(bf16.split(code, value, planes)):
+        element = formats.ELEMENT[stored]
+        value = code.vload(code.at(source, half, element), bf16.LANES, mask, element)
+        parts = [value] if stored == formats.BF16_FORMAT else bf16.split(code, value, planes)
+        for plane, part in enumerate(parts):
             code.vstore(part, code.at(out, plane * TILE_BYTES + 2 * half, I8))

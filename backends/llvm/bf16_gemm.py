@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from llvmlite import ir
 
-from tilewright.backends.llvm import amx, bf16, bf16_pipeline
+from tilewright.backends.llvm import amx, bf16, bf16_pipeline, formats
 from tilewright.backends.llvm import epilogue as epilogues
 from tilewright.backends.llvm.amx import ROW_BYTES, ROWS
 from tilewright.backends.llvm.bf16_block import row_tile_bytes, steps
@@ -26,6 +26,7 @@ from tilewright.backends.llvm.bf16_microkernel import (
     ask,
     dot_kernel,
     internal,
+    packed,
     tile_kernel,
 )
 from tilewright.backends.llvm.builder import I8, I64, PTR, VOID, Code, Int, i64
@@ -54,7 +55,9 @@ def panel_bytes(k: int, planes: int) -> int:
 class Product:
     """A block product at code generation time.
 
-    ``a``: block of bf16_block; ``b``: panel 0; ``c``: f32 element (0, 0), row stride ``ldc``.
+    ``a``: block of bf16_block; ``b``: panel 0; ``c``: element (0, 0) in the format ``stored``, row
+    stride ``ldc``. ``rows_a``: element (0, 0) of A in bf16 and its row stride, where tiles are
+    loaded from there; the block then has only the rows from `block_from` on.
     ``n``: columns of C. ``products``: 1, 3 or 6 (bf16.ORDER). ``tile``: SCRATCH_BYTES of scratch.
     ``row``, ``column``: global index of element (0, 0), for the epilogue's operands.
     """
@@ -71,6 +74,13 @@ class Product:
     operands: Sequence[Operand]
     row: Int = 0
     column: Int = 0
+    stored: str = formats.F32_FORMAT
+    rows_a: tuple[ir.Value, Int] | None = None
+
+    @property
+    def piped(self) -> bool:
+        """Whether sums go to C through an epilogue or a conversion."""
+        return not self.epilogue.identity or self.stored != formats.F32_FORMAT
 
     @property
     def planes(self) -> int:
@@ -99,6 +109,16 @@ def end(code: Code, rows: Int) -> None:
             amx.release(code)
 
 
+def block_from(code: Code, target_rows: Int) -> Int:
+    """The first of so many rows that is not in whole tiles of its pair, a multiple of a pair: what
+    tiles that are loaded from A itself do not reach."""
+    rest = code.rem(target_rows, 2 * ROWS)
+    pairs = code.sub(target_rows, rest)
+    whole = code.b.or_(code.cmp("==", rest, 0), code.cmp("==", rest, ROWS))
+    many = code.cmp(">=", target_rows, AMX_ROWS)
+    return code.select(many, code.select(whole, target_rows, pairs), 0)
+
+
 def emit_rows(code: Code, p: Product, rows: Int, first: Int, last: Int) -> None:
     """All of ``rows`` > 0 rows by the panels [first, last)."""
     if not amx.has_bf16(code.target):
@@ -119,7 +139,7 @@ def _tiles(code: Code, p: Product, rows: Int, first: Int, last: Int) -> None:
     bytes_a = row_tile_bytes(p.k, p.planes)
     passes = code.ceildiv(rows, 2 * ROWS)
     lines = code.ceildiv(p.planes * PLANE_BYTES // 64, passes)
-    pipeline = None if p.epilogue.identity else _pipeline(p)
+    pipeline = _pipeline(p) if p.piped else None
     if pipeline:
         pipeline.begin(code)
     with code.loop(first, last) as panel, code.loop(0, rows, 2 * ROWS) as start:
@@ -128,21 +148,40 @@ def _tiles(code: Code, p: Product, rows: Int, first: Int, last: Int) -> None:
         b = code.at(p.b, code.mul(panel.index, p.panel_bytes), I8)
         share = code.mul(code.div(start.index, 2 * ROWS), code.mul(lines, 64 * p.steps))
         ahead = code.at(code.at(b, p.panel_bytes, I8), share, I8)
-
+        a, apart = _left(code, p, a, start.index, size)
         number = code.add(code.mul(panel.index, passes), code.div(start.index, 2 * ROWS))
         if pipeline:
             place = (start.index, code.mul(panel.index, PANEL), number)
-            pipeline.block(code, a, b, p.steps, place, size, ahead, lines)
+            pipeline.block(code, a, b, p.steps, place, size, ahead, lines, apart)
         else:
-            _straight(code, p, (a, b, ahead, i64(lines)), start.index, size, panel.index)
+            operands = (a, b, ahead, i64(lines))
+            _straight(code, p, operands, apart, start.index, size, panel.index)
     if pipeline:
         pipeline.end(code)
+
+
+def _left(
+    code: Code, p: Product, a: ir.Value, start: Int, size: Int
+) -> tuple[ir.Value, tuple[Int, ...]]:
+    """The rows of a pass: A itself where they are whole tiles, else those of the block ``a``."""
+    if p.rows_a is None:
+        return a, ()
+    base, lda = p.rows_a
+    own = code.at(base, code.mul(start, lda), formats.ELEMENT[formats.BF16_FORMAT])
+    whole = code.b.or_(code.cmp("==", size, ROWS), code.cmp("==", size, 2 * ROWS))
+    row = code.mul(lda, 2)
+    strides = zip(
+        (row, ROW_BYTES, code.mul(row, ROWS)), packed(code, p.steps, p.planes), strict=True
+    )
+    apart = tuple(code.select(whole, direct, block) for direct, block in strides)
+    return code.b.select(whole, own, a), apart
 
 
 def _straight(
     code: Code,
     p: Product,
     operands: tuple[ir.Value, ir.Value, ir.Value, ir.Value],
+    apart: tuple[Int, ...],
     start: Int,
     size: Int,
     panel: Int,
@@ -152,11 +191,12 @@ def _straight(
 
     def multiply(c: ir.Value, ldc: Int) -> None:
         args = [a, b, i64(p.steps), c, i64(code.mul(ldc, 4)), ahead, lines]
+        args += [i64(x) for x in apart]
         with code.either(code.cmp(">", size, ROWS)) as (two, one):
             with two:
-                code.b.call(tile_kernel(code, 2, p.products), args)
+                code.b.call(tile_kernel(code, 2, p.products, bool(apart)), args)
             with one:
-                code.b.call(tile_kernel(code, 1, p.products), args)
+                code.b.call(tile_kernel(code, 1, p.products, bool(apart)), args)
 
     _ask_for_c(code, p, start, size, panel)
     whole = code.b.or_(code.cmp("==", size, ROWS), code.cmp("==", size, 2 * ROWS))
@@ -165,7 +205,8 @@ def _straight(
 
 def _pipeline(p: Product) -> bf16_pipeline.Pipeline:
     return bf16_pipeline.Pipeline(
-        finish=Finish(p.n, p.epilogue),
+        finish=Finish(p.n, p.epilogue, p.stored),
+        strided=p.rows_a is not None,
         products=p.products,
         operands=p.operands,
         scratch=p.tile,
@@ -274,9 +315,11 @@ def _finish(
 ) -> None:
     """``multiply(c, row stride, panel stride)`` straight into C, or into the scratch tile and
     from there through the epilogue. ``whole``: ``multiply`` writes no more than ``size`` rows."""
-    c = code.at(code.at(p.c, code.mul(start, p.ldc)), code.mul(panel, PANEL))
+    element = formats.ELEMENT[p.stored]
+    c = code.at(p.c, code.mul(start, p.ldc), element)
+    c = code.at(c, code.mul(panel, PANEL), element)
     between: Int = code.mul(size, PANEL)
-    if p.epilogue.identity:
+    if not p.piped:
         inside = code.cmp("<=", code.mul(code.add(panel, panels), PANEL), p.n)
         direct = code.b.and_(whole, inside)
         out = code.b.select(direct, c, p.tile)
@@ -297,7 +340,9 @@ def _epilogue(
     with code.loop(0, panels) as part, code.loop(0, size) as row:
         column = code.mul(code.add(panel, part.index), PANEL)
         line = code.mul(code.add(code.mul(part.index, size), row.index), PANEL)
-        target = code.at(c, code.add(code.mul(row.index, p.ldc), code.mul(part.index, PANEL)))
+        element = formats.ELEMENT[p.stored]
+        place = code.add(code.mul(row.index, p.ldc), code.mul(part.index, PANEL))
+        target = code.at(c, place, element)
         for v in range(0, PANEL, _LANES):
             at = code.add(column, v)
             mask = None if p.n % PANEL == 0 else code.first_lanes(code.sub(p.n, at), _LANES)
@@ -305,4 +350,4 @@ def _epilogue(
             m = code.add(p.row, code.add(start, row.index))
             n = code.add(p.column, at)
             value = epilogues.emit(code, p.epilogue, value, p.operands, m, n, mask)
-            code.vstore(value, code.at(target, v), mask)
+            formats.store(code, value, code.at(target, v, element), mask, p.stored)

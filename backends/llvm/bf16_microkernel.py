@@ -21,6 +21,7 @@ PLANE_BYTES = STEP * PANEL * 2
 _LANES = bf16.LANES
 _PAIR_BYTES = PANEL * 4
 _TILES = ir.FunctionType(VOID, [PTR, PTR, I64, PTR, I64, PTR, I64])
+_STRIDED = ir.FunctionType(VOID, [*_TILES.args, *(I64,) * 3])
 _DOTS = ir.FunctionType(VOID, [PTR, PTR, I64, PTR, I64, I64])
 
 
@@ -42,17 +43,19 @@ def ask(code: Code, line: ir.Value, *, write: bool = False) -> None:
     code.b.call(fn, [line, *(ir.Constant(I32, x) for x in (int(write), 3 if write else 2, 1))])
 
 
-def tile_kernel(code: Code, tiles: int, products: int) -> ir.Function:
+def tile_kernel(code: Code, tiles: int, products: int, strided: bool = False) -> ir.Function:
     """``void (a, b, steps, c, bytes from row to row of c, ahead, lines)``: ``tiles`` x 2 tiles of
-    C; every step asks for ``lines`` further cache lines from ``ahead`` on."""
+    C; every step asks for ``lines`` further cache lines from ``ahead`` on. ``strided``: A lies
+    apart, by three further arguments: bytes from row to row, step to step, tile to tile."""
     name = f"tilewright_bf16_tiles_{tiles * ROWS}x{PANEL}x{products}"
+    name += "_strided" if strided else ""
     found = code.module.globals.get(name)
     if found is not None:
         return found
-    fn, code = internal(code, _TILES, name)
-    a, b, count, c, ldc, ahead, lines = fn.args
+    fn, code = internal(code, _STRIDED if strided else _TILES, name)
+    a, b, count, c, ldc, ahead, lines, *apart = fn.args
     planes = bf16.PLANES[products]
-    below = code.mul(count, planes * TILE_BYTES)
+    row_bytes, step_bytes, below = apart or packed(code, count, planes)
     for register in range(2 * tiles):
         amx.zero(code, register)
     with code.loop(0, count, 1, [ahead]) as step:
@@ -60,7 +63,7 @@ def tile_kernel(code: Code, tiles: int, products: int) -> ir.Function:
             ask(code, line.carried[0])
             line.next = [code.at(line.carried[0], 64, I8)]
         step.next = line.carried
-        at_a = code.at(a, code.mul(step.index, planes * TILE_BYTES), I8)
+        at_a = code.at(a, code.mul(step.index, step_bytes), I8)
         at_b = code.at(b, code.mul(step.index, planes * PLANE_BYTES), I8)
         held: tuple[int, int] = (-1, -1)
         for pair in bf16.ORDER[products]:
@@ -74,7 +77,7 @@ def tile_kernel(code: Code, tiles: int, products: int) -> ir.Function:
                 for i in range(tiles):
                     if j == 0 and pair[0] != held[0]:
                         tile = code.at(plane_a, code.mul(below, i), I8)
-                        amx.load(code, 4 + i, tile, ROW_BYTES, passing=True)
+                        amx.load(code, 4 + i, tile, row_bytes, passing=True)
                     amx.multiply_bf16(code, 2 * i + j, 4 + i, 6 + j)
             held = pair
     for i in range(tiles):
@@ -83,6 +86,11 @@ def tile_kernel(code: Code, tiles: int, products: int) -> ir.Function:
             amx.store(code, 2 * i + j, code.at(row, j * ROW_BYTES, I8), ldc)
     code.b.ret_void()
     return fn
+
+
+def packed(code: Code, count: Int, planes: int) -> tuple[Int, Int, Int]:
+    """Bytes from row to row, step to step and tile to tile of a block of ``count`` steps."""
+    return ROW_BYTES, planes * TILE_BYTES, code.mul(count, planes * TILE_BYTES)
 
 
 def dot_kernel(code: Code, rows: int, panels: int, products: int) -> ir.Function:

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 from llvmlite import ir
 
-from tilewright.backends.llvm import amx, bf16
+from tilewright.backends.llvm import amx, bf16, formats
 from tilewright.backends.llvm.amx import ROW_BYTES, ROWS, TILE_BYTES
-from tilewright.backends.llvm.bf16_microkernel import PLANE_BYTES, ask, internal
+from tilewright.backends.llvm.bf16_microkernel import PLANE_BYTES, ask, internal, packed
 from tilewright.backends.llvm.builder import I8, I64, PTR, VOID, Code, Int, i64
 from tilewright.backends.llvm.epilogue import Operand
 from tilewright.backends.llvm.microkernel import PANEL
@@ -44,8 +44,9 @@ _FIXED = (PTR, PTR, I64, PTR, PTR, I64, PTR, I64)
 class Pipeline:
     """One kernel's blocks, in the order in which they are computed.
 
-    ``scratch``: SCRATCH_BYTES. ``c``: f32 element (0, 0) of C, row stride ``ldc``; ``row``,
-    ``column``: its global index, for the epilogue's operands.
+    ``scratch``: SCRATCH_BYTES. ``c``: element (0, 0) of C in ``finish.stored``, row stride ``ldc``;
+    ``row``, ``column``: its global index, for the epilogue's operands. ``strided``: rows of A lie
+    apart.
     """
 
     finish: Finish
@@ -56,6 +57,7 @@ class Pipeline:
     ldc: Int
     row: Int
     column: Int
+    strided: bool = False
 
     def begin(self, code: Code) -> None:
         """Before the first block."""
@@ -71,18 +73,21 @@ class Pipeline:
         size: Int,
         ahead: ir.Value,
         lines: Int,
+        apart: Sequence[Int] = (),
     ) -> None:
         """Multiply up to 32 rows (``size``) by a panel, and finish the block before.
 
         ``place``: first row and column of the block in C, and its number, any that alternate
         between even and odd. Each of the ``steps`` asks for ``lines`` cache lines from ``ahead``
-        on.
+        on. ``apart``: where A is strided, bytes from row to row, step to step, tile to tile.
         """
         start, at, number = place
         sums = code.at(self.scratch, code.mul(code.rem(number, 2), BLOCK_BYTES), I8)
         sums = code.at(sums, JOB_BYTES, I8)
-        out = code.at(code.at(self.c, code.mul(start, self.ldc)), at)
+        element = formats.ELEMENT[self.finish.stored]
+        out = code.at(code.at(self.c, code.mul(start, self.ldc), element), at, element)
         args = [a, b, i64(steps), sums, ahead, i64(lines), self.scratch, i64(self.ldc)]
+        args += [i64(x) for x in apart]
         args += self._operands()
         with code.either(code.cmp(">", size, ROWS)) as (two, one):
             with two:
@@ -129,11 +134,12 @@ class Pipeline:
         found = code.module.globals.get(name)
         if found is not None:
             return found
-        fn, code = internal(code, ir.FunctionType(VOID, [*_FIXED, *self._kinds()]), name)
-        a, b, count, sums, ahead, lines, job, ldc = fn.args[: len(_FIXED)]
-        line = self._line(code, job, ldc, fn.args[len(_FIXED) :])
+        fixed = (*_FIXED, *(I64,) * (3 * self.strided))
+        fn, code = internal(code, ir.FunctionType(VOID, [*fixed, *self._kinds()]), name)
+        a, b, count, sums, ahead, lines, job, ldc, *apart = fn.args[: len(fixed)]
+        line = self._line(code, job, ldc, fn.args[len(fixed) :])
         order, planes = bf16.ORDER[self.products], bf16.PLANES[self.products]
-        below = code.mul(count, planes * TILE_BYTES)
+        row_bytes, step_bytes, below = apart or packed(code, count, planes)
         # K = 0 has no steps.
         waiting = code.load(field(code, job, LINES), I64)
         slots = code.max(code.mul(count, len(order)), 1)
@@ -146,7 +152,7 @@ class Pipeline:
                 ask(code, one.carried[0])
                 one.next = [code.at(one.carried[0], 64, I8)]
             fetched = one.carried[0]
-            at_a = code.at(a, code.mul(step.index, planes * TILE_BYTES), I8)
+            at_a = code.at(a, code.mul(step.index, step_bytes), I8)
             at_b = code.at(b, code.mul(step.index, planes * PLANE_BYTES), I8)
             held: tuple[int, int] = (-1, -1)
             for pair in order:
@@ -158,7 +164,7 @@ class Pipeline:
                     for i in range(tiles):
                         if j == 0 and pair[0] != held[0]:
                             tile = code.at(plane_a, code.mul(below, i), I8)
-                            amx.load(code, 4 + i, tile, ROW_BYTES, passing=True)
+                            amx.load(code, 4 + i, tile, row_bytes, passing=True)
                         amx.multiply_bf16(code, 2 * i + j, 4 + i, 6 + j)
                 held = pair
                 stop = code.min(code.add(done, at_once), waiting)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from llvmlite import ir
 
-from tilewright.backends.llvm import amx, bf16, split_block
+from tilewright.backends.llvm import amx, bf16, formats, split_block
 from tilewright.backends.llvm import epilogue as epilogues
 from tilewright.backends.llvm.amx import ROW_BYTES, ROWS, TILE_BYTES
 from tilewright.backends.llvm.bf16_microkernel import PLANE_BYTES, internal
@@ -42,11 +42,12 @@ _NAN = ir.FunctionType(I1, [PTR, I64])
 
 @dataclass(frozen=True)
 class Finish:
-    """How C is finished: its columns and epilogue. The kernel's args: A, B, extras, C; dims: M,
-    row strides of A and C, those of the extras."""
+    """How C is finished: its columns, epilogue and format. The kernel's args: A, B, extras, C;
+    dims: M, row strides of A and C, those of the extras."""
 
     n: int
     epilogue: Epilogue
+    stored: str = formats.F32_FORMAT
 
 
 def field(code: Code, job: ir.Value, index: int) -> ir.Value:
@@ -169,7 +170,9 @@ class Line:
 
     def emit(self, code: Code, index: Int) -> None:
         """Apply the epilogue to line ``index`` and store it."""
-        target = code.at(self.out, code.mul(index, self.ldc))
+        stored = self.finish.stored
+        element = formats.ELEMENT[stored]
+        target = code.at(self.out, code.mul(index, self.ldc), element)
         row = code.add(self.row, index)
         for v in range(0, PANEL, _LANES):
             column = code.add(self.column, v)
@@ -180,7 +183,7 @@ class Line:
             value = epilogues.emit(
                 code, self.finish.epilogue, value, self.operands, row, column, mask
             )
-            code.vstore(value, code.at(target, v), mask)
+            formats.store(code, value, code.at(target, v, element), mask, stored)
 
 
 def has_nan(code: Code) -> ir.Function:

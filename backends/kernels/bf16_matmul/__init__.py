@@ -21,6 +21,8 @@ backends.llvm.bf16_block), once a thread, and products are summed in f32.
     3   two each, a0 b0 + a0 b1 + a1 b0                4.4e-6
     6   three each, down to a1 b1, a0 b2 and a2 b0     1.6e-7 at K = 384, 3.1e-7 at 1536,
                                                        5.0e-7 at 4096 (f32: 2.5e-7 to 3.0e-7)
+A may lie in bf16, so that tiles are loaded from it where K is whole steps of 32; C may be written
+so.
 No chains of K are needed on AMX: a multiplication adds its 32 products to each other first.
 
 Not as in f32: subnormal operands, parts and results count as zero, so values below 2**-110 lose
@@ -63,6 +65,7 @@ FAMILY = KernelFamily(
     layout=spec.layout,
     shaped=cases.shaped,
     accuracy=spec.accuracy,
+    stored=spec.stored,
 )
 
 __all__ = ["FAMILY", "Bf16MatmulSpec"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 
 from tilewright.backends.kernels.bf16_matmul.packing import pack, round_to_bf16, unpack, widen
@@ -36,6 +37,13 @@ SHAPES = (
 )
 
 
+BF16 = "bf16"
+TYPES = {"f32": np.dtype(np.float32), BF16: np.dtype(ml_dtypes.bfloat16)}
+"""Formats as numpy types."""
+HANDED_ON = ((1, 32, 70), (3, 40, 33), (5, 32, 32), (16, 64, 65), (33, 96, 40), (48, 32, 96))
+"""Shapes of cases with A or C in bf16: K of whole steps, whose tiles are loaded from A, and not."""
+
+
 def cases() -> tuple[Case, ...]:
     """The launches of the generic family test."""
     out = [_case(m, k, n, IDENTITY, 1) for m, k, n in SHAPES]
@@ -45,6 +53,13 @@ def cases() -> tuple[Case, ...]:
         for m, k, n in ((1, 33, 70), (3, 31, 140), (8, 300, 33), (21, 70, 65), (0, 3, 3)):
             out.append(_case(m, k, n, IDENTITY, products))
         out.append(_case(9, 40, 65, BIAS_RELU_RESIDUAL, products))
+    for m, k, n in HANDED_ON:
+        for epilogue in (IDENTITY, BIAS_RELU_RESIDUAL):
+            out += [
+                _case(m, k, n, epilogue, 1, a=a, c=c)
+                for a, c in ((BF16, "f32"), ("f32", BF16), (BF16, BF16))
+            ]
+    out += [_case(m, 64, 70, IDENTITY, 1, special=True, a=BF16, c=BF16) for m in (2, 20, 64)]
     for products in (1, 3, 6):
         out += [_case(m, 40, 70, IDENTITY, products, special=True) for m in (2, 20)]
     return tuple(out)
@@ -56,12 +71,28 @@ def shaped(m: int, n: int, k: int) -> tuple[Case, ...]:
         _case(m, k, n, IDENTITY, 1),
         _case(m, k, n, BIAS_RELU_RESIDUAL, 1),
         _case(m, k, n, BIAS_RELU_RESIDUAL, 6),
+        _case(m, -(-k // 32) * 32, n, BIAS_RELU_RESIDUAL, 1, a=BF16, c=BF16),
+        _case(m, k, n, IDENTITY, 1, a=BF16),
     )
 
 
-def _case(m: int, k: int, n: int, epilogue: Epilogue, products: int, special: bool = False) -> Case:
+def _case(
+    m: int,
+    k: int,
+    n: int,
+    epilogue: Epilogue,
+    products: int,
+    special: bool = False,
+    a: str = "f32",
+    c: str = "f32",
+) -> Case:
+    spec = Bf16MatmulSpec(k, n, products, epilogue, a, c)
+    return _launch(m, spec, special)
+
+
+def _launch(m: int, spec: Bf16MatmulSpec, special: bool) -> Case:
+    k, n, products, epilogue = spec.k, spec.n, spec.products, spec.epilogue
     rng = np.random.default_rng([m, k, n])
-    spec = Bf16MatmulSpec(k, n, products, epilogue)
     a = rng.standard_normal((m, k)).astype(np.float32)
     b = rng.standard_normal((k, n)).astype(np.float32)
     if special:
@@ -85,14 +116,15 @@ def _case(m: int, k: int, n: int, epilogue: Epilogue, products: int, special: bo
         views = view_extras(epilogue, extras, strides, m, n)
         expected = evaluate(epilogue, product, views)
     steps = f"-{len(epilogue.steps)}" if epilogue.steps else ""
+    rounding = 0.0 if spec.c == "f32" else 2**-8
     return Case(
-        label=f"{m}x{k}x{n}-p{products}{steps}{'-special' if special else ''}",
+        label=f"{m}x{k}x{n}-p{products}{steps}-{spec.a}-{spec.c}{'-special' if special else ''}",
         spec=spec,
-        args=(a, pack(b, spec), *extras),
-        results=(np.zeros((m, n), np.float32),),
+        args=(a.astype(TYPES[spec.a]), pack(b, spec), *extras),
+        results=(np.zeros((m, n), TYPES[spec.c]),),
         dims=(m, k, n, *strides),
         expected=(expected,),
         weights=(b, 1),
-        rtol=TOLERANCE[products],
+        rtol=TOLERANCE[products] + rounding,
         atol=TOLERANCE[products] * max(1.0, k / 64),
     )

@@ -6,7 +6,7 @@ from tilewright.backends.kernels import work
 from tilewright.backends.kernels.bf16_matmul.spec import Bf16MatmulSpec
 from tilewright.backends.kernels.family import Cost
 from tilewright.backends.kernels.work import Work
-from tilewright.backends.llvm import amx
+from tilewright.backends.llvm import amx, formats
 from tilewright.backends.llvm.amx import ROWS
 from tilewright.backends.llvm.bf16_block import STEP
 from tilewright.backends.llvm.bf16_gemm import AMX_ROWS, DOT_ROWS
@@ -19,7 +19,7 @@ BESIDE_TILES = 8
 
 
 def estimate(spec: Bf16MatmulSpec, dims: tuple[int, ...], target: Target) -> Cost:
-    """2 M K N operations for each of the products; A and C f32, packed B, full extras once."""
+    """2 M K N operations for each of the products; A and C, packed B, full extras once."""
     m = dims[0]
     full = work.full_extras(spec.epilogue)
     weights = 2 * spec.planes * spec.panels * PANEL * spec.steps * STEP
@@ -30,13 +30,15 @@ def estimate(spec: Bf16MatmulSpec, dims: tuple[int, ...], target: Target) -> Cos
         passes += times
     return Cost(
         flops=2 * m * spec.k * spec.n * spec.products,
-        bytes=4 * (m * spec.k + (1 + full) * m * spec.n) + weights,
+        bytes=formats.BYTES[spec.a] * m * spec.k
+        + (formats.BYTES[spec.c] + 4 * full) * m * spec.n
+        + weights,
         unit="bf16_tile" if tiles else "bf16_dot",
         issued=product.issued,
         weights=weights,
         passes=passes,
         streamed=product.streamed,
-        converted=m * spec.k * spec.planes,
+        converted=0 if spec.direct and tiles else m * spec.k * spec.planes,
         epilogue=work.epilogue(spec.epilogue, m * spec.n) // (BESIDE_TILES if tiles else 1),
         blocks=product.blocks,
     )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from llvmlite import ir
 
 from tilewright.backends.kernels.bf16_matmul.spec import Bf16MatmulSpec
-from tilewright.backends.llvm import bf16, bf16_gemm, gemm
+from tilewright.backends.llvm import amx, bf16, bf16_gemm, formats, gemm
 from tilewright.backends.llvm.amx import ROWS
-from tilewright.backends.llvm.bf16_block import emit_block
+from tilewright.backends.llvm.bf16_block import emit_block, row_tile_bytes
 from tilewright.backends.llvm.builder import I8, KERNEL_TYPE, Code
 from tilewright.backends.llvm.epilogue import load_extras
 from tilewright.backends.target import Target
@@ -35,13 +35,26 @@ def emit(module: ir.Module, spec: Bf16MatmulSpec, target: Target, name: str) -> 
     # multiple of such pairs too.
     blocks = code.max(code.ceildiv(m, spec.rows_per_unit), 1)
     size = code.round_up(code.ceildiv(m, blocks), 2 * ROWS)
+    row_bytes = row_tile_bytes(spec.k, spec.planes)
     block_a = code.at(scratch, bf16_gemm.SCRATCH_BYTES, I8)
     bf16_gemm.begin(code, m)
     # Units of one block of rows are one piece of work, so its rows are converted once.
     with code.loop(code.div(begin, across), code.ceildiv(end, across)) as block:
         start = code.mul(block.index, size)
         rows = code.min(code.sub(m, start), size)
-        emit_block(code, code.at(a, code.mul(start, lda)), lda, rows, spec.k, spec.planes, block_a)
+        own = code.at(a, code.mul(start, lda), formats.ELEMENT[spec.a])
+        direct = spec.direct and amx.has_bf16(target)
+        done = bf16_gemm.block_from(code, rows) if direct else 0
+        emit_block(
+            code,
+            code.at(own, code.mul(done, lda), formats.ELEMENT[spec.a]),
+            lda,
+            code.sub(rows, done),
+            spec.k,
+            spec.planes,
+            code.at(block_a, code.mul(code.div(done, ROWS), row_bytes), I8),
+            spec.a,
+        )
         base = code.mul(block.index, across)
         first = code.mul(code.max(code.sub(begin, base), 0), spec.panels_per_unit)
         last = code.mul(code.min(code.sub(end, base), across), spec.panels_per_unit)
@@ -51,13 +64,15 @@ def emit(module: ir.Module, spec: Bf16MatmulSpec, target: Target, name: str) -> 
             b=b,
             k=spec.k,
             products=spec.products,
-            c=code.at(c, code.mul(start, ldc)),
+            c=code.at(c, code.mul(start, ldc), formats.ELEMENT[spec.c]),
             ldc=ldc,
             n=spec.n,
             tile=scratch,
             epilogue=spec.epilogue,
             operands=operands,
             row=start,
+            stored=spec.c,
+            rows_a=(own, lda) if direct else None,
         )
         bf16_gemm.emit_rows(code, product, rows, first, last)
     bf16_gemm.end(code, m)

@@ -8,7 +8,7 @@ import numpy as np
 
 from tilewright.backends.kernels.bf16_matmul.packing import split, widen
 from tilewright.backends.kernels.bf16_matmul.spec import Bf16MatmulSpec
-from tilewright.backends.llvm import bf16
+from tilewright.backends.llvm import bf16, formats
 from tilewright.backends.llvm.bf16_block import STEP
 from tilewright.backends.llvm.epilogue import evaluate, view_extras
 from tilewright.backends.llvm.microkernel import PANEL
@@ -19,8 +19,9 @@ def run(
 ) -> tuple[np.ndarray, ...]:
     """C[M, N] in float64: A rounded or split as the kernel does it, exact sums."""
     m, lda = dims[0], dims[1]
-    a = np.lib.stride_tricks.as_strided(args[0], (m, spec.k), (4 * lda, 4))
-    lefts = [widen(part) for part in split(a, spec.planes)]
+    size = formats.BYTES[spec.a]
+    a = np.lib.stride_tricks.as_strided(args[0], (m, spec.k), (size * lda, size))
+    lefts = [widen(part) for part in split(a.astype(np.float32), spec.planes)]
     shape = (spec.panels, spec.steps, spec.planes, STEP // 2, PANEL, 2)
     planes = widen(args[1].reshape(shape)).transpose(2, 1, 3, 5, 0, 4)
     rights = planes.reshape(spec.planes, spec.steps * STEP, spec.panels * PANEL)

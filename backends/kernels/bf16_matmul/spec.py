@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tilewright.backends.kernels.family import Layout
 from tilewright.backends.kernels.tasks import MatmulTask
-from tilewright.backends.llvm import bf16
+from tilewright.backends.llvm import bf16, formats
 from tilewright.backends.llvm.amx import ROWS
 from tilewright.backends.llvm.bf16_block import STEP, row_tile_bytes, steps
 from tilewright.backends.llvm.bf16_gemm import SCRATCH_BYTES
@@ -30,16 +30,27 @@ class Bf16MatmulSpec:
 
     ``products``: 1 rounds both operands to bf16; 3 splits each into two bf16 values and leaves out
     the product of the two small ones; 6 splits into three and leaves out what is below f32.
+    ``a``, ``c``: formats of A and C in memory (llvm.formats); A in bf16 is for one product.
     """
 
     k: int
     n: int
     products: int = 1
     epilogue: Epilogue = IDENTITY
+    a: str = formats.F32_FORMAT
+    c: str = formats.F32_FORMAT
 
     def __post_init__(self) -> None:
         if self.products not in bf16.PLANES:
             raise ValueError(f"products must be one of 1, 3, 6, not {self.products}")
+        formats.check(self.a, self.c)
+        if self.products > 1 and self.a != formats.F32_FORMAT:
+            raise ValueError(f"{self.products} products split f32 values, not {self.a} ones")
+
+    @property
+    def direct(self) -> bool:
+        """Whether tiles can be loaded from A itself: bf16 already, in whole steps."""
+        return self.a == formats.BF16_FORMAT and self.k > 0 and self.k % STEP == 0
 
     @property
     def planes(self) -> int:
@@ -87,6 +98,13 @@ def candidates(task: Any, _target: Target) -> tuple[Bf16MatmulSpec, ...]:
     if not isinstance(task, MatmulTask):
         return ()
     return tuple(Bf16MatmulSpec(task.k, task.n, p, task.epilogue) for p in ACCURACY)
+
+
+def stored(spec: Bf16MatmulSpec, operands: tuple[str, ...], result: str) -> Bf16MatmulSpec | None:
+    """The same with A and C in these formats; None where it cannot."""
+    if spec.products > 1 and (*operands, result) != (formats.F32_FORMAT,) * 2:
+        return None
+    return replace(spec, a=operands[0], c=result)
 
 
 def accuracy(spec: Bf16MatmulSpec) -> float:
