@@ -12,8 +12,9 @@ from tilewright.compiler.ir.ops.contraction import Contract
 from tilewright.compiler.ir.ops.leaf import Constant
 from tilewright.compiler.ir.ops.shape import Slice
 from tilewright.compiler.ir.rewrite import Builder, Replacement, rewrite
-from tilewright.compiler.ir.types import TensorType
+from tilewright.compiler.ir.types import DType, TensorType
 from tilewright.compiler.ir.weights import Weight, WeightStore
+from tilewright.passes.common_steps import CommonStep, common_steps, emit_steps
 from tilewright.passes.match import constant_array, sides
 from tilewright.passes.op_sets import EPILOGUE_OPS
 from tilewright.passes.registry import graph_pass
@@ -28,7 +29,8 @@ def merge_projections(graph: Graph) -> Graph:
         add(contract(x, wk), bk)    ->    slice(y, 0..n), slice(y, n..2n), slice(y, 2n..3n)
         add(contract(x, wv), bv)
 
-    The input is read and packed once, and one launch has the work of several.
+    The input is read and packed once, and one launch has the work of several. 8-bit projections
+    take along all steps that they have in common (`common_steps`): zero points, casts, scales.
 
     Requires: nothing.
     Ensures: projections with the same spec whose results go separate ways are one contraction.
@@ -43,19 +45,21 @@ def merge_projections(graph: Graph) -> Graph:
             groups[id(op.a), op.spec, op.a.dtype].append(op)
     outputs = set(graph.outputs)
     members: dict[Op, _Group] = {}
+    made: dict[Op, Op] = {}
     for contracts in groups.values():
         ends = [_join(c, used, outputs) for c in contracts]
         alone = [c for c, e in zip(contracts, ends, strict=True) if e is None or ends.count(e) == 1]
         if len(alone) > 1:
-            group = _Group(alone, graph.weights, used, outputs)
+            group = _Group(alone, graph.weights, used, outputs, made)
             members.update(dict.fromkeys(group.lasts, group))
     if not members:
         return graph
 
     def rule(op: Op, builder: Builder) -> Replacement:
         original = builder.original or op
+        made[original] = op
         group = members.get(original)
-        return None if group is None else (group.result(original, op, builder),)
+        return None if group is None else (group.result(original, builder),)
 
     return remove_dead_code(rewrite(graph, rule))
 
@@ -116,32 +120,39 @@ class _Group:
         weights: WeightStore,
         used: dict[Value, list[Op]],
         outputs: set[Value],
+        made: dict[Op, Op],
     ) -> None:
-        self.contracts, self.weights = contracts, weights
+        self.contracts, self.weights, self.made = contracts, weights, made
+        self.merged: Value | None = None
+        self.biases: list[tuple[Op, Value]] = []
+        self.steps: list[CommonStep] = []
+        self.lasts: list[Op] = [*contracts]
+        if contracts[0].out.dtype == DType.I32:
+            self.steps = common_steps([c.out for c in contracts], used, outputs)
+            if self.steps:
+                self.lasts = [*self.steps[-1].ops]
+            return
         adds = [_bias(c, used, outputs) for c in contracts]
         self.biases = [b for b in adds if b is not None]
         if len(self.biases) != len(contracts):
             self.biases = []
-        self.lasts: list[Op] = [add for add, _ in self.biases] or [*contracts]
-        self.merged: Value | None = None
+        if self.biases:
+            self.lasts = [add for add, _ in self.biases]
 
-    def result(self, last: Op, current: Op, builder: Builder) -> Value:
-        """The slice of the merged contraction that replaces the result of `last`.
-
-        `current` is `last` with the operands that it has by now.
-        """
+    def result(self, last: Op, builder: Builder) -> Value:
+        """The slice of the merged contraction that replaces the result of `last`."""
         index = self.lasts.index(last)
         if self.merged is None:
-            made = (current, *(v.op for v in current.operands))
-            contract = next(o for o in made if isinstance(o, Contract))
-            self.merged = self._emit(contract.a, builder)
+            contract = self.made[self.contracts[index]]
+            assert isinstance(contract, Contract)
+            self.merged = self._emit(contract.a, index, builder)
         widths = [_width(c) for c in self.contracts]
         x = self.merged
         starts = (*(0 for _ in x.shape[:-1]), sum(widths[:index]))
         shape = (*x.shape[:-1], widths[index])
         return builder.emit(Slice, x=x, starts=starts, steps=(1,) * x.rank, shape=shape)
 
-    def _emit(self, a: Value, builder: Builder) -> Value:
+    def _emit(self, a: Value, index: int, builder: Builder) -> Value:
         first = self.contracts[0]
         inputs, out = first.spec.split("->")
         axis = inputs.split(",")[1].index(out[-1])
@@ -162,7 +173,8 @@ class _Group:
             made = builder.emit(
                 Add, a=made, b=builder.constant(np.concatenate(flat), "merged.bias")
             )
-        return made
+        widths = [_width(c) for c in self.contracts]
+        return emit_steps(made, self.steps, self.made, index, widths, builder)
 
 
 def _bias(

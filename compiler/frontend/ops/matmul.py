@@ -113,11 +113,10 @@ def integer_product(ctx: Import, a: Value, b: Value, za: Value | None, zb: Value
     left, right = _zero_point(ctx, za, a, rows=True), _zero_point(ctx, zb, b, rows=False)
     if (left is None and right is None) or (a.rank > 1 and b.rank > 1):
         out = Term(ctx, contracted(ctx, a, b))
-        wide_a, wide_b = Term(ctx, a).cast(DType.I32), Term(ctx, b).cast(DType.I32)
         if left is not None:
-            out = out - left * wide_b.sum((-2,))
+            out = out - left * _sums(ctx, b, -2)
         if right is not None:
-            out = out - right * wide_a.sum((-1,))
+            out = out - right * _sums(ctx, a, -1)
         if left is not None and right is not None:
             out = out + left * right * size_of(ctx, a.shape[-1], DType.I32)
         return out
@@ -125,6 +124,15 @@ def integer_product(ctx: Import, a: Value, b: Value, za: Value | None, zb: Value
     shifted_a = shifted_a if left is None else shifted_a - left
     shifted_b = shifted_b if right is None else shifted_b - right
     return Term(ctx, contracted(ctx, shifted_a.value, shifted_b.value))
+
+
+def _sums(ctx: Import, x: Value, axis: int) -> Term:
+    """Sums of 8-bit `x` along an axis in i32, which keeps size 1; computed here where `x` is known,
+    whatever its size."""
+    known = ctx.array(x)
+    if known is None:
+        return Term(ctx, x).cast(DType.I32).sum((axis,))
+    return constant(ctx, known.sum(axis, dtype=np.int32, keepdims=True))
 
 
 def _less_128(ctx: Import, array: np.ndarray) -> Value:
