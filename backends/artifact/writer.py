@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from tilewright.backends.artifact.block_file import BlockFile
 from tilewright.backends.artifact.safetensors import WeightLayout
 from tilewright.backends.artifact.zip_stream import PAGE, ZipStream
 from tilewright.compiler.errors import UserError
@@ -94,8 +95,9 @@ def write_artifact(
         folder, name = os.path.split(os.path.abspath(target))
         # Not a .tw: a killed compile must leave nothing that looks like an artifact.
         descriptor, temporary = tempfile.mkstemp(prefix=f".{name}.", suffix=".partial", dir=folder)
-        with os.fdopen(descriptor, "wb") as file:
-            stream = ZipStream(file)
+        with os.fdopen(descriptor, "wb", 0) as file:
+            blocks = BlockFile(file)
+            stream = ZipStream(blocks)
             checksums = {}
             for entry_name in sorted(entries):
                 size, chunks = entries[entry_name]
@@ -105,7 +107,7 @@ def write_artifact(
             text = json.dumps(checksums, separators=(",", ":"), sort_keys=True).encode()
             stream.add(CHECKSUMS_FILE, len(text), [text])
             stream.finish()
-            file.flush()
+            blocks.flush()
             os.fsync(file.fileno())
             # mkstemp makes private files; the result gets the rights any new file would.
             os.fchmod(file.fileno(), 0o666 & ~_umask())

@@ -10,7 +10,7 @@ import struct
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Protocol
 
 PAGE = 4096
 # Sizes and offsets from here on do not fit their 32-bit fields.
@@ -32,10 +32,20 @@ class _Written:
     header: int
 
 
+class Output(Protocol):
+    """What a ZIP is written to."""
+
+    def tell(self) -> int: ...
+
+    def seek(self, position: int, /) -> int: ...
+
+    def write(self, data: bytes | memoryview, /) -> int: ...
+
+
 class ZipStream:
     """Entries are written one after the other to a seekable file; `finish` ends the ZIP."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: Output) -> None:
         self._file = file
         self._entries: list[_Written] = []
 

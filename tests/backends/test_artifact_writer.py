@@ -14,7 +14,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from tilewright.backends.artifact import writer, zip_stream
+from tilewright.backends.artifact import block_file, writer, zip_stream
 from tilewright.backends.artifact.safetensors import TensorSpec, plan_weights
 from tilewright.backends.artifact.writer import ArtifactWriteError, write_artifact
 from tilewright.compiler.errors import UserError
@@ -102,6 +102,37 @@ def test_zip64_fields(tmp_path, monkeypatch, limit):
     verify_checksums("m.tw", view, read_entries("m.tw", view))
 
 
+@pytest.mark.parametrize("most", [1 << 30, 1000])
+def test_writes_are_whole_aligned_blocks(monkeypatch, most):
+    """Whatever the sizes of the parts, and where the system takes less than it is given."""
+    monkeypatch.setattr(block_file, "BLOCK", 4096)
+    sizes = (1, 4095, 3, 10_000, 0, 8192, 5000)
+    parts = [RNG.integers(0, 256, size, np.uint8).tobytes() for size in sizes]
+    writes = []
+
+    class Raw(io.BytesIO):
+        def write(self, data):
+            writes.append((self.tell(), len(data)))
+            return super().write(data[:most])
+
+    raw = Raw()
+    out = block_file.BlockFile(raw)
+    for part in parts:
+        assert out.write(memoryview(part)) == len(part)
+    assert out.tell() == sum(sizes)
+    out.flush()
+    assert raw.getvalue() == b"".join(parts)
+    if most > 4096:
+        assert writes == [(at, min(4096, sum(sizes) - at)) for at in range(0, sum(sizes), 4096)]
+    out.seek(2)
+    out.write(b"xyz")
+    out.seek(sum(sizes))
+    out.write(b"end")
+    out.flush()
+    expected = b"".join(parts)
+    assert raw.getvalue() == expected[:2] + b"xyz" + expected[5:] + b"end"
+
+
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
 def test_a_full_disk(tmp_path, monkeypatch, code):
     path = tmp_path / "m.tw"
@@ -113,7 +144,7 @@ def test_a_full_disk(tmp_path, monkeypatch, code):
                 raise OSError(code, os.strerror(code))
             return super().write(data)
 
-    monkeypatch.setattr(writer.os, "fdopen", lambda fd, mode: FullFile(fd, mode))
+    monkeypatch.setattr(writer.os, "fdopen", lambda fd, mode, _: FullFile(fd, mode))
     with pytest.raises(ArtifactWriteError) as error:
         write(path)
     hint = {
