@@ -7,8 +7,9 @@ import dataclasses
 from tilewright.backends.kernels.f16_matmul import HalfMatmulTask
 from tilewright.backends.kernels.int8_matmul import IntegerMatmulTask
 from tilewright.backends.kernels.tasks import BatchedMatmulTask, MatmulTask
-from tilewright.backends.llvm.lowering import fallback, integer_contractions
+from tilewright.backends.llvm.lowering import fallback, integer_contractions, quantized_products
 from tilewright.backends.llvm.lowering.epilogues import FusedEpilogue, as_rows, fuse
+from tilewright.backends.llvm.lowering.handing import hand_on, settle
 from tilewright.backends.llvm.lowering.packed import packed_matrix
 from tilewright.backends.llvm.lowering.rules import lowers
 from tilewright.backends.llvm.lowering.state import Lowering, formula
@@ -23,6 +24,8 @@ from tilewright.compiler.ir.types import DType
 @lowers(Contract)
 def contract(low: Lowering, op: Contract) -> None:
     """A matmul with constant weights, a batched one, or the general loop nest."""
+    if quantized_products.by_kernel(low, op):
+        return
     if not _has_kernels(op):
         fallback.lower_with_body(low, op)
     elif not _by_kernel(low, op):
@@ -77,10 +80,11 @@ def _constant_weights(
     fused = fuse(low, op.body, op.extras, perm, len(rows))
     if fused is None:
         return False
-    a = low.view(x).transpose(tuple(ix.index(c) for c in rows + summed))
+    order = tuple(ix.index(c) for c in rows + summed)
+    a = low.stored(x).transpose(order)
     seen = as_rows(a, len(rows))
     if seen is None:
-        a = low.make_dense(a)
+        a = low.make_dense(low.view(x).transpose(order))
         seen = as_rows(a, len(rows))
         assert seen is not None
     m, stride, _ = seen
@@ -91,9 +95,11 @@ def _constant_weights(
     chosen = low.choose(op, task, dims, w.op.name, (axes, (k, n)))
     if chosen is None:
         return False
-    family, spec = chosen.family, chosen.spec
+    settled = settle(low, chosen, (a,), op.out)
+    family, spec = chosen.family, settled.spec
+    (a,) = settled.operands
     place, size = packed_matrix(low, w, axes, (k, n), chosen)
-    target = _target(low, op.out, natural, perm)
+    target = _target(low, op.out, natural, perm, settled.dtype)
     low.launch(
         op,
         spec,
@@ -104,10 +110,11 @@ def _constant_weights(
         scratch=formula(family.scratch_bytes(spec), dims),
         label=family.name,
         flops=m * (2 * k * n),
-        traffic=m * (k * element_bytes(x.dtype) + n * element_bytes(op.out.dtype))
+        traffic=m * (k * element_bytes(a.dtype) + n * element_bytes(target.dtype))
         + (size + fused.traffic),
-        inplace=tuple((0, 2 + i) for i, same in enumerate(fused.aligned) if same),
+        inplace=fused.overwritten(2, target.dtype),
     )
+    hand_on(low, op.out, target, op.source)
     return True
 
 
@@ -121,12 +128,19 @@ def _task(
     return integer_contractions.task(x, w, *shape, fused.epilogue, op.out.dtype)
 
 
-def _target(low: Lowering, value: Value, natural: list[str], perm: tuple[int, ...]) -> View:
-    """A dense result in the kernel's axis order; `value` sees it transposed if orders differ."""
+def _target(
+    low: Lowering,
+    value: Value,
+    natural: list[str],
+    perm: tuple[int, ...],
+    dtype: DType | None = None,
+) -> View:
+    """A dense result in the kernel's axis order; `value` sees it transposed if orders differ.
+    dtype: as `Lowering.result`."""
     if perm == tuple(range(len(perm))):
-        return low.result(value)
+        return low.result(value, dtype)
     shape = tuple(value.shape[p] for p in perm)
-    made = low.buffer(value.dtype, shape, value.name or "t")
+    made = low.buffer(dtype or value.dtype, shape, value.name or "t")
     back = tuple(perm.index(i) for i in range(len(perm)))
     low.alias(value, made.transpose(back))
     assert made.strides == dense_strides(shape)

@@ -24,7 +24,7 @@ def constant(low: Lowering, op: Constant) -> None:
 @lowers(shape.Reshape)
 def reshape(low: Lowering, op: shape.Reshape) -> None:
     """The same memory with another shape; a copy where no strides can express it."""
-    view = low.view(op.x).reshape(op.shape)
+    view = low.stored(op.x).reshape(op.shape)
     if view is None:
         view = low.dense(op.x).reshape(op.shape)
         assert view is not None
@@ -34,19 +34,19 @@ def reshape(low: Lowering, op: shape.Reshape) -> None:
 @lowers(shape.Transpose)
 def transpose(low: Lowering, op: shape.Transpose) -> None:
     """The same memory with permuted strides."""
-    low.alias(op.out, low.view(op.x).transpose(op.perm))
+    low.alias(op.out, low.stored(op.x).transpose(op.perm))
 
 
 @lowers(shape.Broadcast)
 def broadcast(low: Lowering, op: shape.Broadcast) -> None:
     """The same memory with strides of 0."""
-    low.alias(op.out, low.view(op.x).broadcast(op.shape))
+    low.alias(op.out, low.stored(op.x).broadcast(op.shape))
 
 
 @lowers(shape.Slice)
 def slice_(low: Lowering, op: shape.Slice) -> None:
     """The same memory from an offset, with multiplied strides."""
-    low.alias(op.out, low.view(op.x).slice(op.starts, op.steps, op.shape))
+    low.alias(op.out, low.stored(op.x).slice(op.starts, op.steps, op.shape))
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from tilewright.backends.kernels.candidates import Candidate
 from tilewright.backends.kernels.tasks import ConvTask, MatmulTask
 from tilewright.backends.llvm.lowering import fallback, integer_contractions
 from tilewright.backends.llvm.lowering.epilogues import fuse
+from tilewright.backends.llvm.lowering.handing import hand_on, settle
 from tilewright.backends.llvm.lowering.rules import lowers
 from tilewright.backends.llvm.lowering.state import Lowering, formula
 from tilewright.backends.llvm.program import Place
@@ -62,9 +63,11 @@ def conv(low: Lowering, op: Conv) -> None:
     assert isinstance(op.w.op, Constant)
     chosen = low.choose(op, task, dims, op.w.op.name, op.groups)
     assert chosen is not None, "f32 kernels compute every convolution with constant filters"
-    family, spec = chosen.family, chosen.spec
+    view = low.stored(op.x)
+    settled = settle(low, chosen, (view if view.dense else low.dense(op.x),), op.out)
+    family, spec = chosen.family, settled.spec
     place = _packed(low, op.w, op.groups, chosen, matrix=isinstance(task, MatmulTask))
-    x, y = low.dense(op.x), low.result(op.out)
+    (x,), y = settled.operands, low.result(op.out, settled.dtype)
     first = 2
     low.launch(
         op,
@@ -77,8 +80,9 @@ def conv(low: Lowering, op: Conv) -> None:
         label=family.name,
         flops=pixels * (2 * prod(taps) * as_int(op.w.shape[-2]) * out_channels),
         traffic=x.bytes + y.bytes + place[1] + fused.traffic,
-        inplace=tuple((0, first + i) for i, same in enumerate(fused.aligned) if same),
+        inplace=fused.overwritten(first, y.dtype),
     )
+    hand_on(low, op.out, y, op.source)
     assert len(sizes) == 1 + 2 * rank
 
 

@@ -72,6 +72,13 @@ class FusedEpilogue:
     aligned: tuple[bool, ...]
     traffic: Dim = 0
 
+    def overwritten(self, first: int, dtype: DType) -> tuple[tuple[int, int], ...]:
+        """Which extras the result may overwrite, as pairs of result and argument; first: argument
+        of extra 0, dtype: the result's as it is stored."""
+        if dtype == DType.BF16:
+            return ()  # takes half of what the extras do
+        return tuple((0, first + i) for i, same in enumerate(self.aligned) if same)
+
 
 NOTHING = FusedEpilogue(IDENTITY, (), (), ())
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from tilewright.backends.llvm.lowering import fallback
 from tilewright.backends.llvm.lowering.elementwise_names import NAMES
+from tilewright.backends.llvm.lowering.handing import BOTH, ROUNDED, hand_on
 from tilewright.backends.llvm.lowering.region_nodes import Nodes, Unsuitable, identity
 from tilewright.backends.llvm.lowering.region_rows import RowNodes
 from tilewright.backends.llvm.lowering.rules import lowers
@@ -103,18 +104,30 @@ def _launch(
         plans.append((nodes.value(made, access), value, axes))
     outputs: list[Store] = []
     targets: list[View] = []
+    made_here: list[tuple[Value, list[View]]] = []
     for node, value, axes in plans:
-        target = low.result(value)
+        formats = low.handing.of(value)
+        target = low.result(value, DType.BF16 if formats == ROUNDED else None)
         strides: list[Dim] = [0] * len(domain)
         own = target.strides
         if len(own) != len(axes):
             own = tuple(own[a] for a in axes)
         for axis, stride in zip(axes, own, strict=True):
             strides[axis] = stride
-        store = Store(node, str(value.dtype), tuple(nodes.params(s) for s in strides))
-        outputs.append(store)
-        targets.append(target)
+        places = [target]
+        handed = target.place.kind == "arena" and low.depth == 0
+        if formats == BOTH and handed:
+            places.append(low.buffer(DType.BF16, target.shape, value.name or "t"))
+        for place in places:
+            other = place.dtype != value.dtype
+            stored = nodes.op("cast", (node,), str(place.dtype)) if other else node
+            steps = tuple(nodes.params(s) for s in strides)
+            outputs.append(Store(stored, str(place.dtype), steps))
+            targets.append(place)
+        made_here.append((value, places))
     _emit(low, op, nodes, outputs, targets)
+    for value, places in made_here:
+        hand_on(low, value, places[0], op.source, *places[1:], region=True)
 
 
 def _is_row(made: Value) -> bool:
@@ -193,6 +206,15 @@ def launch_copy(low: Lowering, source: View, target: View) -> None:
     strides = tuple(nodes.params(s) for s in target.strides)
     store = Store(node, str(raw), strides)
     _emit(low, None, nodes, [store], [target])
+
+
+def launch_cast(low: Lowering, source: View, target: View) -> None:
+    """Convert the elements of a view to those of a dense one of the same shape."""
+    nodes = Nodes(low, {}, source.shape, ())
+    node = nodes.load(source, identity(len(source.shape)))
+    cast = nodes.op("cast", (node,), str(target.dtype))
+    strides = tuple(nodes.params(s) for s in target.strides)
+    _emit(low, None, nodes, [Store(cast, str(target.dtype), strides)], [target])
 
 
 def launch_dim(low: Lowering, dim: Dim, target: View) -> None:

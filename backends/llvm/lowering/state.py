@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from tilewright.backends.kernels.candidates import Candidate, candidates
 from tilewright.backends.llvm.limits import upper
 from tilewright.backends.llvm.lowering.choice import Answers, Choices
+from tilewright.backends.llvm.lowering.handing import Formats, Handing
 from tilewright.backends.llvm.lowering.view import View, dense_strides, element_bytes
 from tilewright.backends.llvm.program import BufferInfo, Launch, Place, Program, Step
 from tilewright.backends.target import Target
@@ -44,14 +45,21 @@ class Lowering:
     """Lowers one graph for one target. `steps` is the list being filled (nested for regions).
 
     error: the worst accuracy class that a kernel may have. answers: which kernels to take; without
-    them `choices` asks and takes any. selection: how the answers came about.
+    them `choices` asks and takes any. formats: of values that are not
+    stored in f32 alone. selection: how answers and formats came about.
     """
 
     def __init__(
-        self, graph: Graph, target: Target, error: float = 0.0, answers: Answers | None = None
+        self,
+        graph: Graph,
+        target: Target,
+        error: float = 0.0,
+        answers: Answers | None = None,
+        formats: Mapping[Value, Formats] | None = None,
     ) -> None:
         self.graph, self.target, self.error = graph, target, error
         self.choices = Choices(answers)
+        self.handing = Handing(graph, formats)
         self.selection: Selection | None = None
         self.program = Program()
         self.steps: list[Step] = self.program.steps
@@ -78,9 +86,10 @@ class Lowering:
         """`dim` with data symbols replaced by what makes it greatest."""
         return upper(dim, self.graph.symbols)
 
-    def result(self, value: Value) -> View:
+    def result(self, value: Value, dtype: DType | None = None) -> View:
         """A dense place for `value`: the caller's output buffer if it is a graph output, or a block
-        in one (`homes`: the output and an offset in elements) if it is a part of it."""
+        in one (`homes`: the output and an offset in elements) if it is a part of it. dtype: other
+        than its own where it is handed on so."""
         index = self.outputs.get(value)
         home = self.homes.get(value)
         if index is not None and self.depth == 0:
@@ -90,7 +99,7 @@ class Lowering:
             place = Place("output", home[0])
             view = View(place, value.dtype, value.shape, dense_strides(value.shape), home[1])
         else:
-            view = self.buffer(value.dtype, value.shape, value.name or "t")
+            view = self.buffer(dtype or value.dtype, value.shape, value.name or "t")
         self.alias(value, view)
         return view
 
@@ -101,7 +110,28 @@ class Lowering:
         return Place("weight", self.weights[key][0])
 
     def view(self, value: Value) -> View:
-        """Where `value` is; constants are stored on first use."""
+        """Where `value` is, in its own type; constants are stored on first use."""
+        found = self.stored(value)
+        self.handing.plainly(found)
+        return self.widened(found)
+
+    def widened(self, view: View) -> View:
+        """`view` in f32, converted if it is stored in bf16 alone."""
+        base = self.handing.bases.get(view.place)
+        if base is None or base.dtype == DType.F32:
+            return view
+        from tilewright.backends.llvm.lowering.regions import launch_cast
+
+        made = self.copies.get(base)
+        if made is None:
+            made = self.buffer(DType.F32, base.shape, "wide")
+            launch_cast(self, base, made)
+            if self.depth == 0:
+                self.copies[base] = made
+        return replace(view, place=made.place, dtype=DType.F32)
+
+    def stored(self, value: Value) -> View:
+        """Where `value` is, in the type in which it is stored."""
         found = self.views.get(value)
         if found is not None:
             return found

@@ -1,0 +1,165 @@
+"""Values as one operation hands them to the next: who makes and reads them, in which formats.
+
+A value lies in memory in f32 unless the selection says otherwise: in bf16, where all that read it
+round it anyway, or in both, where some do. The first lowering stores f32 and records makers and
+readers, the second follows the formats that were chosen (see `tables`). Values that nobody recorded
+(graph outputs, bodies of loops, operands of kernels that know f32 only) stay f32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from tilewright.backends.kernels.candidates import Candidate
+from tilewright.backends.llvm.formats import BF16_FORMAT, F32_FORMAT
+from tilewright.backends.llvm.lowering.view import View
+from tilewright.backends.llvm.program import Place
+from tilewright.compiler.ir.core import Graph, Value, walk
+from tilewright.compiler.ir.dims import Dim, product
+from tilewright.compiler.ir.types import DType
+
+if TYPE_CHECKING:
+    from tilewright.backends.llvm.lowering.state import Lowering
+
+Formats = tuple[str, ...]
+"""In which a value lies in memory."""
+
+ALONE: Formats = (F32_FORMAT,)
+ROUNDED: Formats = (BF16_FORMAT,)
+BOTH: Formats = (F32_FORMAT, BF16_FORMAT)
+STRATEGIES = (ALONE, ROUNDED, BOTH)
+
+ROUNDING_CLASS = 1e-2
+"""The accuracy class that values in bf16 belong to."""
+
+
+@dataclass(frozen=True)
+class Reader:
+    """The question whose kernel reads a value, as which of its activations."""
+
+    question: int
+    operand: int
+
+
+@dataclass
+class Handed:
+    """A value that may be handed on in another format.
+
+    maker: the question whose kernel makes it, None for a region. ``plain``: whether something reads
+    it that knows f32 only.
+    """
+
+    value: Value
+    elements: Dim
+    source: str
+    maker: int | None = None
+    readers: list[Reader] = field(default_factory=list)
+    plain: bool = False
+
+
+class Handing:
+    """The values of one lowering. ``formats``: those chosen, by value; f32 for all others.
+
+    known: values that the second lowering meets again. bases: the whole of each value in memory.
+    twins: where the same elements lie in bf16.
+    """
+
+    def __init__(self, graph: Graph, formats: Mapping[Value, Formats] | None = None) -> None:
+        self.known = frozenset(v for op in walk(graph.ops) for v in op.results)
+        self.formats = formats or {}
+        self.values: dict[Place, Handed] = {}
+        self.bases: dict[Place, View] = {}
+        self.twins: dict[Place, Place] = {}
+
+    def of(self, value: Value) -> Formats:
+        """The formats of `value`."""
+        return self.formats.get(value, ALONE)
+
+    def plainly(self, view: View) -> None:
+        """Something that knows f32 only reads `view`."""
+        if view.place in self.values:
+            self.values[view.place].plain = True
+
+    def rounded(self, view: View) -> View | None:
+        """The same elements in bf16, where they are stored so."""
+        if view.place in self.values and view.dtype == DType.BF16:
+            return view
+        twin = self.twins.get(view.place)
+        return None if twin is None else replace(view, place=twin, dtype=DType.BF16)
+
+
+@dataclass(frozen=True)
+class Settled:
+    """A launch with its formats: spec, activations, and the element type of its result."""
+
+    spec: Any
+    operands: tuple[View, ...]
+    dtype: DType
+
+
+def settle(low: Lowering, chosen: Candidate, views: Sequence[View], value: Value) -> Settled:
+    """How the kernel that answers the last question reads `views` and writes `value`."""
+    handing = low.handing
+    question = len(low.choices.questions) - 1
+    for operand, view in enumerate(views):
+        if view.place in handing.values:
+            handing.values[view.place].readers.append(Reader(question, operand))
+    wanted = [handing.rounded(view) for view in views]
+    reads = tuple(F32_FORMAT if w is None else BF16_FORMAT for w in wanted)
+    if stored(chosen, reads, F32_FORMAT) is None:
+        reads = (F32_FORMAT,) * len(views)
+    rounds = handing.of(value) == ROUNDED and stored(chosen, reads, BF16_FORMAT) is not None
+    writes = BF16_FORMAT if rounds else F32_FORMAT
+    operands = [
+        low.widened(view) if name == F32_FORMAT or other is None else other
+        for view, other, name in zip(views, wanted, reads, strict=True)
+    ]
+    dtype = DType.BF16 if rounds else value.dtype
+    return Settled(stored(chosen, reads, writes), tuple(operands), dtype)
+
+
+def stored(chosen: Candidate, reads: Sequence[str], writes: str) -> Any:
+    """The spec of a candidate with its activations and result in these formats, None if its family
+    has none."""
+    if writes == F32_FORMAT and all(name == F32_FORMAT for name in reads):
+        return chosen.spec
+    hook = chosen.family.stored
+    return None if hook is None else hook(chosen.spec, tuple(reads), writes)
+
+
+def hand_on(
+    low: Lowering,
+    value: Value,
+    view: View,
+    source: str,
+    twin: View | None = None,
+    *,
+    region: bool = False,
+) -> None:
+    """`value` was made as the dense `view`, and as `twin` in bf16 if it was: whoever comes may read
+    it from there. What was chosen and not made is converted.
+
+    region: a region made it, else the kernel that answers the last question.
+    """
+    known = value in low.handing.known and value.dtype == DType.F32
+    may = known and view.place.kind == "arena" and low.depth == 0
+    if not may or low.error < ROUNDING_CLASS:
+        return
+    handing = low.handing
+    maker = None if region else len(low.choices.questions) - 1
+    handed = Handed(value, product(view.shape), source, maker)
+    formats = handing.of(value)
+    if twin is None and view.dtype == DType.F32 and BF16_FORMAT in formats:
+        from tilewright.backends.llvm.lowering.regions import launch_cast
+
+        twin = low.buffer(DType.BF16, view.shape, value.name or "t")
+        launch_cast(low, view, twin)
+        if F32_FORMAT not in formats:
+            low.alias(value, replace(low.views[value], place=twin.place, dtype=DType.BF16))
+            view, twin = twin, None
+    handing.values[view.place] = handed
+    handing.bases[view.place] = view
+    if twin is not None:
+        handing.twins[view.place] = twin.place
