@@ -82,12 +82,12 @@ def check_type(place: str, tensor: TensorInfo, array: Array) -> None:
             f"expected {accepted[0]}, found {array.dtype}",
             f"array.astype({str(accepted[0])!r})",
         )
-    shape = describe_shape(tensor.shape)
     if array.ndim != len(tensor.shape):
         raise FeedError(
             place,
             "wrong number of dimensions",
-            f"expected {len(tensor.shape)}, {shape}; found {array.ndim}, {array.shape}",
+            f"expected {len(tensor.shape)}, {describe_shape(tensor.shape)}; "
+            f"found {array.ndim}, {array.shape}",
             "reshape the array",
         )
     for axis, (wanted, size) in enumerate(zip(tensor.shape, array.shape, strict=True)):
@@ -95,7 +95,8 @@ def check_type(place: str, tensor: TensorInfo, array: Array) -> None:
             raise FeedError(
                 place,
                 f"wrong size of axis {axis}",
-                f"expected {wanted}, in shape {shape}; found {size}, in shape {array.shape}",
+                f"expected {wanted}, in shape {describe_shape(tensor.shape)}; "
+                f"found {size}, in shape {array.shape}",
                 "reshape or pad the array",
             )
 

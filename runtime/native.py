@@ -119,6 +119,8 @@ class NativeSession:
         self._inputs, self._input_shapes = _tensors(input_ranks)
         self._outputs, self._output_shapes = _tensors(output_ranks)
         self._output_ranks = tuple(output_ranks)
+        self._input_list = [self._inputs[index] for index in range(len(input_ranks))]
+        self._output_list = [self._outputs[index] for index in range(len(output_ranks))]
         self._profile_arrays: tuple[Any, Any] | None = None
         self.close = weakref.finalize(
             self, _destroy, library, self._functions.destroy, handle, os.getpid()
@@ -141,6 +143,16 @@ class NativeSession:
             self._outputs[index].data = address
         self._check(self._functions.run(self._handle, self._inputs, self._outputs))
         return self._shapes()
+
+    def run_again(self, inputs: Sequence[int], outputs: Sequence[int]) -> None:
+        """Run with shapes as they were at the last `run`, arrays at these addresses."""
+        for tensor, address in zip(self._input_list, inputs, strict=True):
+            tensor.data = address
+        for tensor, address in zip(self._output_list, outputs, strict=True):
+            tensor.data = address
+        status = self._functions.run(self._handle, self._inputs, self._outputs)
+        if status != OK:
+            self._check(status)
 
     def _shapes(self) -> list[Shape]:
         return [

@@ -24,6 +24,7 @@ from tilewright.runtime.loader import open_artifact
 from tilewright.runtime.manifest import TensorInfo, Variant
 from tilewright.runtime.native import NativeSession, Shape
 from tilewright.runtime.profile import ProfileRow, profile_rows
+from tilewright.runtime.repeat import Repeat, deciding
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,9 @@ class Session:
         self._output_types = [array_dtype(tensor.dtype) for tensor in self.manifest.outputs]
         self._output_names = [tensor.name for tensor in self.manifest.outputs]
         self._native: NativeSession | None = None
+        self._all = range(len(self._output_names))
+        self._deciding = deciding(self.manifest)
+        self._repeat: Repeat | None = None
         self.variant = ""
         self._start(self._choose(variant))
 
@@ -161,7 +165,10 @@ class Session:
         onnxruntime and has no effect. Raises FeedError for feeds that do not fit the model,
         ExecutionError when the model reports a failure.
         """
-        picks = self._pick_outputs(output_names)
+        picks = self._pick_outputs(output_names) if output_names else self._all
+        found = self._again(feeds, {})
+        if found is not None:
+            return [found[index] for index in picks]
         check_names(self.where, self.manifest.inputs, feeds)
         arrays = [
             check_array(self.where, tensor, feeds[tensor.name]) for tensor in self.manifest.inputs
@@ -175,6 +182,9 @@ class Session:
 
     def run_bound(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> list[Array]:
         """What `Binding.run` calls. Contiguity was checked when the arrays were bound."""
+        found = self._again(inputs, outputs)
+        if found is not None:
+            return found
         check_names(self.where, self.manifest.inputs, inputs)
         arrays = [inputs[tensor.name] for tensor in self.manifest.inputs]
         for tensor, array in zip(self.manifest.inputs, arrays, strict=True):
@@ -216,9 +226,7 @@ class Session:
     ) -> None:
         self.close()
 
-    def _pick_outputs(self, names: Sequence[str] | None) -> list[int]:
-        if not names:
-            return list(range(len(self._output_names)))
+    def _pick_outputs(self, names: Sequence[str]) -> Sequence[int]:
         for name in names:
             if name not in self._output_names:
                 raise FeedError(
@@ -229,11 +237,28 @@ class Session:
                 )
         return [self._output_names.index(name) for name in names]
 
+    def _again(self, feeds: object, bound: Mapping[str, Array]) -> list[Array] | None:
+        """The outputs, if this run is like the one before."""
+        repeat = self._repeat
+        inputs = None if repeat is None else repeat.match(feeds)
+        if repeat is None or inputs is None:
+            return None
+        with self._lock:
+            outputs = repeat.results(bound)
+            if self._repeat is not repeat or outputs is None:
+                return None
+            self._open_session().run_again(
+                [array.__array_interface__["data"][0] for array in inputs],
+                [array.__array_interface__["data"][0] for array in outputs],
+            )
+        return outputs
+
     def _execute(self, inputs: Sequence[Array], bound: Mapping[str, Array]) -> list[Array]:
-        resolve_dims(self.where, self.manifest, [array.shape for array in inputs])
+        dims = resolve_dims(self.where, self.manifest, [array.shape for array in inputs])
         self._file.wait_verified()
         with self._lock:
             native = self._open_session()
+            self._repeat = None
             for index, array in enumerate(inputs):
                 native.set_input(index, _address(array), array.shape)
             shapes = native.shapes()
@@ -248,6 +273,14 @@ class Session:
                     check_output_shape(self.where, name, output, shape)
                 outputs.append(output)
             final = native.run([_address(output) for output in outputs])
+            if final == shapes and self._deciding is not None and self._deciding <= dims.keys():
+                self._repeat = Repeat(
+                    tuple(
+                        (tensor.name, array.dtype, array.shape)
+                        for tensor, array in zip(self.manifest.inputs, inputs, strict=True)
+                    ),
+                    tuple(zip(self._output_names, self._output_types, shapes, strict=True)),
+                )
         return [
             _trim(output, shape, self._output_names[index] in bound)
             for index, (output, shape) in enumerate(zip(outputs, final, strict=True))

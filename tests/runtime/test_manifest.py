@@ -37,6 +37,7 @@ MODULES = {
     "manifest",
     "native",
     "profile",
+    "repeat",
     "session",
 }
 SIZE = "expected a size or an expression"
