@@ -11,6 +11,7 @@ from tilewright.backends.reference import (
     movement,
     nn,
     pooling,
+    quantization,
     reductions,
 )
 from tilewright.backends.reference.interpreter import DataError, evaluate_op, run
@@ -25,6 +26,7 @@ __all__ = [
     "movement",
     "nn",
     "pooling",
+    "quantization",
     "reductions",
     "run",
 ]

@@ -23,8 +23,8 @@ INPUTS = ("u8", "s8", "f32_rows", "f32_tensor")
 class IntegerMatmulTask:
     """C[M, N] = epilogue(A[M, K] x B[K, N]), 8-bit operands, i32 sums, constant B.
 
-    Fields, args and dims as `Int8MatmulSpec` says, for the inputs that are integers. Weights for
-    ``pack``: B as it is, [K, N].
+    Fields, args and dims as `Int8MatmulSpec` says; ``a`` may be quantized by the kernel. Weights
+    for ``pack``: B as it is, [K, N].
     """
 
     k: int
@@ -35,11 +35,14 @@ class IntegerMatmulTask:
     epilogue: Epilogue = IDENTITY
 
     def operands(self, dims: Sequence[int]) -> tasks.Bytes:
-        """A, packed B, extras, C."""
+        """A, packed B, scale and zero point of an A that is quantized with them, extras, C."""
         m, lda, ldc, *strides = dims
         others = tasks.extras(self.epilogue, m, self.n, strides)
-        c = tasks.span((m, self.n), (ldc, 1), 1 if self.out in ("u8", "s8") else 4)
-        return (tasks.span((m, self.k), (lda, 1), 1), None, *others, c)
+        small = ("u8", "s8")
+        a = tasks.span((m, self.k), (lda, 1), 1 if self.a in small else 4)
+        c = tasks.span((m, self.n), (ldc, 1), 1 if self.out in small else 4)
+        given = (4, 1) if self.a == "f32_tensor" else ()
+        return (a, None, *given, *others, c)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from tilewright.backends.llvm.irregular import (
     matrices,
     movement,
     pooling,
+    quantization,
     reduction,
     selection,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "matrices",
     "movement",
     "pooling",
+    "quantization",
     "reduction",
     "selection",
     "supports",

@@ -17,6 +17,7 @@ from tilewright.compiler.frontend.tensors import element_type
 from tilewright.compiler.frontend.terms import Term
 from tilewright.compiler.ir.core import Value
 from tilewright.compiler.ir.dims import Dim, ceildiv
+from tilewright.compiler.ir.ops.quantization import QuantizationRange, Quantize
 from tilewright.compiler.ir.types import DType
 
 
@@ -147,14 +148,9 @@ def dequantize_linear(ctx: Import, node: Node) -> Value:
 @onnx_op("DynamicQuantizeLinear")
 def dynamic_quantize_linear(ctx: Import, node: Node) -> tuple[Value, ...]:
     """x quantized to u8 with the scale and zero point of its own range (0 included)."""
-    x = Term(ctx, node.input(0))
-    axes = range(x.rank)
-    low = x.reduce("min", axes, keepdims=False).minimum(0.0)
-    high = x.reduce("max", axes, keepdims=False).maximum(0.0)
-    scale = (high - low) / 255.0
-    zero = saturated(-low / scale, None, DType.U8)
-    out = saturated(x / scale, zero, DType.U8)
-    return out.value, scale.value, zero.value
+    x = node.input(0)
+    scale, zero = ctx.emit_multi(QuantizationRange, x=x)
+    return ctx.emit(Quantize, x=x, scale=scale, zero=zero), scale, zero
 
 
 def _trailing(term: Term, rank: int, axis: int) -> Term:

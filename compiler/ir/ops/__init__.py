@@ -6,9 +6,20 @@ from tilewright.compiler.ir.ops import (
     control,
     leaf,
     nn,
+    quantization,
     reduce,
     shape,
     unary,
 )
 
-__all__ = ["binary", "contraction", "control", "leaf", "nn", "reduce", "shape", "unary"]
+__all__ = [
+    "binary",
+    "contraction",
+    "control",
+    "leaf",
+    "nn",
+    "quantization",
+    "reduce",
+    "shape",
+    "unary",
+]
