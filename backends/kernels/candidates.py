@@ -6,12 +6,18 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+import numpy as np
+
 from tilewright.backends.kernels.family import KernelFamily, Layout
 from tilewright.backends.kernels.registry import families
 from tilewright.backends.target import Target
+from tilewright.compiler.formats import named
 
 CLASSES = (0.0, 1e-5, 1e-3, 1e-2)
 """Accuracy classes of results, as `KernelFamily.accuracy` gives them."""
+
+NUMERICS = dict(zip(CLASSES, ("f32", "bf16x3", "f16", "bf16"), strict=True))
+"""What plans and errors call the kernels of a class that read weights as they are."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +33,22 @@ class Candidate:
         return self.family.accuracy(self.spec) if self.family.accuracy else 0.0
 
     @property
+    def format(self) -> str:
+        """Name of the weight format that it reads; empty for weights as they are."""
+        return self.family.format(self.spec) if self.family.format else ""
+
+    @property
+    def numerics(self) -> str:
+        """What decides its error: candidates with the same name make the same one."""
+        return self.format or NUMERICS[self.accuracy]
+
+    def pack(self, weights: np.ndarray) -> np.ndarray:
+        """Weights in the order of the kernel, brought into its format without calibration first."""
+        assert self.family.pack is not None
+        logical = named(self.format).encode(weights) if self.format else weights
+        return self.family.pack(logical, self.spec)
+
+    @property
     def layout(self) -> Layout | None:
         """Of its packed constant operand, None if it has none."""
         return self.family.layout(self.spec) if self.family.layout else None
@@ -38,8 +60,11 @@ def allowed(max_error: float | None) -> float:
 
 
 @cache
-def candidates(task: Any, target: Target, error: float = 0.0) -> tuple[Candidate, ...]:
-    """Every spec for ``task`` on ``target`` whose accuracy class is at most ``error``.
+def candidates(
+    task: Any, target: Target, error: float = 0.0, formats: frozenset[str] = frozenset()
+) -> tuple[Candidate, ...]:
+    """Every spec for ``task`` on ``target`` whose accuracy class is at most ``error``, and those
+    that read weights in one of ``formats``.
 
     Families come in alphabetical order, a family's variants in its own; equal specs once. Empty
     when no family knows the task.
@@ -52,6 +77,7 @@ def candidates(task: Any, target: Target, error: float = 0.0) -> tuple[Candidate
             tiled = family.variants(spec, target) if family.variants else (spec,)
             for variant in tiled:
                 candidate = Candidate(family, variant)
-                if candidate.accuracy <= error:
+                named_format = candidate.format
+                if named_format in formats if named_format else candidate.accuracy <= error:
                     found.setdefault(variant, candidate)
     return tuple(found.values())

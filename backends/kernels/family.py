@@ -97,6 +97,9 @@ class KernelFamily:
     ``candidates(task, target)``: specs that compute a task (backends.kernels.tasks), () for one
     that is not this family's; absent: lowering never asks it. ``layout(spec)``: of the packed
     constant; families whose packed bytes are the same give the same name and share them.
+    ``format(spec)``: name of the weight format (compiler.formats) that the kernel reads, "" for
+    weights as they are; absent: as they are. ``pack`` then takes an ``Encoded``, ``unpack`` gives
+    one, and `accuracy` says nothing: the format decides the error.
     ``shaped(m, n, k)``: launches for the test of odd shapes, of m rows, n columns and sums of k;
     absent: the family has none of these.
     ``stored(spec, operands, result)``: the same with its activations and its result in these
@@ -119,6 +122,7 @@ class KernelFamily:
     accuracy: Callable[[Any], float] | None = None
     candidates: Callable[[Any, Target], tuple[Any, ...]] | None = None
     layout: Callable[[Any], Layout] | None = None
+    format: Callable[[Any], str] | None = None
     shaped: Callable[[int, int, int], tuple[Case, ...]] | None = None
     stored: Callable[[Any, tuple[str, ...], str], Any] | None = None
 

@@ -1,0 +1,89 @@
+"""What a weight format is: how a matrix is stored, and how its input is read beside it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from tilewright.compiler.formats.activations import Activation
+from tilewright.compiler.formats.inputs import Inputs
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """A matrix [K, N] in some format: named arrays (codes, scales, ...), as the format says."""
+
+    shape: tuple[int, int]
+    arrays: Mapping[str, np.ndarray]
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self.arrays[name]
+
+
+class WeightFormat(ABC):
+    """One way to store the constant operand of Y [T, N] = X [T, K] W [K, N].
+
+    Implementations are frozen dataclasses: equal ones store alike. A format says nothing of the
+    order of bytes in memory; that is the layout of the kernel family that reads it.
+    """
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """As plans and reports name it, e.g. ``w4-g64``: no spaces, unique among formats."""
+
+    @property
+    @abstractmethod
+    def activation(self) -> Activation:
+        """How kernels read X."""
+
+    @abstractmethod
+    def encode(self, weights: np.ndarray, inputs: Inputs | None = None) -> Encoded:
+        """W, f32 [K, N], in this format; `inputs`: what calibration saw of X, to round by.
+
+        Raises ValueError for weights that are not finite.
+        """
+
+    @abstractmethod
+    def decode(self, encoded: Encoded) -> np.ndarray:
+        """The matrix f32 [K, N] that stands in for W."""
+
+    @abstractmethod
+    def bytes(self, k: int, n: int) -> int:
+        """Bytes of a stored [k, n] matrix without the padding of any kernel's tiles."""
+
+    def supports(self, k: int, n: int) -> bool:
+        """Whether a [k, n] matrix has this form; others are not offered it."""
+        return k > 0 and n > 0
+
+    def read(self, x: np.ndarray, encoded: Encoded) -> np.ndarray:
+        """X [T, K] as kernels see it, float64."""
+        return self.activation.read(x)
+
+    def multiply(self, x: np.ndarray, encoded: Encoded) -> np.ndarray:
+        """Y [T, N] in float64: what a kernel computes, but for the rounding of its sums."""
+        return self.read(x, encoded) @ self.decode(encoded).astype(np.float64)
+
+    def error(self, weights: np.ndarray, encoded: Encoded, inputs: Inputs) -> float:
+        """||Y' - X W||_F on the calibration inputs, scaled to all rows that were seen.
+
+        Exact by the Gram matrix where X is read exactly, else on the sample of rows.
+        """
+        if self.activation.exact:
+            off = self.decode(encoded).astype(np.float64) - weights
+            return float(np.sqrt(max(np.einsum("kn,kn->", off, inputs.gram @ off), 0.0)))
+        x = inputs.sample
+        off = self.multiply(x, encoded) - x.astype(np.float64) @ weights
+        return float(np.linalg.norm(off) * np.sqrt(inputs.rows / max(len(x), 1)))
+
+
+def checked(weights: np.ndarray) -> np.ndarray:
+    """`weights` as f32 [K, N]; ValueError when they are no matrix or not finite."""
+    if weights.ndim != 2:
+        raise ValueError(f"weights are {weights.ndim}-dimensional, a format stores a matrix")
+    if not np.isfinite(weights).all():
+        raise ValueError("weights have infinite or NaN elements, which integer codes cannot hold")
+    return np.ascontiguousarray(weights, dtype=np.float32)

@@ -1,0 +1,61 @@
+"""What calibration saw of a contraction's input."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+DAMP = 0.01
+"""Share of the mean of the Gram matrix's diagonal that is added to it, as in GPTQ."""
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """Statistics of X [T, K] over all calibration samples.
+
+    gram: X^T X, f64 [K, K]. rows: T. absmax: greatest magnitude of each channel, f32 [K].
+    sample: some rows of X, f32 [S, K], evenly chosen.
+    """
+
+    gram: np.ndarray
+    rows: int
+    absmax: np.ndarray
+    sample: np.ndarray
+
+    @property
+    def energy(self) -> float:
+        """||X||_F."""
+        return float(np.sqrt(np.trace(self.gram)))
+
+    @property
+    def importance(self) -> np.ndarray:
+        """Mean of x^2 of each channel, f64 [K]."""
+        found: np.ndarray = np.diag(self.gram) / max(self.rows, 1)
+        return found
+
+    @cached_property
+    def factor(self) -> np.ndarray:
+        """Upper Cholesky factor of the inverse of the damped Gram matrix, f64 [K, K], channels in
+        falling order of energy (`order`).
+
+        Frantar et al., GPTQ, arXiv 2210.17323.
+        """
+        from scipy.linalg import cholesky, lapack
+
+        gram = self.gram[np.ix_(self.order, self.order)].copy()
+        diagonal = np.einsum("kk->k", gram)
+        diagonal[diagonal == 0] = 1.0
+        diagonal += DAMP * diagonal.mean()
+        inverse, info = lapack.dpotri(cholesky(gram), overwrite_c=1)
+        assert info == 0, "the damped Gram matrix is positive definite"
+        inverse = np.triu(inverse) + np.triu(inverse, 1).T
+        found: np.ndarray = cholesky(inverse)
+        return found
+
+    @cached_property
+    def order(self) -> np.ndarray:
+        """Channels in falling order of energy: those are rounded first, so that the others can
+        make up for their errors ("act-order")."""
+        return np.argsort(-np.diag(self.gram), kind="stable")

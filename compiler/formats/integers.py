@@ -1,0 +1,104 @@
+"""Integer weights of 2 to 8 bits with one scale and zero-point for each group of a column."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from tilewright.compiler.formats.activations import Activation, Int8, Rounded
+from tilewright.compiler.formats.format import Encoded, WeightFormat, checked
+from tilewright.compiler.formats.gptq import gptq
+from tilewright.compiler.formats.grids import Grid, fit
+from tilewright.compiler.formats.inputs import Inputs
+
+
+@dataclass(frozen=True)
+class Integers(WeightFormat):
+    """w[k, n] = s[g, n] (q[k, n] - z[g, n]), g = k // group, q in 0 .. 2^bits - 1.
+
+    group: channels that share a scale; 0: all of K, one scale a column. symmetric: z is
+    2^(bits-1). reads: how X is read. Encoded as codes uint8 [K, N], scales f32 [G, N] (values of
+    f16 where there are groups), zeros uint8 [G, N].
+    """
+
+    bits: int
+    group: int = 0
+    symmetric: bool = False
+    reads: Activation = field(default_factory=Rounded)
+
+    @property
+    def name(self) -> str:
+        group = f"-g{self.group}" if self.group else ""
+        return f"w{self.bits}{self.reads.name}{group}{'-sym' if self.symmetric else ''}"
+
+    @property
+    def activation(self) -> Activation:
+        return self.reads
+
+    def groups(self, k: int) -> int:
+        """Number of groups of a column of k weights."""
+        return -(-k // self.group) if self.group else 1
+
+    def supports(self, k: int, n: int) -> bool:
+        return n > 0 and k > self.group
+
+    def bytes(self, k: int, n: int) -> int:
+        zeros = 0 if self.symmetric else self.groups(k) * n
+        scale = 2 if self.group else 4
+        return -(-k * n * self.bits // 8) + self.groups(k) * n * scale + zeros
+
+    def encode(self, weights: np.ndarray, inputs: Inputs | None = None) -> Encoded:
+        """Nearest codes, or GPTQ's where calibration inputs say that these are better."""
+        w = checked(weights)
+        size = self.group or max(len(w), 1)
+        importance = None if inputs is None else inputs.importance + 1e-12
+        grids = [
+            fit(
+                w[i : i + size],
+                self.bits,
+                self.symmetric,
+                half=bool(self.group),
+                importance=None if importance is None else importance[i : i + size],
+            )
+            for i in range(0, len(w), size)
+        ]
+        nearest = [g.codes(w[i * size : (i + 1) * size]) for i, g in enumerate(grids)]
+        plain = self._encoded(np.concatenate(nearest), grids)
+        if inputs is None:
+            return plain
+
+        def rounding(channel: int, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            grid = grids[channel // size]
+            codes = grid.codes(values)
+            return codes, grid.values(codes)
+
+        better = self._encoded(gptq(w, inputs, rounding), grids)
+        return min(plain, better, key=lambda e: self.error(w, e, inputs))
+
+    def _encoded(self, codes: np.ndarray, grids: list[Grid]) -> Encoded:
+        arrays = {
+            "codes": codes.astype(np.uint8),
+            "scales": np.stack([g.scales for g in grids]),
+            "zeros": np.stack([g.zeros for g in grids]).astype(np.uint8),
+        }
+        return Encoded((codes.shape[0], codes.shape[1]), arrays)
+
+    def decode(self, encoded: Encoded) -> np.ndarray:
+        size = self.group or max(encoded.shape[0], 1)
+        scales, zeros = (
+            np.repeat(encoded[name], size, axis=0)[: encoded.shape[0]]
+            for name in ("scales", "zeros")
+        )
+        found: np.ndarray = (encoded["codes"].astype(np.int32) - zeros) * scales
+        return found
+
+
+FORMATS = (
+    Integers(8, symmetric=True),
+    Integers(8, symmetric=True, reads=Int8()),
+    Integers(8, 64),
+    *(Integers(bits, group) for bits in (4, 3, 2) for group in (32, 64, 128)),
+    *(Integers(bits, 64, reads=Int8(64)) for bits in (8, 4, 3, 2)),
+    Integers(4, 128, reads=Int8(128)),
+)

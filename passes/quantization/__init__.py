@@ -1,0 +1,1 @@
+"""Which contractions may store their weights in another format, and what that costs in error."""
