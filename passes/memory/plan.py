@@ -236,7 +236,8 @@ def _slots(sized: Sequence[Buffer], sizes: Sequence[Dim], known: Bounds) -> tupl
 
 def _samples(env: Mapping[str, int], table: Mapping[str, Symbol]) -> list[dict[str, int]]:
     """`env` first, then symbols at their least, a middling and their nominal value, combined."""
-    ranges = {n: sorted({table[n].low, _middle(table[n].low, v), v}) for n, v in env.items()}
+    lows = {n: least(table[n]) for n in env}
+    ranges = {n: sorted({lows[n], _middle(lows[n], v), v}) for n, v in env.items()}
     while math.prod(map(len, ranges.values())) > SAMPLES:
         longest = max(ranges, key=lambda n: len(ranges[n]))
         ranges[longest] = (
@@ -255,6 +256,12 @@ def _middle(low: int, high: int) -> int:
 def limit(symbol: Symbol) -> int | None:
     """The bound of a symbol that memory may be sized for; bounds of a mere type do not count."""
     return symbol.high if symbol.high is not None and symbol.high < 1 << 31 else None
+
+
+def least(symbol: Symbol) -> int:
+    """The lowest value of a symbol at which a plan is judged: no size is negative, and a run whose
+    integer inputs would make one is refused before it has an arena."""
+    return symbol.low if symbol.low > -1 << 31 else 0
 
 
 def _aligned(size: Dim) -> Dim:

@@ -166,3 +166,13 @@ def test_a_wrong_packer_does_not_get_past_the_planner(monkeypatch: pytest.Monkey
     rows = [Lifetime("a", 0, 2, n), Lifetime("b", 1, 3, n)]
     with pytest.raises(PlanError, match="overlap"):
         plan_memory(rows, OPEN)
+
+
+def test_sizes_from_integer_inputs_are_judged_where_they_can_be() -> None:
+    """Their symbols have the bounds of i64, and no buffer a negative size."""
+    table = {"n": Symbol(-(1 << 63), (1 << 63) - 1, ("value", 0, 0))}
+    rows = [Lifetime("a", 0, 2, 48 * n), Lifetime("b", 1, 3, 24 * n), Lifetime("c", 2, 4, 4 * n)]
+    plan = plan_memory(rows, table)
+    assert plan.samples[0].env == {"n": 0}
+    for nv in (0, 1, 1000):
+        disjoint(rows, plan, {"n": nv})
