@@ -34,6 +34,11 @@ class Site:
     back: tuple[int, ...]
 
     @property
+    def key(self) -> tuple[str, str]:
+        """Its ONNX nodes and its weight: what lowering knows of it."""
+        return self.op.source, self.constant
+
+    @property
     def constant(self) -> str:
         """Name of the weight."""
         assert isinstance(self.w.op, Constant)

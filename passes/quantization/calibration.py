@@ -1,0 +1,124 @@
+"""A calibrated graph: what each of its sites would cost the outputs in each format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from tilewright.compiler.formats import formats, named
+from tilewright.compiler.formats.format import Encoded, WeightFormat
+from tilewright.compiler.formats.inputs import Inputs
+from tilewright.compiler.ir.core import Graph
+from tilewright.passes.quantization.collect import Feeds, Run, collect
+from tilewright.passes.quantization.errors import Gain, Squares, measure_gains, squared_distance
+from tilewright.passes.quantization.instrument import disturbed, showing
+from tilewright.passes.quantization.sites import Site, sites
+
+Compile = Callable[[Graph], Run]
+"""Compiles a graph for this machine and gives a function that runs it."""
+
+GAIN_SAMPLES = 4
+"""Samples on which disturbances are followed to the outputs."""
+
+PROBES = {True: "w4-g64", False: "w8a8-sym"}
+"""The formats whose errors stand for those of all that read X exactly but for bf16 (True) and of
+all that round it to codes (False): errors of weights and of inputs spread differently."""
+
+SMALL = {"f32": 0.0, "bf16x3": 1e-5}
+"""Relative errors of sums in numerics that no format describes."""
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """Of one graph: its sites, their inputs, and how their errors reach the outputs.
+
+    norms: squared L2 norm of every output over the calibration samples. gains: by name of the site
+    and whether X is read without codes (`PROBES`).
+    """
+
+    graph: Graph
+    sites: Mapping[tuple[str, str], Site]
+    inputs: Mapping[str, Inputs]
+    norms: Squares
+    gains: Mapping[tuple[str, bool], Gain]
+    _encoded: dict[tuple[str, str], Encoded] = field(default_factory=dict)
+    _squares: dict[tuple[str, str], Squares] = field(default_factory=dict)
+
+    def formats(self, source: str, constant: str) -> frozenset[str]:
+        """Names of the formats that a site may take."""
+        site = self.sites.get((source, constant))
+        if site is None:
+            return frozenset()
+        return frozenset(f.name for f in formats().values() if f.supports(site.k, site.n))
+
+    def encoded(self, source: str, constant: str, name: str) -> Encoded:
+        """The weights of a site in a format, rounded by what calibration saw of its inputs."""
+        site = self.sites[source, constant]
+        return self._encode(site, named(name))
+
+    def squares(self, source: str, constant: str, numerics: str) -> Squares | None:
+        """The squared relative error of every output that a site makes in some numerics; None for
+        what is no site."""
+        site = self.sites.get((source, constant))
+        if site is None:
+            return None
+        key = (site.name, numerics)
+        if key not in self._squares:
+            self._squares[key] = self._predict(site, numerics)
+        return self._squares[key]
+
+    def _predict(self, site: Site, numerics: str) -> Squares:
+        inputs, weights = self.inputs[site.name], site.weights(self.graph)
+        if numerics in SMALL:
+            wide = weights.astype(np.float64)
+            size = float(np.sqrt(max(np.einsum("kn,kn->", wide, inputs.gram @ wide), 0.0)))
+            return self.gains[site.name, True].error(SMALL[numerics] * size, self.norms)
+        made = named(numerics)
+        local = made.error(weights, self._encode(site, made), inputs)
+        return self.gains[site.name, _kind(made)].error(local, self.norms)
+
+    def _encode(self, site: Site, made: WeightFormat) -> Encoded:
+        key = (site.name, made.name)
+        if key not in self._encoded:
+            weights = site.weights(self.graph)
+            self._encoded[key] = made.encode(weights, self.inputs[site.name])
+        return self._encoded[key]
+
+
+def calibrate(graph: Graph, samples: Sequence[Feeds], build: Compile) -> Calibration:
+    """Calibrate `graph` on `samples`. Raises ValueError for values that are not finite."""
+    found = sites(graph)
+    show = build(showing(graph, found))
+    norms = np.zeros(len(graph.outputs))
+
+    def run(feeds: Feeds) -> Mapping[str, np.ndarray]:
+        outputs = show(feeds)
+        norms[:] += [squared_distance(outputs[n], 0 * outputs[n]) for n in graph.output_names]
+        return outputs
+
+    inputs = collect(run, found, samples)
+    tried = [samples[i] for i in _spread(len(samples), GAIN_SAMPLES)]
+    clean = [show(feeds) for feeds in tried]
+    disturb = build(disturbed(graph, found))
+    gains: dict[tuple[str, bool], Gain] = {}
+    for kind, name in PROBES.items():
+        probe = named(name)
+        probed = {}
+        for site in found:
+            encoded = probe.encode(site.weights(graph))
+            probed[site.name] = (probe, encoded, site.weights(graph))
+        measured = measure_gains(disturb, clean, found, tried, graph.output_names, probed)
+        gains |= {(site, kind): gain for site, gain in measured.items()}
+    by_key = {site.key: site for site in found}
+    return Calibration(graph, by_key, inputs, tuple(float(n) for n in norms), gains)
+
+
+def _kind(made: WeightFormat) -> bool:
+    return made.activation.exact or not made.activation.name
+
+
+def _spread(count: int, wanted: int) -> list[int]:
+    """Numbers of `wanted` samples spread over `count`."""
+    return sorted({int(i) for i in np.linspace(0, count - 1, min(count, wanted))})
