@@ -75,7 +75,9 @@ class Fit:
     L1 misses; ``far``: of the bandwidth from L3 or DRAM. ``overlap``: exponent p of
     (a^p + b^p)^(1/p) for what runs at once, 1 for a sum, large for a maximum. ``block_ns``: of a
     call of the innermost kernel. ``convert``, ``epilogue``: seconds of an element or operation in
-    units of 1 / vector rate. ``launch_ns``: of a kernel beside the call.
+    units of 1 / vector rate. ``launch_ns``: of a kernel beside the call. ``together``: what a core
+    does when others work too, by what it does alone; ``far_together``: of its bandwidth then;
+    ``region``: of the time of a parallel region.
     """
 
     rate: Mapping[str, float] = field(default_factory=dict, hash=False)
@@ -86,6 +88,9 @@ class Fit:
     convert: float = 4.0
     epilogue: float = 1.0
     launch_ns: float = 100.0
+    together: float = 1.0
+    far_together: float = 1.0
+    region: float = 1.0
 
 
 @dataclass(frozen=True)

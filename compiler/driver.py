@@ -192,7 +192,9 @@ def run_passes(
 def selecting(options: Options, target: Target) -> Selecting:
     """How a compile chooses among kernels."""
     measured = Measurements(Cache(), target) if options.tuned else None
-    return Selecting(options.typical, options.max_memory, solve_tables, measured)
+    return Selecting(
+        options.typical, options.max_memory, solve_tables, measured, threads=options.threads
+    )
 
 
 def check_typical(graph: Graph, typical: Mapping[str, int]) -> None:

@@ -21,6 +21,7 @@ class Options:
     typical: sizes of dimensions that kernels are chosen for; those not named are taken at several.
     last_token: names of outputs of which only the last position is wanted, index -1 of the last
     axis but one; what computes the others is left away.
+    threads: of the runs that kernels are chosen for; every artifact runs on any number.
     tuned: choose by times that `tilewright tune` measured, where there are any, not predicted ones.
     """
 
@@ -33,5 +34,6 @@ class Options:
     max_memory: int | None = None
     fast_memory: int | None = None
     typical: Mapping[str, int] = field(default_factory=dict)
+    threads: int = 1
     tuned: bool = False
     last_token: tuple[str, ...] = ()

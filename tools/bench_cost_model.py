@@ -1,9 +1,10 @@
 """Is the cost model right? ``python -m tilewright.tools.bench_cost_model``.
 
-Times every kernel that can do each of a few dozen computations, weights coming from L3 or DRAM as
-in a model, one thread, kernels of one choice in turn. Half of the shapes fit the model's
-constants; on the others, which the fit has not seen, it is judged: rank correlation of predicted
-and measured times, and regret, the time of the kernel it would choose by that of the fastest.
+Times every kernel that can do each of a hundred computations, of every element type that a family
+has, weights coming from L3 or DRAM as in a model, kernels of one choice in turn, on one thread and
+on two. Half of the shapes fit the model's constants; on the others, which the fit has not seen, it
+is judged, for each number of threads: rank correlation of predicted and measured times, and regret,
+the time of the kernel it would choose by that of the fastest.
 
 Steps, each of which keeps its results in --work and goes on where the last call stopped:
 
@@ -23,9 +24,10 @@ import os
 import random
 import sys
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -35,8 +37,9 @@ from tilewright.backends import target as targets
 from tilewright.backends.kernels.candidates import Candidate
 from tilewright.backends.kernels.family import evaluate
 from tilewright.tools.bench.cost_fit import Point, fit, judge
-from tilewright.tools.bench.cost_points import Shape, shapes
+from tilewright.tools.bench.cost_points import Shape, shapes, unreached
 from tilewright.tools.bench.launches import Code, compile_family, launch
+from tilewright.tools.bench.parallel import Pool
 from tilewright.tools.bench.record import record
 
 CHUNK = 48
@@ -58,15 +61,20 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--target", default="native")
     parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--threads", default="1,2", help="counts to measure and to judge")
+    parser.add_argument("--jobs", type=int, help="processes that compile; one a core")
     parser.add_argument("--match", default="", help="only shapes whose label holds this")
     parser.add_argument("--profile", type=Path, help="instead of the one a compile would take")
     parser.add_argument("--record", type=Path)
     parser.add_argument("--list", action="store_true", help="with --judge: every choice")
     options = parser.parse_args()
     (target,) = targets.parse(options.target)
-    bench = Bench(target, options.work, options.match)
+    counts = tuple(map(int, options.threads.split(",")))
+    bench = Bench(target, options.work, options.match, counts)
+    for name in unreached(target):
+        print(f"no shape here is computed by {name}", file=sys.stderr)
     if options.compile:
-        bench.compile()
+        bench.compile(options.jobs)
     if options.measure:
         bench.measure(options.seconds)
     if options.profile:
@@ -80,8 +88,8 @@ def main() -> None:
         if options.profile:
             profiles.store(profile, options.profile)
     if options.judge:
-        for use in ("fit", "check"):
-            print(use, judge(bench.points(use), profile))
+        for use, count, points in bench.sets():
+            print(use, f"{count} threads" if count > 1 else "1 thread", judge(points, profile))
         if options.list:
             show(bench.points("check"), profile)
         if options.record:
@@ -91,8 +99,10 @@ def main() -> None:
 class Bench:
     """The shapes of one target, their kernels and what was measured so far."""
 
-    def __init__(self, target: targets.Target, work: Path, match: str) -> None:
-        self.target, self.work = target, work
+    def __init__(
+        self, target: targets.Target, work: Path, match: str, counts: tuple[int, ...]
+    ) -> None:
+        self.target, self.work, self.counts = target, work, counts
         self.shapes = {use: shapes(use) for use in ("fit", "check")}
         self.match = match
         self.file = work / f"times.{target.name}.json"
@@ -112,7 +122,7 @@ class Bench:
     def _index(self) -> Path:
         return self.work / f"objects.{self.target.name}.json"
 
-    def compile(self) -> None:
+    def compile(self, jobs: int | None) -> None:
         """Make object files of CHUNK kernels of a family; times of those that changed are
         forgotten."""
         todo = [
@@ -121,15 +131,15 @@ class Bench:
             for i in range(0, len(specs), _chunk(name))
         ]
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(os.cpu_count(), mp_context=context) as pool:
+        with ProcessPoolExecutor(jobs or os.cpu_count(), mp_context=context) as pool:
             made = [
                 pool.submit(compile_family, name, specs, self.target, self.work / "objects")
                 for name, _, specs in todo
             ]
             for (name, i, specs), path in zip(todo, made, strict=True):
                 self.codes[_label(name, specs)] = path.result().name
+                self._index.write_text(json.dumps(self.codes, indent=1))
                 print(f"{name}: {i + len(specs)}", file=sys.stderr)
-        self._index.write_text(json.dumps(self.codes, indent=1))
 
     def place(self, candidate: Candidate) -> tuple[str, int]:
         """Object file of a kernel and its number there."""
@@ -139,20 +149,21 @@ class Bench:
         specs = list(self.specs[name])[start : start + size]
         return self.codes.get(_label(name, specs), ""), at - start
 
-    def key(self, shape: Shape, candidate: Candidate) -> str:
-        """Of a time: shape, kernel and its code."""
-        return f"{shape.label} | {candidate.spec!r} | {self.place(candidate)[0]}"
+    def key(self, shape: Shape, candidate: Candidate, count: int) -> str:
+        """Of a time: shape, kernel and its code, threads."""
+        threads = f" | {count} threads" if count > 1 else ""
+        return f"{shape.label} | {candidate.spec!r} | {self.place(candidate)[0]}{threads}"
 
     def measure(self, seconds: float) -> None:
         """Time the shapes that are not complete yet until the time is over."""
         end = perf_counter() + seconds
         left = 0
         loaded: dict[str, Code] = {}
-        order = random.Random(0)
+        pools = {n: Pool(n, self.target) for n in self.counts if n > 1}
         for shape in (s for use in self.shapes.values() for s in use):
             kernels = shape.candidates(self.target)
             if self.match not in shape.label or all(
-                self.key(shape, c) in self.times for c in kernels
+                self.key(shape, c, n) in self.times for c in kernels for n in self.counts
             ):
                 continue
             if not all(self.place(c)[0] for c in kernels):
@@ -167,43 +178,61 @@ class Bench:
                 if code not in loaded:
                     loaded[code] = Code.load(self.work / "objects" / code, self.target)
                 kernel = loaded[code].kernel(number)
-                launches[self.key(shape, c)] = launch(c, shape.dims, kernel)
-            counts = dict.fromkeys(launches, 1)
-            for key, one in launches.items():
-                one.run()
-                counts[key] = max(1, min(64, int(SHORT_S / one.run())))
-            taken: dict[str, list[float]] = defaultdict(list)
-            stop = perf_counter() + 0.3
-            while len(next(iter(taken.values()), [])) < (7 if perf_counter() > stop else 25):
-                # The clock comes down after tiles: none shall always follow the same one.
-                for key in order.sample(list(launches), len(launches)):
-                    taken[key].append(launches[key].run(counts[key]))
-            # The lower quartile: neighbours on a shared machine only ever add time.
-            self.times.update({k: sorted(v)[len(v) // 4] for k, v in taken.items()})
+                at = launch(c, shape.task, shape.dims, kernel, threads=max(self.counts))
+                for n in self.counts:
+                    launches[self.key(shape, c, n)] = partial(at.run, pool=pools.get(n))
+            self.times.update(_in_turn(launches))
             self.file.write_text(json.dumps(self.times, indent=0))
+        for pool in pools.values():
+            pool.close()
         print(f"{len(self.times)} times; {left} shapes left", file=sys.stderr)
+
+    def sets(self) -> list[tuple[str, int, list[Point]]]:
+        """The measured launches of each use on each number of threads."""
+        return [
+            (use, n, [p for p in self.points(use) if p.threads == n])
+            for use in self.shapes
+            for n in self.counts
+        ]
 
     def points(self, use: str) -> list[Point]:
         """All measured launches of the shapes of ``use``."""
         found = []
         for shape in self.shapes[use]:
             for candidate in shape.candidates(self.target):
-                key = self.key(shape, candidate)
-                if key not in self.times:
-                    continue
                 owner, spec = candidate.family, candidate.spec
-                found.append(
-                    Point(
-                        shape=shape.label,
-                        kernel=repr(spec),
-                        family=owner.name,
-                        accuracy=candidate.accuracy,
-                        cost=owner.cost(spec, shape.dims, self.target),
-                        units=evaluate(owner.units(spec), shape.dims),
-                        seconds=self.times[key],
-                    )
-                )
+                for n in self.counts:
+                    key = self.key(shape, candidate, n)
+                    if key in self.times:
+                        point = Point(
+                            shape=shape.label,
+                            kernel=repr(spec),
+                            family=owner.name,
+                            accuracy=candidate.accuracy,
+                            cost=owner.cost(spec, shape.dims, self.target),
+                            units=evaluate(owner.units(spec), shape.dims),
+                            seconds=self.times[key],
+                            threads=n,
+                        )
+                        found.append(point)
         return found
+
+
+def _in_turn(launches: Mapping[str, Callable[[int], float]]) -> dict[str, float]:
+    """Seconds of each launch: the lower quartile, since neighbours on a shared machine only ever
+    add time."""
+    counts = {}
+    for key, run in launches.items():
+        run(1)
+        counts[key] = max(1, min(64, int(SHORT_S / run(1))))
+    order = random.Random(0)
+    taken: dict[str, list[float]] = defaultdict(list)
+    stop = perf_counter() + 0.3
+    while len(next(iter(taken.values()), [])) < (7 if perf_counter() > stop else 25):
+        # The clock comes down after tiles: none shall always follow the same one.
+        for key in order.sample(list(launches), len(launches)):
+            taken[key].append(launches[key](counts[key]))
+    return {key: sorted(times)[len(times) // 4] for key, times in taken.items()}
 
 
 def _chunk(name: str) -> int:
@@ -220,17 +249,21 @@ def show(points: list[Point], profile: profiles.MachineProfile) -> None:
     for p in points:
         guess = p.predicted(profile)
         print(
-            f"{p.shape:44s} {p.family:18s} {p.accuracy:g} {p.seconds * 1e6:10.1f} us, predicted "
-            f"{guess * 1e6:10.1f} ({guess / p.seconds:.2f})"
+            f"{p.shape:44s} {p.threads} {p.family:18s} {p.accuracy:g} {p.seconds * 1e6:10.1f} us, "
+            f"predicted {guess * 1e6:10.1f} ({guess / p.seconds:.2f})"
         )
 
 
 def save(path: Path, bench: Bench, profile: profiles.MachineProfile) -> None:
     """Record quality and every point."""
-    rows: list[object] = [{"use": "check", **asdict(judge(bench.points("check"), profile))}]
+    rows: list[object] = [
+        {"use": use, "threads": count, **asdict(judge(points, profile))}
+        for use, count, points in bench.sets()
+    ]
     rows += [
         {
             "shape": point.shape,
+            "threads": point.threads,
             "family": point.family,
             "kernel": point.kernel,
             "accuracy": point.accuracy,
@@ -242,7 +275,7 @@ def save(path: Path, bench: Bench, profile: profiles.MachineProfile) -> None:
     record(
         path,
         rows,
-        command="python -m tilewright.tools.bench_cost_model --compile --measure --judge",
+        command="python -m tilewright.tools.bench_cost_model --compile --measure --fit --judge",
         notes=f"target {bench.target.name}; constants {asdict(profile.fit)}",
     )
 

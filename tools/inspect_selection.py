@@ -34,9 +34,11 @@ def describe(selection: Mapping[str, Any]) -> str:
     points = "; ".join(at(point) for point in selection["points"])
     measured = any(any(c["measured"]) for o in selection["choices"] for c in o["candidates"])
     how = "measured where marked *" if measured else "predicted"
+    threads = selection.get("threads", 1)
+    on = "one thread" if threads == 1 else f"{threads} threads"
     lines = [
         f"profile of {profile['target']} ({profile['source']}), {profile['digest']}",
-        f"microseconds {how}, one thread, weights from {selection['weights_from']}",
+        f"microseconds {how}, {on}, weights from {selection['weights_from']}",
     ]
     if points:
         lines.append(f"at {points}")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import exp, log
+from time import perf_counter
 from typing import Any
 
 from tilewright.backends.artifact.selection_report import describe_spec, describe_task
@@ -13,7 +15,8 @@ from tilewright.backends.llvm.lowering.pricing import Env, sizes
 from tilewright.backends.llvm.lowering.select import Selection
 from tilewright.backends.target import Target, cpu_flags, runs_here
 from tilewright.backends.tuning.cache import Cache, key_of
-from tilewright.backends.tuning.measure import Compiled, compile_candidates, measure
+from tilewright.backends.tuning.code import Codes
+from tilewright.backends.tuning.measure import Compiled, load_candidates, measure
 from tilewright.compiler.errors import UserError
 from tilewright.compiler.ir.dims import Dim
 
@@ -114,6 +117,23 @@ def check_runs(target: Target) -> None:
         )
 
 
+@dataclass
+class Budget:
+    """Seconds that measuring may still take; compiling does not count. None: no end."""
+
+    seconds: float | None = None
+
+    @property
+    def over(self) -> bool:
+        """No further contest starts."""
+        return self.seconds is not None and self.seconds <= 0
+
+    def spend(self, seconds: float) -> None:
+        """Take away what a contest took."""
+        if self.seconds is not None:
+            self.seconds -= seconds
+
+
 def run(
     selection: Selection,
     target: Target,
@@ -122,49 +142,81 @@ def run(
     seconds: float,
     again: bool,
     progress: Progress,
+    budget: Budget | None = None,
 ) -> Iterator[Outcome]:
     """Measure what the cache does not hold, each result kept as soon as it is there.
 
-    seconds: for each candidate at each point. again: measure also what the cache holds. Raises
+    seconds: for each candidate at each point. again: measure also what the cache holds. budget:
+    contests that it does not reach are left out; their code is kept for the next call. Raises
     UserError where the cache cannot be written or AMX is refused.
     """
+    budget, codes = budget or Budget(), Codes(cache.folder / "code")
     todo = contests(selection, top)
     by_task: dict[Any, list[Contest]] = {}
     for contest in todo:
         by_task.setdefault(contest.task, []).append(contest)
+    known: dict[Any, tuple[float, ...] | None] = {
+        (c.task, c.dims): None if again else _known(cache, c, target, selection.cold) for c in todo
+    }
+    groups = {
+        task: group
+        for task, group in by_task.items()
+        if any(known[task, contest.dims] is None for contest in group)
+    }
+    for number, (task, group) in enumerate(groups.items(), 1):
+        progress(f"compiling for {describe_task(task)}", number, len(groups))
+        with _kept(cache):
+            codes.get(_every(group), target)
     number = 0
     for task, group in by_task.items():
         compiled: Compiled | None = None
         for contest in group:
             number += 1
+            found = known[task, contest.dims]
+            if found is not None:
+                yield Outcome(contest, found, measured=False)
+                continue
+            if budget.over:
+                continue
             progress(describe_task(task), number, len(todo))
-            rivals, dims, cold = contest.candidates, contest.dims, selection.cold
-            keys = [key_of(c, dims, target, cold) for c in rivals]
-            known = [cache.read(key) for key in keys]
-            if again or None in known:
-                # all of them: times that are compared were taken in turn
-                compiled = compiled or _compile(group, target)
-                times = measure(compiled, rivals, task, dims, cold, seconds)
-                for key, measured in zip(keys, times, strict=True):
-                    _keep(cache, key, measured)
-                yield Outcome(contest, tuple(times), measured=True)
-            else:
-                yield Outcome(contest, tuple(t for t in known if t is not None), measured=False)
+            compiled = compiled or _load(_every(group), target, codes)
+            begin = perf_counter()
+            # all of them: times that are compared were taken in turn
+            rivals, dims = contest.candidates, contest.dims
+            times = measure(compiled, rivals, task, dims, selection.cold, seconds)
+            budget.spend(perf_counter() - begin)
+            with _kept(cache):
+                for rival, measured in zip(rivals, times, strict=True):
+                    cache.write(key_of(rival, dims, target, selection.cold), measured)
+            yield Outcome(contest, tuple(times), measured=True)
+        if not budget.over:
+            codes.drop(_every(group), target)
 
 
-def _compile(group: Sequence[Contest], target: Target) -> Compiled:
+def _known(cache: Cache, contest: Contest, target: Target, cold: bool) -> tuple[float, ...] | None:
+    """Times of all candidates, None unless all are known."""
+    times = [cache.read(key_of(c, contest.dims, target, cold)) for c in contest.candidates]
+    found = tuple(t for t in times if t is not None)
+    return found if len(found) == len(times) else None
+
+
+def _every(group: Sequence[Contest]) -> tuple[Candidate, ...]:
     """All candidates of contests about one task."""
-    every = dict.fromkeys(c for contest in group for c in contest.candidates)
+    return tuple(dict.fromkeys(c for contest in group for c in contest.candidates))
+
+
+def _load(candidates: Sequence[Candidate], target: Target, codes: Codes) -> Compiled:
     try:
-        return compile_candidates(tuple(every), target)
+        return load_candidates(candidates, target, codes)
     except OSError as refusal:
         hint = "choose a target without AMX, for example --target x86-64-v4"
         raise UserError(f"--target {target.name}", str(refusal), hint=hint) from None
 
 
-def _keep(cache: Cache, key: Any, time: float) -> None:
+@contextmanager
+def _kept(cache: Cache) -> Iterator[None]:
     try:
-        cache.write(key, time)
+        yield
     except OSError as refusal:
         raise UserError(
             str(cache.folder),

@@ -19,7 +19,7 @@ def selection_report(low: Lowering) -> dict[str, Any] | None:
     """Every choice among kernels with its candidates; None where there was none to make.
 
     Operations with equal questions and answers are one entry. Times are in microseconds at each
-    point, of one thread.
+    point, on the number of threads that was asked for.
     """
     selection = low.selection
     if selection is None:
@@ -41,6 +41,7 @@ def selection_report(low: Lowering) -> dict[str, Any] | None:
         "profile": selection.profile.describe(),
         "points": [dict(env) for env in selection.prices.points],
         "accuracy": low.error,
+        "threads": selection.threads,
         "weights_from": "memory" if selection.cold else "caches",
         "weight_limit": selection.limit,
         "choices": list(choices.values()),
@@ -68,7 +69,8 @@ def _rows(
     loose = tuple(c for c in every if c.accuracy > low.error)
     other = dataclasses.replace(question, candidates=loose)
     profile, cold = selection.profile, selection.cold
-    times = price([other], prices.points, low.target, profile, cold).seconds[0]
+    threads = selection.threads
+    times = price([other], prices.points, low.target, profile, cold, None, threads).seconds[0]
     for candidate, seconds in zip(loose, times, strict=True):
         reason = f"errors of class {candidate.accuracy:g}, allowed are {low.error:g}"
         rows.append(_row(question, candidate, seconds, [False] * len(seconds), reason))

@@ -5,14 +5,18 @@
 
 with counts from the family's `Cost`, rates and bandwidths from the profile, and the profile's
 fitted constants (compiler reference B5; the register block's efficiency is in `issued`). ``far``:
-bytes that come from beyond L2: weights of a model that exceed it, operands that exceed it. Threads
-take whole units: t scales with the units of the busiest one, and each core has the bandwidth of
-two at work.
+bytes that come from beyond L2: weights of a model that exceed it, operands that exceed it.
+
+Threads: the pool cuts the units into one run of neighbours for each, and t is that of the longest.
+It converts each block of rows that it touches, and reads the weights that its units need: all of
+them if it has whole blocks of rows, else its part. Each core has the bandwidth of two at work and
+a fitted part of its rate alone; a parallel region comes on top.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 from tilewright.backends.kernels.family import Cost, KernelFamily, evaluate
@@ -22,7 +26,7 @@ from tilewright.backends.target import Target
 
 @dataclass(frozen=True)
 class Prediction:
-    """Seconds of one launch, and of its parts on one thread alone.
+    """Seconds of one launch, and of its parts on the thread that has most of it.
 
     ``compute``, ``near`` (from L2) and ``far`` (from L3 or DRAM) overlap; the others do not.
     """
@@ -75,33 +79,45 @@ def of_cost(
 ) -> Prediction:
     """The time of ``cost`` cut into ``units`` equal units."""
     fit = profile.fit
-    compute = (cost.issued or cost.flops) / (
-        profile.rate(cost.unit).sustained * fit.rate.get(cost.unit, 1.0)
-    )
-    shared = threads > 1
-    near = (cost.streamed or cost.bytes) / (_each(profile.read.l2, shared) * fit.stream)
-    far = _far_bytes(cost, profile, cold) / (_each(profile.read.l3, shared) * fit.far)
-    blocks = cost.blocks * fit.block_ns * 1e-9
-    convert = cost.converted * fit.convert / profile.vector
-    epilogue = cost.epilogue * fit.epilogue / profile.vector
+    share = -(-units // threads) / units if units > 1 else 1.0
+    shared = share < 1
+    # What a core does in a second, by that of one which works alone.
+    pace = fit.together if shared else 1.0
+    rate = profile.rate(cost.unit).sustained * fit.rate.get(cost.unit, 1.0) * pace
+    compute = (cost.issued or cost.flops) * share / rate
+    near = (cost.streamed or cost.bytes) * share / (_each(profile.read.l2, shared) * fit.stream)
+    beyond = _each(profile.read.l3, shared) * fit.far * (fit.far_together if shared else 1.0)
+    far = _far_bytes(cost, profile, cold, share) / beyond
+    blocks = cost.blocks * share * fit.block_ns * 1e-9 / pace
+    convert = cost.converted * _rows(cost, share) * fit.convert / (profile.vector * pace)
+    epilogue = cost.epilogue * share * fit.epilogue / (profile.vector * pace)
     launch = (fit.launch_ns + profile.launch_ns) * 1e-9
+    if shared:
+        launch += fit.region * profile.region_ns * 1e-9
     p = fit.overlap
-    together = (compute**p + near**p + far**p) ** (1 / p) + blocks + convert + epilogue
-    if shared and units > 1:
-        together *= -(-units // threads) / units
-        launch += profile.region_ns * 1e-9
-    seconds = together + launch
+    seconds = (compute**p + near**p + far**p) ** (1 / p) + blocks + convert + epilogue + launch
     return Prediction(seconds, compute, near, far, blocks, convert, epilogue, launch)
 
 
-def _far_bytes(cost: Cost, profile: MachineProfile, cold: bool) -> int:
-    """Bytes from beyond L2: all weights once when cold, and again for every pass over them when
-    they leave no room in L2; operands and results when they exceed it."""
+def _rows(cost: Cost, share: float) -> float:
+    """The part of all conversions that a thread with ``share`` of the units does: those of the
+    blocks of rows that it touches; without weights each unit has its own."""
+    if not cost.weights or cost.passes < 1:
+        return share
+    return ceil(cost.passes * share) / cost.passes
+
+
+def _far_bytes(cost: Cost, profile: MachineProfile, cold: bool, share: float) -> float:
+    """Bytes from beyond L2 for ``share`` of the units: all weights once when cold, and again for
+    every pass over them when they leave no room in L2; operands and results when they exceed it.
+    """
     exceeds = cost.bytes > profile.l2
-    weights = cost.weights if cold or exceeds else 0
+    passes = cost.passes * share
+    once = min(passes, 1.0)
+    weights = cost.weights * once if cold or exceeds else 0.0
     if cost.weights > profile.l2 * 3 // 4:
-        weights += cost.weights * (cost.passes - 1)
-    return weights + (cost.bytes - cost.weights if exceeds else 0)
+        weights += cost.weights * (passes - once)
+    return weights + ((cost.bytes - cost.weights) * share if exceeds else 0.0)
 
 
 def _each(bandwidth: Bandwidth, shared: bool) -> float:

@@ -63,9 +63,14 @@ def machine_code(module: ir.Module, target: Target) -> bytes:
 
 def compile_module(module: ir.Module, target: Target) -> Library:
     """Compile and load ``module``; ``target`` must run on this machine."""
+    return load(machine_code(module, target), target)
+
+
+def load(code: bytes, target: Target) -> Library:
+    """Load an object file of ``machine_code``. Raises OSError where the system keeps AMX from this
+    process."""
     if "amx-tile" in target.all_features and not request_tile_permission():
         raise OSError("the system does not let this process use AMX tile registers")
-    code = machine_code(module, target)
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target_machine(target))
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()

@@ -11,12 +11,12 @@ from statistics import median
 from typing import Any, Protocol
 
 import numpy as np
-from llvmlite import ir
 
 from tilewright.backends.kernels.candidates import Candidate
 from tilewright.backends.kernels.family import evaluate
-from tilewright.backends.llvm.jit import Kernel, Library, compile_module
+from tilewright.backends.llvm.jit import Kernel, Library, load
 from tilewright.backends.target import Target
+from tilewright.backends.tuning.code import Codes
 
 COLD_BYTES = 128 << 20
 """Packed weights are read from copies in turn that make up this: more than caches of a core hold,
@@ -59,12 +59,9 @@ class Compiled:
     library: Library
 
 
-def compile_candidates(candidates: Sequence[Candidate], target: Target) -> Compiled:
-    """Compile for `target`, which must run here. Raises OSError where AMX is refused."""
-    module = ir.Module("candidates")
-    for i, candidate in enumerate(candidates):
-        candidate.family.emit(module, candidate.spec, target, f"candidate{i}")
-    return Compiled(tuple(candidates), compile_module(module, target))
+def load_candidates(candidates: Sequence[Candidate], target: Target, codes: Codes) -> Compiled:
+    """Code for `target`, which must run here. Raises OSError where AMX is refused."""
+    return Compiled(tuple(candidates), load(codes.get(candidates, target), target))
 
 
 def measure(

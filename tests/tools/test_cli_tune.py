@@ -59,6 +59,54 @@ def test_what_is_measured_once_is_kept_and_used(cache: Path, capsys) -> None:
     assert made == Path("again.tw").read_bytes() == Path("tuned.tw").read_bytes()
 
 
+def test_a_budget_is_gone_on_with(cache: Path, capsys) -> None:
+    words = ("tune", *WORDS, *QUICK, "-o", "slow.tw", "--json")
+    first = call(capsys, *words, "--budget", "0").document
+    assert (first["measured"], first["artifact"]) == (0, None)
+    assert first["left"] > 1
+    assert not Path("slow.tw").exists()
+    code = {path: path.stat().st_mtime_ns for path in (cache / "code").iterdir()}
+    assert code
+
+    left = first["left"]
+    while left:
+        report = call(capsys, *words, "--budget", "0.000001").document
+        assert (report["measured"] > 0, report["left"]) == (True, left - 1)
+        left -= 1
+        kept = {p: p.stat().st_mtime_ns for p in (cache / "code").iterdir()}
+        assert kept.items() <= code.items()  # nothing was compiled twice
+    last = call(capsys, *words, "--budget", "5").document
+    assert (last["measured"], last["left"], last["artifact"]) == (0, 0, "slow.tw")
+    assert not list((cache / "code").iterdir())
+    whole = call(capsys, "tune", *WORDS, *QUICK, "-o", "whole.tw", "--json").document
+    assert (whole["measured"], whole["contests"]) == (0, last["contests"])
+    assert Path("whole.tw").read_bytes() == Path("slow.tw").read_bytes()
+
+
+def test_damaged_code_is_compiled_again(cache: Path, capsys) -> None:
+    words = ("tune", *WORDS, *QUICK, "-o", "a.tw", "--json")
+    call(capsys, *words, "--budget", "0")
+    for path in (cache / "code").iterdir():
+        held = bytearray(path.read_bytes())
+        held[len(held) // 2] ^= 1
+        path.write_bytes(held)
+    report = call(capsys, *words).document
+    assert (report["left"], report["artifact"]) == (0, "a.tw")
+
+
+def test_kernels_for_several_threads(cache: Path, capsys) -> None:
+    words = ("compile", *WORDS, "--typical", "batch=512")
+    assert call(capsys, *words, "-o", "one.tw").status == 0
+    assert call(capsys, *words, "--for-threads", "2", "-o", "two.tw").status == 0
+    one, two = choices(Path("one.tw")), choices(Path("two.tw"))
+    assert (one["threads"], two["threads"]) == (1, 2)
+    for a, b in zip(one["choices"], two["choices"], strict=True):
+        alone = {c["spec"]: c["microseconds"][0] for c in a["candidates"]}
+        shared = {c["spec"]: c["microseconds"][0] for c in b["candidates"]}
+        assert all(shared[spec] < 1.5 * alone[spec] for spec in alone)
+    assert "2 threads, weights from" in call(capsys, "inspect", "two.tw", "--plan").out
+
+
 def test_the_plan_marks_what_was_measured(cache: Path, capsys) -> None:
     report = call(capsys, "tune", *WORDS, *QUICK, "-o", "tuned.tw", "--json").document
     best = {
@@ -142,6 +190,7 @@ def test_a_typical_size_out_of_bounds(cache: Path, capsys) -> None:
     ("words", "message"),
     [
         (("--top", "1"), "Invalid value for '--top': 1 is not in the range x>=2."),
+        (("--again", "--budget", "1"), "--again starts over, --budget goes on"),
         (("--seconds", "0"), "Invalid value for '--seconds': 0.0 is not in the range"),
         (("--typical", "batch"), "'batch' is not of the form NAME=VALUE"),
     ],

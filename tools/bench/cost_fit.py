@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import exp, log
+from typing import Any
 
 import numpy as np
 from scipy.optimize import least_squares
@@ -14,8 +15,11 @@ from tilewright.backends.cost.model import of_cost
 from tilewright.backends.kernels.family import Cost
 from tilewright.backends.profile import Fit, MachineProfile
 
-CONSTANTS = ("stream", "far", "overlap", "block_ns", "convert", "epilogue", "launch_ns")
-"""Fields of Fit that are fitted, besides the rate of each unit."""
+ALONE = ("stream", "far", "overlap", "block_ns", "convert", "epilogue", "launch_ns")
+"""Fields of Fit that are fitted to launches on one thread, besides the rate of each unit."""
+
+TOGETHER = ("together", "far_together", "region")
+"""Fields of Fit that are fitted to launches on several."""
 
 APART = 2.0
 """Weight of a kernel's error beside that of the others of its shape."""
@@ -32,10 +36,11 @@ class Point:
     cost: Cost
     units: int
     seconds: float
+    threads: int = 1
 
     def predicted(self, profile: MachineProfile) -> float:
-        """Seconds that the model gives on one thread with cold weights."""
-        return of_cost(self.cost, self.units, profile).seconds
+        """Seconds that the model gives with cold weights."""
+        return of_cost(self.cost, self.units, profile, self.threads).seconds
 
 
 @dataclass(frozen=True)
@@ -56,36 +61,60 @@ class Quality:
 
 def fit(points: Sequence[Point], profile: MachineProfile) -> Fit:
     """Constants that minimize the squared logarithm of predicted / measured, and APART times what
-    of it is not common to the kernels of a shape; outliers damped."""
-    units = sorted({p.cost.unit for p in points})
+    of it is not common to the kernels of a shape; outliers damped.
+
+    First those of ALONE and the rates on the points of one thread; then, with these, those of
+    TOGETHER on the others, where there are any.
+    """
+    alone = [p for p in points if p.threads == 1]
+    units = sorted({p.cost.unit for p in alone})
+    base = Fit()
+
+    def one_thread(values: Sequence[float]) -> Fit:
+        found: dict[str, Any] = dict(zip(ALONE, values[len(units) :], strict=True))
+        rates = dict(profile.fit.rate) | dict(zip(units, values, strict=False))
+        return replace(profile.fit, rate=rates, **found)
+
+    # A constant that no point depends on would wander off.
+    ranges = [(0.05, 1.0, 1.3)] * len(units)
+    ranges += [
+        (1.0, base.overlap, 8.0) if name == "overlap" else (b / 30, b, b * 30)
+        for name, b in ((name, getattr(base, name)) for name in ALONE)
+    ]
+    made = _least(alone, profile, one_thread, ranges)
+    together = [p for p in points if p.threads > 1]
+    if together:
+
+        def threads(values: Sequence[float]) -> Fit:
+            found: dict[str, Any] = dict(zip(TOGETHER, values, strict=True))
+            return replace(made, **found)
+
+        made = _least(together, profile, threads, [(0.3, 1.0, 1.3)] * 2 + [(0.03, 1.0, 30.0)])
+    return made
+
+
+def _least(
+    points: Sequence[Point],
+    profile: MachineProfile,
+    constants: Callable[[Sequence[float]], Fit],
+    ranges: Sequence[tuple[float, float, float]],
+) -> Fit:
+    """The best of ``constants`` on ``points``; least, first and greatest of each value."""
     names = {name: i for i, name in enumerate(dict.fromkeys(p.shape for p in points))}
     shape = np.array([names[p.shape] for p in points])
 
-    def constants(x: np.ndarray) -> Fit:
-        values = [exp(v) for v in x]
-        rates = dict(profile.fit.rate) | dict(zip(units, values, strict=False))
-        return Fit(rate=rates, **dict(zip(CONSTANTS, values[len(units) :], strict=True)))
-
     def residuals(x: np.ndarray) -> np.ndarray:
-        tried = replace(profile, fit=constants(x))
+        tried = replace(profile, fit=constants([exp(v) for v in x]))
         errors = np.array([log(p.predicted(tried) / p.seconds) for p in points])
         # What all kernels of a shape have in common does not change the choice.
         mean = np.bincount(shape, errors) / np.bincount(shape)
         return np.concatenate([errors, APART * (errors - mean[shape])])
 
-    base = Fit()
-    start = [0.0] * len(units) + [log(getattr(base, name)) for name in CONSTANTS]
-    # A constant that no point depends on would wander off.
-    lower = [log(0.05)] * len(units) + [log(b / 30) for b in (exp(s) for s in start[len(units) :])]
-    upper = [log(1.3)] * len(units) + [log(b * 30) for b in (exp(s) for s in start[len(units) :])]
-    overlap = len(units) + CONSTANTS.index("overlap")
-    lower[overlap], upper[overlap] = log(1.0), log(8.0)
+    low, start, high = (np.log([row[i] for row in ranges]) for i in range(3))
     found = least_squares(
-        residuals, start, bounds=(lower, upper), loss="soft_l1", f_scale=0.2, x_scale="jac"
+        residuals, start, bounds=(low, high), loss="soft_l1", f_scale=0.2, x_scale="jac"
     )
-    made = constants(found.x)
-    rates = {unit: float(f"{value:.3g}") for unit, value in made.rate.items()}
-    return Fit(rate=rates, **{name: float(f"{getattr(made, name):.3g}") for name in CONSTANTS})
+    return constants([float(f"{exp(v):.3g}") for v in found.x])
 
 
 def choices(points: Iterable[Point]) -> dict[tuple[str, float], list[Point]]:

@@ -8,7 +8,7 @@ import itertools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from tilewright.backends.kernels.registry import family
 from tilewright.backends.llvm.cpuid import request_tile_permission
 from tilewright.backends.llvm.jit import KERNEL, machine_code
 from tilewright.backends.target import Target, target_machine
+from tilewright.tools.bench.parallel import Pool
 
 COLD_BYTES = 32 << 20
 """Weights are taken from as many copies as make up this: more than L2 holds."""
@@ -83,21 +84,33 @@ class Launch:
     dims: Any
     units: int
     scratch: np.ndarray
+    stride: int
     keep: list[np.ndarray]
 
     def __post_init__(self) -> None:
         self._turn = itertools.cycle(self.pointers)
+        self._address = ctypes.cast(self.kernel, ctypes.c_void_p).value or 0
 
-    def run(self, count: int = 1) -> float:
-        """Seconds of one launch, the mean of ``count``, without the call from Python."""
-        empty = self._seconds(count, 0)
-        return max(self._seconds(count, self.units) - empty, 1e-9) / count
+    def run(self, count: int = 1, pool: Pool | None = None) -> float:
+        """Seconds of one launch, the mean of ``count``, without the call from Python; on the
+        threads of ``pool``, else on this one."""
+        taken = self._alone if pool is None else partial(self._shared, pool)
+        empty = taken(count, 0)
+        return max(taken(count, self.units) - empty, 1e-9) / count
 
-    def _seconds(self, count: int, units: int) -> float:
+    def _alone(self, count: int, units: int) -> float:
         kernel, turn, dims, scratch = self.kernel, self._turn, self.dims, self.scratch.ctypes.data
         begin = time.perf_counter()
         for _ in range(count):
             kernel(next(turn), dims, 0, units, scratch)
+        return time.perf_counter() - begin
+
+    def _shared(self, pool: Pool, count: int, units: int) -> float:
+        run, kernel, turn, stride = pool.run, self._address, self._turn, self.stride
+        dims, scratch = self.dims, self.scratch.ctypes.data
+        begin = time.perf_counter()
+        for _ in range(count):
+            run(kernel, next(turn), dims, units, scratch, stride)
         return time.perf_counter() - begin
 
 
@@ -106,51 +119,41 @@ def _weights(size: int) -> np.ndarray:
     return _values(size)
 
 
-def launch(candidate: Candidate, dims: tuple[int, ...], kernel: Any, cold: bool = True) -> Launch:
-    """``candidate`` at ``dims``, dense. ``cold``: weights from beyond L2, else the same ones at
-    every launch.
+def launch(
+    candidate: Candidate,
+    task: Any,
+    dims: tuple[int, ...],
+    kernel: Any,
+    cold: bool = True,
+    threads: int = 1,
+) -> Launch:
+    """``candidate`` for ``task`` at ``dims``, dense. ``cold``: weights from beyond L2, else the
+    same ones at every launch. ``threads``: at most so many.
 
     All launches take their weights from the same memory: how the system's pages lie there can
     double the time of reading them.
     """
     owner, spec = candidate.family, candidate.spec
-    before, after = _sizes(spec, dims)
     held = candidate.layout.bytes if candidate.layout else 0
     step = -(-held // 4096) * 4096 + 4096
     copies = max(1, min(256, COLD_BYTES // held)) if held and cold else 1
     room = -(-step * copies // MOST_WEIGHTS) * MOST_WEIGHTS
     pool = _weights(room) if held else _values(64)
-    front, back = ([_values(size) for size in sizes] for sizes in (before, after))
+    arrays = [None if size is None else _values(size) for size in task.operands(dims)]
     pointers = []
     for copy in range(copies):
-        arrays = [*front, *([pool[copy * step :]] if held else []), *back]
-        pointers.append((ctypes.c_void_p * len(arrays))(*(a.ctypes.data for a in arrays)))
+        at = [(pool[copy * step :] if a is None else a).ctypes.data for a in arrays]
+        pointers.append((ctypes.c_void_p * len(at))(*at))
+    stride = -(-evaluate(owner.scratch_bytes(spec), dims) // 4096) * 4096 + 4096
     return Launch(
         kernel=kernel,
         pointers=pointers,
         dims=(ctypes.c_int64 * len(dims))(*dims),
         units=evaluate(owner.units(spec), dims),
-        scratch=_aligned(evaluate(owner.scratch_bytes(spec), dims) + 64),
-        keep=[pool, *front, *back],
+        scratch=_aligned(threads * stride),
+        stride=stride,
+        keep=[pool, *(a for a in arrays if a is not None)],
     )
-
-
-def _sizes(spec: Any, dims: tuple[int, ...]) -> tuple[list[int], list[int]]:
-    """Bytes of the operands before packed weights, and of extras and results after them."""
-    extras = spec.epilogue.extras if hasattr(spec, "epilogue") else ()
-    if hasattr(spec, "kernel"):  # a convolution
-        n, h, w, oh, ow, _ = dims
-        x, y = n * h * w * spec.channels, n * oh * ow * spec.out_channels
-        return [4 * x], [*(4 * spec.out_channels for _ in extras), 4 * y]
-    if hasattr(spec, "head_dim"):
-        batch, heads, queries, keys = dims[:4]
-        q, k = (4 * batch * heads * s * spec.head_dim for s in (queries, keys))
-        v, y = (4 * batch * heads * s * spec.value_dim for s in (keys, queries))
-        return [q, k, v], [*([4 * keys] if spec.mask else []), y]
-    if hasattr(spec, "batch_rank"):
-        batch, m, k, n = dims[:4]
-        return [4 * batch * m * k, 4 * batch * k * n], [4 * batch * m * n]
-    return [4 * dims[0] * spec.k], [*(4 * spec.n for _ in extras), 4 * dims[0] * spec.n]
 
 
 def _values(size: int) -> np.ndarray:

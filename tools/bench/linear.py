@@ -87,7 +87,8 @@ def time_layers(
             chosen = best(layer, target, profile, error)
             code = compile_family(chosen.family.name, [chosen.spec], target, Path(folder))
             kernel = Code.load(code, target).kernel(0)
-            ours = launch(chosen, (layer.m, layer.k, layer.n), kernel, cold=False)
+            task = MatmulTask(layer.k, layer.n)
+            ours = launch(chosen, task, (layer.m, layer.k, layer.n), kernel, cold=False)
             contenders: dict[str, Callable[[], object]] = {chosen.family.name: partial(_ours, ours)}
             with ExitStack() as stack:
                 for label, (precision, environment) in peers.items():

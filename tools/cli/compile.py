@@ -98,6 +98,7 @@ def command(
     fast_memory: int | None,
     last_token: tuple[str, ...],
     typical: dict[str, int],
+    for_threads: int,
     tuned: bool,
 ) -> dict[str, Any]:
     """Compile MODEL, an ONNX file, into an artifact.
@@ -133,6 +134,7 @@ def command(
         fast_memory=fast_memory,
         last_token=last_token,
         typical=typical,
+        threads=for_threads,
         tuned=tuned,
     )
     with screen.working(f"compiling {model}") as update, ends_workers():

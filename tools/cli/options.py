@@ -121,14 +121,23 @@ typical_option = click.option(
 )
 
 
+for_threads_option = click.option(
+    "--for-threads",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Choose kernels for runs on so many threads; every number works.",
+)
+
+
 def selection_options(function: Function) -> Function:
-    """--typical and --tuned: what kernels are chosen for and by."""
+    """--typical, --for-threads and --tuned: what kernels are chosen for and by."""
     tuned = click.option(
         "--tuned",
         is_flag=True,
         help="Choose kernels by the times that `tilewright tune` measured, where there are any.",
     )
-    return typical_option(tuned(function))
+    return typical_option(for_threads_option(tuned(function)))
 
 
 def feed_options(function: Function) -> Function:

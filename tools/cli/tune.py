@@ -11,6 +11,7 @@ from tilewright.tools.cli.files import check_output
 from tilewright.tools.cli.interrupt import ends_workers
 from tilewright.tools.cli.options import (
     dim_option,
+    for_threads_option,
     jobs_option,
     model_argument,
     path_type,
@@ -27,6 +28,7 @@ EXAMPLES = """
 tilewright tune model.onnx -o model.tw
 tilewright tune model.onnx --typical seq=128,batch=1
 tilewright tune model.onnx --max-error 1e-2 --top 8 --seconds 1
+tilewright tune model.onnx --budget 10
 """
 
 
@@ -37,6 +39,7 @@ tilewright tune model.onnx --max-error 1e-2 --top 8 --seconds 1
 @dim_option
 @jobs_option
 @typical_option
+@for_threads_option
 @click.option(
     "--max-error",
     type=click.FloatRange(min=0),
@@ -57,6 +60,13 @@ tilewright tune model.onnx --max-error 1e-2 --top 8 --seconds 1
     show_default=True,
     help="How long to measure each kernel at each size.",
 )
+@click.option(
+    "--budget",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="Measure no longer than about this; call again to go on. Compiling the kernels does not "
+    "count and comes first: 0 does nothing else, for a quiet moment later.  [default: to the end]",
+)
 @click.option("--again", is_flag=True, help="Measure also what was measured before.")
 def command(
     screen: Screen,
@@ -66,22 +76,27 @@ def command(
     dims: dict[str, str],
     jobs: int | None,
     typical: dict[str, int],
+    for_threads: int,
     max_error: float | None,
     top: int,
     seconds: float,
+    budget: float | None,
     again: bool,
 ) -> dict[str, Any]:
     """Measure the kernels that MODEL could use, then compile it with those found fastest.
 
     Each kernel runs by itself on one thread, in turn with its rivals, its weights read from memory
     as in a whole model. Times are kept for this machine, and `tilewright compile` goes by them
-    too when it is told to. Best with nothing else running.
+    too when it is told to. Best with nothing else running. Where --budget ends it, nothing is
+    compiled yet.
     """
     from tilewright.backends.tuning.cache import Cache
     from tilewright.compiler.driver import compile_model, resolve_targets
     from tilewright.compiler.options import Options
-    from tilewright.tools.tune import check_runs, geomean, run
+    from tilewright.tools.tune import Budget, check_runs, contests, geomean, run
 
+    if again and budget is not None:
+        raise click.UsageError("--again starts over, --budget goes on; give one of them")
     path = output or Path(model.with_suffix(".tw").name)
     check_output(path)
     targets = resolve_targets((target,))
@@ -89,6 +104,7 @@ def command(
         check_runs(row)
     cache = Cache()
     outcomes: list[tuple[str, Outcome]] = []
+    ready, left, made = Budget(budget), 0, None
     with screen.working(f"tuning {model}") as update, ends_workers():
         lowered = compile_model(
             model,
@@ -103,17 +119,26 @@ def command(
             def tell(what: str, number: int, total: int) -> None:
                 update(f"{number} of {total}: {what}")
 
-            found = run(selection, variant.target, cache, top, seconds, again, tell)
+            found = list(run(selection, variant.target, cache, top, seconds, again, tell, ready))
             outcomes.extend((variant.target.name, outcome) for outcome in found)
-        options = Options(
-            (target,), dims, jobs=jobs, max_error=max_error, typical=typical, tuned=True
-        )
-        result = compile_model(
-            model, path, options, progress=lambda stage, what: update(f"{stage}: {what}")
-        )
+            left += len(contests(selection, top)) - len(found)
+        if not left:
+            options = Options(
+                (target,),
+                dims,
+                jobs=jobs,
+                max_error=max_error,
+                typical=typical,
+                threads=for_threads,
+                tuned=True,
+            )
+            made = compile_model(
+                model, path, options, progress=lambda stage, what: update(f"{stage}: {what}")
+            ).path
     report = {
         "model": str(model),
-        "artifact": str(result.path),
+        "artifact": None if made is None else str(made),
+        "left": left,
         "cache": str(cache.folder),
         "measured": sum(len(o.seconds) for _, o in outcomes if o.measured),
         "reused": sum(len(o.seconds) for _, o in outcomes if not o.measured),
@@ -149,6 +174,9 @@ def show(screen: Screen, report: dict[str, Any]) -> None:
     screen.text(
         f"{report['measured']} kernels measured, {report['reused']} known from before"
         f" ({report['cache']})\n"
-        f"time of the kernels predicted fastest over the fastest: {report['regret']:.3f}\n"
-        f"{report['artifact']}: compiled with what was measured"
+        f"time of the kernels predicted fastest over the fastest: {report['regret']:.3f}"
     )
+    if report["left"]:
+        screen.text(f"{report['left']} choices are left; the same command goes on with them")
+    else:
+        screen.text(f"{report['artifact']}: compiled with what was measured")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from tilewright.backends.cost.model import predict
@@ -30,7 +31,7 @@ class Measured(Protocol):
 
 @dataclass(frozen=True)
 class Prices:
-    """Seconds of one launch: `seconds[question][candidate][point]`, on one thread.
+    """Seconds of one launch: `seconds[question][candidate][point]`.
 
     points: the symbol values of each point. measured: which of the times are measurements.
     """
@@ -79,26 +80,26 @@ def price(
     profile: MachineProfile,
     cold: bool,
     measured: Measured | None = None,
+    threads: int = 1,
 ) -> Prices:
     """Times of all candidates: measured where known, else predicted.
 
     Where some candidates of a question were measured at a point, the others, which the tuner passed
-    over as slower, count as no faster than the slowest of those. cold: as `cost.model.predict`.
+    over as slower, count as no faster than the slowest of those. Measurements are of one thread;
+    for more they are multiplied with the predicted ratio. threads, cold: as `cost.model.predict`.
     """
     known: dict[tuple[Any, Dims], tuple[float, bool]] = {}
 
     def one(candidate: Candidate, dims: Dims) -> tuple[float, bool]:
         key = (candidate.spec, dims)
         if key not in known:
-            found = measured.seconds(candidate, dims, cold) if measured is not None else None
-            known[key] = (
-                (found, True)
-                if found is not None
-                else (
-                    predict(candidate.family, candidate.spec, dims, target, profile, 1, cold),
-                    False,
-                )
+            guess = partial(
+                predict, candidate.family, candidate.spec, dims, target, profile, cold=cold
             )
+            found = measured.seconds(candidate, dims, cold) if measured is not None else None
+            if found is not None and threads > 1:
+                found *= guess(threads=threads) / guess()
+            known[key] = (guess(threads=threads), False) if found is None else (found, True)
         return known[key]
 
     table = []

@@ -28,7 +28,8 @@ def cheapest(problem: Tables) -> Sequence[int]:
 
 @dataclass(frozen=True)
 class Selecting:
-    """How to select: what is typical of symbols, the cap of bytes, the solver, measured times.
+    """How to select: what is typical of symbols, the cap of bytes, the solver, measured times, the
+    threads of a run.
 
     The cap is of constants and arena; `arena` gives the bytes of a program's.
     """
@@ -38,6 +39,7 @@ class Selecting:
     solve: Solve = cheapest
     measured: Measured | None = None
     arena: Callable[[Program], Dim] = lambda program: 0
+    threads: int = 1
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,8 @@ class Selection:
     """The questions of a graph with their prices and answers, for the report.
 
     profile: of the machine that times are predicted for. cold: whether weights were taken to come
-    from beyond the caches. limit: bytes that the questions' constants could have, if any.
+    from beyond the caches. limit: bytes that the questions' constants could have, if any. threads:
+    of the runs that times are for.
     """
 
     questions: tuple[Question, ...]
@@ -54,6 +57,7 @@ class Selection:
     profile: MachineProfile
     cold: bool
     limit: int | None = None
+    threads: int = 1
 
     def layouts(self) -> Mapping[str, frozenset[str]]:
         """Names of the layouts in which each constant is wanted."""
@@ -72,7 +76,7 @@ def select(low: Lowering, how: Selecting) -> Selection:
     total = sum(weight.bytes for _, weight in low.weights.values())
     cold = total > profile.l2
     envs = points(questions, low.graph.symbols, how.typical)
-    prices = price(questions, envs, low.target, profile, cold, how.measured)
+    prices = price(questions, envs, low.target, profile, cold, how.measured, how.threads)
     limit = None
     if how.max_memory is not None:
         # a cap takes bounds of all dimensions, so the arena is a number
@@ -80,7 +84,7 @@ def select(low: Lowering, how: Selecting) -> Selection:
     solved = how.solve(tables(questions, prices, limit, _lookups(low)))
     chosen = zip(questions, solved, strict=False)  # nodes of shared constants follow
     answers = {q.key: q.candidates[j].spec for q, j in chosen}
-    return Selection(tuple(questions), prices, answers, profile, cold, limit)
+    return Selection(tuple(questions), prices, answers, profile, cold, limit, how.threads)
 
 
 def _fixed(low: Lowering) -> int:

@@ -1,0 +1,58 @@
+"""The thread pool of artifacts, for launches of single kernels."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+from llvmlite import ir
+
+from tilewright.backends.llvm.jit import compile_module
+from tilewright.backends.llvm.pool import emit_pool
+from tilewright.backends.target import Target, target_machine
+
+_POINTER, _WORD = ctypes.c_void_p, ctypes.c_int64
+
+
+class Pool:
+    """Runs kernels on ``threads`` threads, the caller's among them, as an artifact does.
+
+    Raises OSError where threads cannot be had or AMX is kept from this process.
+    """
+
+    def __init__(self, threads: int, target: Target) -> None:
+        self.threads = threads
+        module = ir.Module("pool")
+        module.triple = target_machine(target).triple
+        functions = emit_pool(module)
+        for name in ("create", "destroy", "parallel"):
+            _export(module, getattr(functions, name), f"bench_{name}")
+        self._library = compile_module(module, target)
+        at = self._library.engine.get_function_address
+        create = ctypes.CFUNCTYPE(_POINTER, _WORD)(at("bench_create"))
+        self._destroy = ctypes.CFUNCTYPE(None, _POINTER)(at("bench_destroy"))
+        kind = ctypes.CFUNCTYPE(ctypes.c_int32, *(_POINTER,) * 4, *(_WORD,) * 2, _POINTER, _WORD)
+        self._parallel: Any = kind(at("bench_parallel"))
+        self._handle = create(threads)
+        if not self._handle:
+            raise OSError(f"the system does not give {threads} threads")
+
+    def run(self, kernel: int, args: Any, dims: Any, units: int, scratch: int, stride: int) -> int:
+        """The kernel at address ``kernel`` over [0, units), ``stride`` bytes of scratch a thread;
+        its status."""
+        status: int = self._parallel(self._handle, kernel, args, dims, units, 1, scratch, stride)
+        return status
+
+    def close(self) -> None:
+        """End the threads."""
+        self._destroy(self._handle)
+
+
+def _export(module: ir.Module, function: ir.Function, name: str) -> None:
+    outer = ir.Function(module, function.function_type, name)
+    b = ir.IRBuilder(outer.append_basic_block())
+    result = b.call(function, outer.args)
+    if isinstance(function.function_type.return_type, ir.VoidType):
+        b.ret_void()
+    else:
+        b.ret(result)
