@@ -1,211 +1,218 @@
 """Kernels against the machine's bare rate: ``python -m tilewright.tools.bench_kernels``.
 
-The rate is that of a loop of nothing but FMAs in registers or, for bf16 kernels on a target with
-AMX, of 2 x 2 tiles over operands that stay in L2. One thread; kernels and their loop are timed in
-turn, so that frequency and neighbours hit both; the best of many runs, and medians, since AMX
-clocks down within milliseconds. Never part of a test: shared machines are too noisy for that.
+For each shape of bench_kernel_shapes and every family that computes it, in each of its accuracy
+classes, the variant that the cost model puts first. Beside it the bare rate of the unit that
+multiplies: a micro-kernel loop on operands that stay in L1, and with --torch PyTorch's linear
+layer, in bf16 for kernels of that class, else in f32. One thread; all of them in turn, so that
+frequency and neighbours hit all alike; the best of many runs, and medians, since tiles clock down
+within milliseconds. Operands stay where the last run left them. Never part of a test: shared
+machines are too noisy for that.
 """
 
 from __future__ import annotations
 
 import argparse
-import ctypes
-import time
-from collections.abc import Callable
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from time import perf_counter
+from typing import Any
 
 import numpy as np
 from llvmlite import ir
 
 from tilewright.backends import target as targets
-from tilewright.backends.kernels.family import Case, evaluate
-from tilewright.backends.kernels.registry import family
-from tilewright.backends.llvm import amx
-from tilewright.backends.llvm.builder import I8, KERNEL_TYPE, Code
-from tilewright.backends.llvm.gemm import ok
+from tilewright.backends.cost import probes
+from tilewright.backends.cost.model import predict
+from tilewright.backends.kernels.candidates import Candidate
+from tilewright.backends.kernels.tasks import MatmulTask
 from tilewright.backends.llvm.jit import compile_module
+from tilewright.backends.profile import profile_for
 from tilewright.tools import bench_kernel_shapes
+from tilewright.tools.bench.cost_points import Shape
+from tilewright.tools.bench.launches import Code, compile_family, launch
+from tilewright.tools.bench.linear import Layer, torch_linear
+from tilewright.tools.bench.record import record
 
-AMX_SHAPE = (128, 384, 384)
-"""M, K, N of the bare AMX loop: 400 KiB of packed operands."""
+LOOP_S = 100e-6
+"""About what a bare loop runs."""
 
 
-@dataclass
-class Timed:
-    """Something to time: its label, operations in one run, bytes in one run, the run, and the
-    bare loop to compare with (None: this is one)."""
+@dataclass(frozen=True)
+class Row:
+    """Microseconds of a kernel: best and median of its runs. ``issued``: operations with padding
+    and partial products, by those of the mathematical product. ``best_share``, ``share``: issued
+    operations a second by those of the bare loop, best and median. ``torch``: times as fast as
+    PyTorch, by medians."""
 
-    label: str
-    flops: int
-    bytes: int
+    shape: str
+    family: str
+    accuracy: float
+    unit: str
+    best_us: float
+    median_us: float
+    gops: float
+    issued: float
+    best_share: float
+    share: float
+    gb_s: float
+    torch: float | None
+
+
+@dataclass(frozen=True)
+class Loop:
+    """A bare loop: seconds of a run, and its operations."""
+
     run: Callable[[], object]
-    loop: Timed | None = None
+    operations: int
 
 
-def emit_fma_loop(module: ir.Module, target: targets.Target, name: str) -> int:
-    """A kernel of nothing but FMAs in registers; returns its operations per unit."""
-    fn = ir.Function(module, KERNEL_TYPE, name)
-    code = Code(ir.IRBuilder(fn.append_basic_block("entry")), target)
-    lanes = target.lanes_f32
-    count = 24 if target.vector_regs >= 32 else 12
-    x = code.splat(1.0000001, lanes)
-    start = [code.splat(float(i), lanes) for i in range(count)]
-    with code.loop(fn.args[2], fn.args[3], 1, start) as loop:
-        for _ in range(4):
-            loop.next = [code.fma(v, x, x) for v in loop.next]
-    total = loop.carried[0]
-    for value in loop.carried[1:]:
-        total = code.b.fadd(total, value)
-    code.store(code.b.extract_element(total, ir.Constant(ir.IntType(32), 0)), fn.args[4])
-    ok(code)
-    return count * 4 * lanes * 2
+def kernels(shape: Shape, target: targets.Target) -> list[Candidate]:
+    """Of each family and accuracy class the one that is predicted fastest."""
+    profile = profile_for(target)
+    found: dict[tuple[str, float], tuple[float, Candidate]] = {}
+    for c in shape.candidates(target):
+        guess = predict(c.family, c.spec, shape.dims, target, profile, cold=False)
+        known = found.get((c.family.name, c.accuracy))
+        if known is None or guess < known[0]:
+            found[c.family.name, c.accuracy] = (guess, c)
+    return [c for _, c in found.values()]
 
 
-def emit_amx_loop(module: ir.Module, target: targets.Target, name: str) -> None:
-    """2 x 2 tiles over scratch: packed A and B of AMX_SHAPE, then one block of C. A unit is the
-    whole product."""
-    fn = ir.Function(module, KERNEL_TYPE, name)
-    code = Code(ir.IRBuilder(fn.append_basic_block("entry")), target)
-    m, k, n = AMX_SHAPE
-    row_bytes, panel_bytes = 32 * k, 64 * k
-    b = code.at(fn.args[4], 2 * m * k, I8)
-    c = code.at(b, 2 * k * n, I8)
-    amx.configure(code)
-    with (
-        code.loop(fn.args[2], fn.args[3]),
-        code.loop(0, n // 32) as panel,
-        code.loop(0, m // 32) as rows,
-    ):
-        for tile in range(4):
-            amx.zero(code, tile)
-        with code.loop(0, k // 32) as step:
-            at = code.add(code.mul(rows.index, 2 * row_bytes), code.mul(step.index, 1024))
-            left = code.at(fn.args[4], at, I8)
-            at = code.add(code.mul(panel.index, panel_bytes), code.mul(step.index, 2048))
-            right = code.at(b, at, I8)
-            for i in range(2):
-                amx.load(code, 4 + i, code.at(left, i * row_bytes, I8), 64)
-                amx.load(code, 6 + i, code.at(right, i * 64, I8), 128)
-            for tile in range(4):
-                amx.multiply_bf16(code, tile, 4 + tile // 2, 6 + tile % 2)
-        for tile in range(4):
-            amx.store(code, tile, code.at(c, tile * 1024, I8), 64)
-    amx.release(code)
-    ok(code)
-
-
-def prepare(target: targets.Target, cases: list[tuple[str, Case]]) -> list[Timed]:
-    """Compile everything for ``target``; the bare loops come first."""
-    module = ir.Module("bench")
-    peak = emit_fma_loop(module, target, "fma")
-    tiles = amx.has_bf16(target)
-    if tiles:
-        emit_amx_loop(module, target, "amx")
-    cases = [(name, case) for name, case in cases if supports(name, target)]
-    for i, (name, case) in enumerate(cases):
-        family(name).emit(module, case.spec, target, f"kernel{i}")
+def loops(target: targets.Target) -> Mapping[str, Loop]:
+    """The bare loop of every unit of the target."""
+    module = ir.Module("loops")
+    made = probes.multiplications(module, target)
     library = compile_module(module, target)
-    out = aligned(64)
-    turns = 20000
-    fma = library.kernel("fma")
-    timed = [
-        Timed("register FMA loop", peak * turns, 0, lambda: fma(0, 0, 0, turns, out.ctypes.data))
+    # Not zeros: the clock depends on the bits that toggle.
+    values = np.random.default_rng(0).standard_normal(probes.SCRATCH // 4 + 16).astype("f4")
+    halves = (values.view(np.uint32) >> 16).astype(np.uint16)
+    raw = np.concatenate([halves, halves]).view(np.uint8)
+    scratch = raw[-raw.ctypes.data % 64 :]
+    found = {}
+    for unit, probe in made.items():
+        kernel = library.kernel(probe.name)
+        kernel(0, 0, 0, 16, scratch.ctypes.data)
+        begin = perf_counter()
+        kernel(0, 0, 0, 64, scratch.ctypes.data)
+        turns = max(1, round(64 * LOOP_S / (perf_counter() - begin)))
+
+        def run(k: Any = kernel, turns: int = turns, scratch: np.ndarray = scratch) -> None:
+            k(0, 0, 0, turns, scratch.ctypes.data)
+
+        found[unit] = Loop(run, probe.operations * turns)
+    return found
+
+
+def rows(
+    target: targets.Target, match: str, seconds: float, torch: bool, folder: Path
+) -> Iterator[Row]:
+    """Every kernel whose label holds ``match``, timed for ``seconds`` in all."""
+    todo = [
+        (shape, candidate)
+        for shape in bench_kernel_shapes.shapes()
+        for candidate in kernels(shape, target)
+        if match in f"{candidate.family.name} {shape.label}"
     ]
-    loops = {False: timed[0], True: timed[0]}
-    if tiles:
-        m, k, n = AMX_SHAPE
-        # Not zeros: the clock depends on the bits that toggle.
-        values = np.random.default_rng(0).standard_normal(k * (m + n)).astype(np.float32)
-        operands = aligned(2 * k * (m + n) + 4096)
-        operands[: 2 * k * (m + n)] = (
-            (values.view(np.uint32) >> 16).astype(np.uint16).view(np.uint8)
+    bare = loops(target) if todo else {}
+    codes = [compile_family(c.family.name, [c.spec], target, folder) for _, c in todo]
+    for (shape, c), code in zip(todo, codes, strict=True):
+        kernel = launch(c, shape.task, shape.dims, Code.load(code, target).kernel(0), cold=False)
+        cost = c.family.cost(c.spec, shape.dims, target)
+        loop = bare[cost.unit]
+        peer = None
+        if torch and isinstance(shape.task, MatmulTask):
+            layer = Layer(shape.dims[0], shape.task.k, shape.task.n, 1)
+            peer = partial(torch_linear(layer, "bf16" if c.accuracy > 1e-3 else "f32"), {})
+        own, after, theirs = _times(kernel.run, loop.run, peer, seconds / len(todo))
+        issued = cost.issued or cost.flops
+
+        def share(
+            of: Callable[[list[float]], float],
+            own: list[float] = own,
+            after: list[float] = after,
+            ratio: float = issued / loop.operations,
+        ) -> float:
+            return ratio * of(after) / of(own)
+
+        yield Row(
+            shape=shape.label,
+            family=c.family.name,
+            accuracy=c.accuracy,
+            unit=cost.unit,
+            best_us=min(own) * 1e6,
+            median_us=median(own) * 1e6,
+            gops=cost.flops / median(own) / 1e9,
+            issued=issued / max(cost.flops, 1),
+            best_share=share(min),
+            share=share(median),
+            gb_s=cost.bytes / median(own) / 1e9,
+            torch=median(theirs) / median(own) if theirs else None,
         )
-        bare = library.kernel("amx")
-        loops[True] = Timed(
-            "AMX tile loop", 2 * m * k * n, 0, lambda: bare(0, 0, 0, 1, operands.ctypes.data)
-        )
-        timed.append(loops[True])
-    for i, (name, case) in enumerate(cases):
-        kernel = library.kernel(f"kernel{i}")
-        owner = family(name)
-        scratch = aligned(evaluate(owner.scratch_bytes(case.spec), case.dims))
-        arrays = [aligned_copy(a) for a in (*case.args, *case.results)]
-        pointers = (ctypes.c_void_p * len(arrays))(*(a.ctypes.data for a in arrays))
-        dims = (ctypes.c_int64 * len(case.dims))(*case.dims)
-        units = evaluate(owner.units(case.spec), case.dims)
-
-        def run(k=kernel, p=pointers, d=dims, u=units, s=scratch, keep=arrays) -> None:  # type: ignore[no-untyped-def]
-            k(p, d, 0, u, s.ctypes.data)
-
-        cost = owner.cost(case.spec, case.dims, target)
-        loop = loops[name.startswith("bf16")]
-        timed.append(Timed(f"{name} {case.label}", cost.flops, cost.bytes, run, loop))
-    return timed
 
 
-def supports(name: str, target: targets.Target) -> bool:
-    """Whether family ``name`` has code for ``target``."""
-    predicate = family(name).supports
-    return predicate is None or predicate(target)
-
-
-def aligned(size: int) -> np.ndarray:
-    """``size`` zero bytes at a 64-byte boundary."""
-    raw = np.zeros(size + 64, np.uint8)
-    skip = -raw.ctypes.data % 64
-    return raw[skip : skip + size]
-
-
-def aligned_copy(array: np.ndarray) -> np.ndarray:
-    """``array`` at a 64-byte boundary."""
-    placed = aligned(array.nbytes).view(array.dtype).reshape(array.shape)
-    placed[...] = array
-    return placed
-
-
-def measure(timed: list[Timed], rounds: int, budget: float) -> list[np.ndarray]:
-    """Seconds of each run of each, and of its loop right after it: [runs, 2] a ``timed``.
-
-    The FMA loop alone clocks higher than it does next to code that also loads (212 against 180
-    GFLOP/s on a Sapphire Rapids), so each kernel is compared with the loop that followed it.
-    """
-    measured = []
-    for item in timed:
-        loop = item.loop or item
-        item.run()
-        once = _seconds(item)
-        count = max(3, int(budget / len(timed) / rounds / (once + _seconds(loop))))
-        pairs = [(_seconds(item), _seconds(loop)) for _ in range(count * rounds)]
-        measured.append(np.array(pairs))
-    return measured
-
-
-def _seconds(item: Timed) -> float:
-    begin = time.perf_counter()
-    item.run()
-    return time.perf_counter() - begin
+def _times(
+    own: Callable[[], float],
+    loop: Callable[[], object],
+    peer: Callable[[], object] | None,
+    seconds: float,
+) -> tuple[list[float], list[float], list[float]]:
+    """Seconds of the runs of a kernel, of the loop after it, and of the peer (none: empty)."""
+    times: tuple[list[float], list[float], list[float]] = ([], [], [])
+    own()
+    end = perf_counter() + seconds
+    while perf_counter() < end or len(times[0]) < 5:
+        times[0].append(own())
+        for others, run in ((times[1], loop), (times[2], peer)):
+            if run is not None:
+                begin = perf_counter()
+                run()
+                others.append(perf_counter() - begin)
+    return times
 
 
 def main() -> None:
-    """Print one line a shape: time, GFLOP/s and percent of the loop, of the best runs and of the
-    medians, GB/s."""
+    """Print one line a kernel: times, operations a second of the mathematical product, share of
+    the bare loop, bytes a second."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--target", default="native")
     parser.add_argument("--family", default="", help="only labels that contain this text")
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--seconds", type=float, default=8.0)
+    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--torch", action="store_true", help="beside PyTorch's linear layers")
+    parser.add_argument("--work", type=Path, help="keep compiled kernels here for the next call")
+    parser.add_argument("--record", type=Path)
     options = parser.parse_args()
-    for target in targets.parse(options.target):
-        cases = [c for c in bench_kernel_shapes.cases() if options.family in f"{c[0]} {c[1].label}"]
-        timed = prepare(target, cases)
-        print(target.name)
-        for item, runs in zip(timed, measure(timed, options.rounds, options.seconds), strict=True):
-            loop = item.loop or item
-            text = f"  {item.label:44s} {runs[:, 0].min() * 1e6:10.1f} us"
-            for best, after in (runs.min(0), np.median(runs, 0)):
-                rate, peak = item.flops / best, loop.flops / after
-                text += f" {rate / 1e9:8.1f} GFLOP/s {100 * rate / peak:5.1f} %"
-            print(f"{text} {item.bytes / runs[:, 0].min() / 1e9:7.1f} GB/s")
+    if options.torch and find_spec("torch") is None:
+        parser.error("--torch: PyTorch is not installed; try: pip install torch")
+    found: list[Row] = []
+    with TemporaryDirectory(prefix="tilewright-") as temporary:
+        folder = options.work or Path(temporary)
+        for target in targets.parse(options.target):
+            print(target.name)
+            wanted = (target, options.family, options.seconds, options.torch, folder)
+            for row in rows(*wanted):
+                found.append(row)
+                print(text(row), flush=True)
+    if options.record:
+        command = shlex.join(["python", "-m", "tilewright.tools.bench_kernels", *sys.argv[1:]])
+        record(options.record, found, command=command)
+
+
+def text(row: Row) -> str:
+    """One line."""
+    beside = "" if row.torch is None else f"  {row.torch:.2f} x torch"
+    return (
+        f"  {row.family:16s} {row.accuracy:5g} {row.shape:48s} {row.median_us:10.1f} us"
+        f" {row.gops:8.1f} Gop/s x {row.issued:4.2f}, {100 * row.best_share:5.1f} % (best),"
+        f" {100 * row.share:5.1f} % of {row.unit:9s} {row.gb_s:6.1f} GB/s{beside}"
+    )
 
 
 if __name__ == "__main__":

@@ -101,7 +101,7 @@ def test_linear_times_our_kernel(monkeypatch) -> None:
         assert (layer.n, precision) == (64, "bf16")
         return lambda feeds: []
 
-    monkeypatch.setattr(linear, "_torch", torch)
+    monkeypatch.setattr(linear, "torch_linear", torch)
     target = detect()
     found = linear.time_layers(
         [Layer(4, 32, 64, 1)],

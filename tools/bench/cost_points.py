@@ -89,13 +89,23 @@ class Shape:
 def shapes(use: str) -> tuple[Shape, ...]:
     """``fit``: to fit constants to; ``check``: others, to judge them on. Raises TypeError for a
     class of tasks with fields that no shape here has."""
-    makers = {
-        "matmul": _matmuls,
-        "conv": _convs,
-        "attention": _attentions,
-        "batched": _batched,
-    }
-    return tuple(shape for kind in kinds() for shape in makers[kind.form](kind, use))
+    found: list[Shape] = []
+    for kind in kinds():
+        if kind.form == "matmul":
+            for i, size in enumerate(_sizes(use)):
+                # Tasks that one family brings have fewer kernels, which differ in fewer ways.
+                if kind.shared or i % 2 == 0:
+                    found += matmul(kind, i // 2, *size, EPILOGUES[i % 3])
+        elif kind.form == "conv":
+            for i, row in enumerate(CONVS[use]):
+                found += conv(kind, i, *row)
+        elif kind.form == "attention":
+            for i, line in enumerate(ATTENTIONS[use]):
+                found += attention(kind, i, *line)
+        else:
+            for i, product in enumerate(BATCHED[use]):
+                found += batched(kind, i, *product)
+    return tuple(found)
 
 
 def unreached(target: Target) -> tuple[str, ...]:
@@ -111,52 +121,66 @@ def unreached(target: Target) -> tuple[str, ...]:
     )
 
 
-def _matmuls(kind: Kind, use: str) -> Iterator[Shape]:
-    for i, (m, k, n) in enumerate(_sizes(use)):
-        # The other element types have fewer kernels, whose times differ in fewer ways.
-        if kind.typed and i % 2:
-            continue
-        name = EPILOGUES[i % 3]
-        for task, types in kind.make(i // 2, name, k=k, n=n):
-            label = f"{kind.label} {m}x{k}x{n} {types or name}"
-            yield Shape(label.rstrip(), task, (m, k, n))
+def matmul(
+    kind: Kind, turn: int, m: int, k: int, n: int, epilogue: str, name: str = ""
+) -> Iterator[Shape]:
+    """A product with a constant matrix."""
+    for task, types in kind.make(turn, epilogue, k=k, n=n):
+        yield Shape(_label(kind.label, name, f"{m}x{k}x{n}", types or epilogue), task, (m, k, n))
 
 
-def _convs(kind: Kind, use: str) -> Iterator[Shape]:
-    for i, (size, c, oc, kernel, stride, groups) in enumerate(CONVS[use]):
-        out = (size - 1) // stride + 1
-        geometry = {
-            "channels": c,
-            "out_channels": oc,
-            "kernel": (kernel,) * 2,
-            "strides": (stride,) * 2,
-            "pads": (kernel // 2,) * 2,
-            "dilations": (1, 1),
-            "groups": groups,
-        }
-        for task, types in kind.make(i, "bias relu", **geometry):
-            label = f"{kind.label} {size}x{size}x{c}-{oc} k{kernel} s{stride} g{groups} {types}"
-            yield Shape(label.rstrip(), task, (1, size, size, out, out, oc))
+def conv(
+    kind: Kind, turn: int, size: int, c: int, oc: int, kernel: int, stride: int, groups: int
+) -> Iterator[Shape]:
+    """A convolution of a square image, bias and ReLU."""
+    out = (size - 1) // stride + 1
+    geometry = {
+        "channels": c,
+        "out_channels": oc,
+        "kernel": (kernel,) * 2,
+        "strides": (stride,) * 2,
+        "pads": (kernel // 2,) * 2,
+        "dilations": (1, 1),
+        "groups": groups,
+    }
+    text = f"{size}x{size}x{c}-{oc} k{kernel} s{stride} g{groups}"
+    for task, types in kind.make(turn, "bias relu", **geometry):
+        yield Shape(_label(kind.label, text, types), task, (1, size, size, out, out, oc))
 
 
-def _attentions(kind: Kind, use: str) -> Iterator[Shape]:
-    for i, (heads, queries, keys, size, mask, causal) in enumerate(ATTENTIONS[use]):
-        strides = [(s * heads * size, size, heads * size) for s in (queries, keys, keys, queries)]
-        dims: tuple[int, ...] = (1, heads, queries, keys, 1, 0, *(x for s in strides for x in s))
-        if mask:
-            dims = (*dims, 0, 0, 0, 1)
-        fields = {"head_dim": size, "value_dim": size, "scale": size**-0.5}
-        for task, types in kind.make(i, "", **fields, mask=mask, causal=causal):
-            label = f"{kind.label} {heads}x{queries}x{keys}x{size}{' causal' if causal else ''}"
-            yield Shape(f"{label} {types}".rstrip(), task, dims)
+def attention(
+    kind: Kind,
+    turn: int,
+    heads: int,
+    queries: int,
+    keys: int,
+    size: int,
+    mask: str | None,
+    causal: bool,
+) -> Iterator[Shape]:
+    """[batch, seq, heads, size] operands, as projections leave them; one mask for all rows."""
+    strides = [(s * heads * size, size, heads * size) for s in (queries, keys, keys, queries)]
+    dims: tuple[int, ...] = (1, heads, queries, keys, 1, 0, *(x for s in strides for x in s))
+    if mask:
+        dims = (*dims, 0, 0, 0, 1)
+    fields = {"head_dim": size, "value_dim": size, "scale": size**-0.5}
+    text = f"{heads}x{queries}x{keys}x{size}"
+    for task, types in kind.make(turn, "", **fields, mask=mask, causal=causal):
+        yield Shape(_label(kind.label, text, "causal" if causal else "", types), task, dims)
 
 
-def _batched(kind: Kind, use: str) -> Iterator[Shape]:
-    for i, (batch, m, k, n, transposed) in enumerate(BATCHED[use]):
-        dims = (batch, m, k, n, m * k, k, k * n, k if transposed else n, m * n, n)
-        for task, types in kind.make(i, "", batch_rank=1, transposed=transposed):
-            label = f"{kind.label} {batch}x{m}x{k}x{n}{' transposed' if transposed else ''}"
-            yield Shape(f"{label} {types}".rstrip(), task, dims)
+def batched(
+    kind: Kind, turn: int, batch: int, m: int, k: int, n: int, transposed: bool
+) -> Iterator[Shape]:
+    """Products of two operands that are not constant."""
+    dims = (batch, m, k, n, m * k, k, k * n, k if transposed else n, m * n, n)
+    text = f"{batch}x{m}x{k}x{n}"
+    for task, types in kind.make(turn, "", batch_rank=1, transposed=transposed):
+        yield Shape(_label(kind.label, text, "transposed" if transposed else "", types), task, dims)
+
+
+def _label(*parts: str) -> str:
+    return " ".join(part for part in parts if part)
 
 
 def _sizes(use: str) -> list[tuple[int, int, int]]:

@@ -26,6 +26,8 @@ FORMS = {
 }
 """What a task with such a field is."""
 
+SHARED = f"{package.__name__}.tasks"
+
 FLOATS = {
     "": IDENTITY,
     "bias": Epilogue((Extra("row"),), (Step("add", (0, 1)),), 2),
@@ -45,7 +47,8 @@ INTEGERS = (
 
 
 class Kind:
-    """A class of tasks: its form (of FORMS), its name in words, whether it has element types."""
+    """A class of tasks: its form (of FORMS), its name in words, whether it has element types and
+    whether it is one of kernels.tasks, which several families share."""
 
     def __init__(self, task: type) -> None:
         self.task = task
@@ -56,6 +59,7 @@ class Kind:
         words = re.findall("[A-Z][a-z0-9]*", task.__name__)
         self.label = " ".join(words[: words.index("Task")]).lower()
         self.typed = {"a", "b", "out"} <= self.names
+        self.shared = task.__module__ == SHARED
 
     def make(self, turn: int, epilogue: str, **values: Any) -> Iterator[tuple[Any, str]]:
         """Tasks with ``values`` and an epilogue of FLOATS, and their element types in words. Of
@@ -85,6 +89,5 @@ def kinds() -> tuple[Kind, ...]:
                 and hasattr(value, "operands")
             ):
                 found[value] = None
-    shared = f"{package.__name__}.tasks"
-    ordered = sorted(found, key=lambda task: (task.__module__ != shared, task.__name__))
+    ordered = sorted(found, key=lambda task: (task.__module__ != SHARED, task.__name__))
     return tuple(Kind(task) for task in ordered)

@@ -92,7 +92,7 @@ def time_layers(
             contenders: dict[str, Callable[[], object]] = {chosen.family.name: partial(_ours, ours)}
             with ExitStack() as stack:
                 for label, (precision, environment) in peers.items():
-                    opens = partial(_torch, layer, precision)
+                    opens = partial(torch_linear, layer, precision)
                     if environment:
                         process = PeerProcess(opens, environment)
                         stack.callback(process.close)
@@ -118,7 +118,8 @@ def _theirs(process: PeerProcess) -> Elapsed:
     return Elapsed(process.run())
 
 
-def _torch(layer: Layer, precision: str) -> Callable[[Mapping[str, Array]], list[Array]]:
+def torch_linear(layer: Layer, precision: str) -> Callable[[Mapping[str, Array]], list[Array]]:
+    """A run of PyTorch's layer in f32 or bf16 on one thread; feeds are ignored."""
     import torch
 
     torch.set_num_threads(1)
