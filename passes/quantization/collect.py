@@ -38,11 +38,12 @@ class _Sums:
         wide = x.astype(np.float64)
         self.gram += wide.T @ wide
         np.maximum(self.absmax, np.abs(x).max(axis=0, initial=0), out=self.absmax)
-        for row in x:
-            at = self.rows if self.rows < SAMPLE else int(self.random.integers(self.rows + 1))
-            if at < SAMPLE:
-                self.sample[at] = row
-            self.rows += 1
+        seen = self.rows + np.arange(len(x))
+        places = np.where(seen < SAMPLE, seen, self.random.integers(seen + 1))
+        kept = np.flatnonzero(places < SAMPLE)
+        for i in kept:  # in order: a later row takes the place of an earlier one
+            self.sample[places[i]] = x[i]
+        self.rows += len(x)
 
     def inputs(self) -> Inputs:
         return Inputs(self.gram, self.rows, self.absmax, self.sample[: self.rows].copy())
