@@ -36,7 +36,7 @@ from tilewright.backends import profile as profiles
 from tilewright.backends import target as targets
 from tilewright.backends.kernels.candidates import Candidate
 from tilewright.backends.kernels.family import evaluate
-from tilewright.tools.bench.cost_fit import Point, fit, judge
+from tilewright.tools.bench.cost_fit import Point, choices, fit, judge
 from tilewright.tools.bench.cost_points import Shape, shapes, unreached
 from tilewright.tools.bench.launches import Code, compile_family, launch
 from tilewright.tools.bench.parallel import Pool
@@ -188,12 +188,13 @@ class Bench:
         print(f"{len(self.times)} times; {left} shapes left", file=sys.stderr)
 
     def sets(self) -> list[tuple[str, int, list[Point]]]:
-        """The measured launches of each use on each number of threads."""
-        return [
+        """The measured launches of each use on each number of threads, where there are choices."""
+        found = [
             (use, n, [p for p in self.points(use) if p.threads == n])
             for use in self.shapes
             for n in self.counts
         ]
+        return [row for row in found if choices(row[2])]
 
     def points(self, use: str) -> list[Point]:
         """All measured launches of the shapes of ``use``."""

@@ -135,13 +135,18 @@ def choices(points: Iterable[Point]) -> dict[tuple[str, float], list[Point]]:
 
 
 def judge(points: Sequence[Point], profile: MachineProfile) -> Quality:
-    """How the model, with the profile's constants, ranks ``points`` and chooses among them."""
+    """How the model, with the profile's constants, ranks ``points`` and chooses among them.
+
+    Raises ValueError where no shape has two kernels to choose from.
+    """
     predicted = np.array([p.predicted(profile) for p in points])
     measured = np.array([p.seconds for p in points])
     regrets: dict[tuple[str, float], float] = {}
     for key, kernels in choices(points).items():
         chosen = min(kernels, key=lambda p: p.predicted(profile))
         regrets[key] = chosen.seconds / min(p.seconds for p in kernels)
+    if not regrets:
+        raise ValueError("there is no choice among the points")
     worst = max(regrets, key=lambda key: regrets[key])
     return Quality(
         points=len(points),

@@ -25,13 +25,14 @@ class Pool:
         module = ir.Module("pool")
         module.triple = target_machine(target).triple
         functions = emit_pool(module)
-        for name in ("create", "destroy", "parallel"):
+        for name in ("create", "destroy"):
             _export(module, getattr(functions, name), f"bench_{name}")
+        _export_parallel(module, functions.parallel)
         self._library = compile_module(module, target)
         at = self._library.engine.get_function_address
         create = ctypes.CFUNCTYPE(_POINTER, _WORD)(at("bench_create"))
         self._destroy = ctypes.CFUNCTYPE(None, _POINTER)(at("bench_destroy"))
-        kind = ctypes.CFUNCTYPE(ctypes.c_int32, *(_POINTER,) * 4, *(_WORD,) * 2, _POINTER, _WORD)
+        kind = ctypes.CFUNCTYPE(ctypes.c_int32, *(_POINTER,) * 4, _WORD, _POINTER, _WORD)
         self._parallel: Any = kind(at("bench_parallel"))
         self._handle = create(threads)
         if not self._handle:
@@ -40,7 +41,7 @@ class Pool:
     def run(self, kernel: int, args: Any, dims: Any, units: int, scratch: int, stride: int) -> int:
         """The kernel at address ``kernel`` over [0, units), ``stride`` bytes of scratch a thread;
         its status."""
-        status: int = self._parallel(self._handle, kernel, args, dims, units, 1, scratch, stride)
+        status: int = self._parallel(self._handle, kernel, args, dims, units, scratch, stride)
         return status
 
     def close(self) -> None:
@@ -56,3 +57,14 @@ def _export(module: ir.Module, function: ir.Function, name: str) -> None:
         b.ret_void()
     else:
         b.ret(result)
+
+
+def _export_parallel(module: ir.Module, parallel: ir.Function) -> None:
+    """`i32 (pool, kernel, args, dims, units, scratch, stride)`: units are handed out one by one."""
+    pointer, word = ir.PointerType(), ir.IntType(64)
+    kind = ir.FunctionType(ir.IntType(32), [pointer] * 4 + [word, pointer, word])
+    outer = ir.Function(module, kind, "bench_parallel")
+    b = ir.IRBuilder(outer.append_basic_block())
+    *front, scratch, stride = outer.args
+    sizes = [ir.Constant(word, 1)] * (len(parallel.args) - len(outer.args))
+    b.ret(b.call(parallel, [*front, *sizes, scratch, stride]))
