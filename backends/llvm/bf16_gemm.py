@@ -12,15 +12,14 @@ panels, which streams B along several lines.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 
 from llvmlite import ir
 
 from tilewright.backends.llvm import amx, bf16, bf16_pipeline, formats
 from tilewright.backends.llvm import epilogue as epilogues
 from tilewright.backends.llvm.amx import ROW_BYTES, ROWS
-from tilewright.backends.llvm.bf16_block import row_tile_bytes, steps
+from tilewright.backends.llvm.bf16_block import row_tile_bytes
 from tilewright.backends.llvm.bf16_microkernel import (
     PLANE_BYTES,
     ask,
@@ -29,13 +28,17 @@ from tilewright.backends.llvm.bf16_microkernel import (
     packed,
     tile_kernel,
 )
+from tilewright.backends.llvm.bf16_product import Product, depth, panel_bytes
 from tilewright.backends.llvm.builder import I8, I64, PTR, VOID, Code, Int, i64
-from tilewright.backends.llvm.epilogue import Epilogue, Operand
 from tilewright.backends.llvm.microkernel import PANEL
 from tilewright.backends.llvm.split_tiles import Finish
 
-SCRATCH_BYTES = bf16_pipeline.SCRATCH_BYTES
-"""Scratch of blocks of C."""
+SCRATCH_BYTES = bf16_pipeline.scratch_bytes(2)
+"""Scratch of blocks of C, without slices of K."""
+
+PIPED_FROM = 512
+"""From this K on sums without an epilogue also wait in scratch and go to C beside tiles: 12 % less
+time at 512 x 512 x 512, 20 % more at 3136 x 64 x 256."""
 
 AMX_ROWS = 4
 """From so many rows on, 16 x 16 tiles are faster than dot products."""
@@ -45,54 +48,7 @@ DOT_ROWS = 8
 
 _LANES = bf16.LANES
 
-
-def panel_bytes(k: int, planes: int) -> int:
-    """Bytes of one packed panel."""
-    return steps(k) * planes * PLANE_BYTES
-
-
-@dataclass(frozen=True)
-class Product:
-    """A block product at code generation time.
-
-    ``a``: block of bf16_block; ``b``: panel 0; ``c``: element (0, 0) in the format ``stored``, row
-    stride ``ldc``. ``rows_a``: element (0, 0) of A in bf16 and its row stride, where tiles are
-    loaded from there; the block then has only the rows from `block_from` on.
-    ``n``: columns of C. ``products``: 1, 3 or 6 (bf16.ORDER). ``tile``: SCRATCH_BYTES of scratch.
-    ``row``, ``column``: global index of element (0, 0), for the epilogue's operands.
-    """
-
-    a: ir.Value
-    b: ir.Value
-    k: int
-    products: int
-    c: ir.Value
-    ldc: Int
-    n: int
-    tile: ir.Value
-    epilogue: Epilogue
-    operands: Sequence[Operand]
-    row: Int = 0
-    column: Int = 0
-    stored: str = formats.F32_FORMAT
-    rows_a: tuple[ir.Value, Int] | None = None
-
-    @property
-    def piped(self) -> bool:
-        """Whether sums go to C through an epilogue or a conversion."""
-        return not self.epilogue.identity or self.stored != formats.F32_FORMAT
-
-    @property
-    def planes(self) -> int:
-        return bf16.PLANES[self.products]
-
-    @property
-    def steps(self) -> int:
-        return steps(self.k)
-
-    @property
-    def panel_bytes(self) -> int:
-        return panel_bytes(self.k, self.planes)
+__all__ = ["Product", "begin", "block_from", "depth", "emit_rows", "end", "panel_bytes"]
 
 
 def begin(code: Code, rows: Int) -> None:
@@ -132,81 +88,30 @@ def emit_rows(code: Code, p: Product, rows: Int, first: Int, last: Int) -> None:
 
 
 def _tiles(code: Code, p: Product, rows: Int, first: Int, last: Int) -> None:
-    """Panel by panel: its K x 32 bf16 stay in L1 or L2 while the rows of A pass.
-
-    Each pass asks for its share of the next panel: with weights from L3 10 % faster.
-    """
-    bytes_a = row_tile_bytes(p.k, p.planes)
+    """Panel by panel: its K x 32 bf16, or those of a slice of K, stay in L1 while the rows of A
+    pass. Each pass asks for its share of panels to come: with weights from L3 10 % faster."""
+    if p.finished or p.depth < p.steps or p.k >= PIPED_FROM:
+        _piped(code, p, rows, first, last)
+        return
     passes = code.ceildiv(rows, 2 * ROWS)
     lines = code.ceildiv(p.planes * PLANE_BYTES // 64, passes)
-    pipeline = _pipeline(p) if p.piped else None
-    if pipeline:
-        pipeline.begin(code)
     with code.loop(first, last) as panel, code.loop(0, rows, 2 * ROWS) as start:
         size = code.min(code.sub(rows, start.index), 2 * ROWS)
-        a = code.at(p.a, code.mul(code.div(start.index, ROWS), bytes_a), I8)
         b = code.at(p.b, code.mul(panel.index, p.panel_bytes), I8)
         share = code.mul(code.div(start.index, 2 * ROWS), code.mul(lines, 64 * p.steps))
         ahead = code.at(code.at(b, p.panel_bytes, I8), share, I8)
-        a, apart = _left(code, p, a, start.index, size)
-        number = code.add(code.mul(panel.index, passes), code.div(start.index, 2 * ROWS))
-        if pipeline:
-            place = (start.index, code.mul(panel.index, PANEL), number)
-            pipeline.block(code, a, b, p.steps, place, size, ahead, lines, apart)
-        else:
-            operands = (a, b, ahead, i64(lines))
-            _straight(code, p, operands, apart, start.index, size, panel.index)
-    if pipeline:
-        pipeline.end(code)
+        _straight(code, p, (b, ahead, i64(lines)), start.index, size, panel.index)
 
 
-def _left(
-    code: Code, p: Product, a: ir.Value, start: Int, size: Int
-) -> tuple[ir.Value, tuple[Int, ...]]:
-    """The rows of a pass: A itself where they are whole tiles, else those of the block ``a``."""
-    if p.rows_a is None:
-        return a, ()
-    base, lda = p.rows_a
-    own = code.at(base, code.mul(start, lda), formats.ELEMENT[formats.BF16_FORMAT])
-    whole = code.b.or_(code.cmp("==", size, ROWS), code.cmp("==", size, 2 * ROWS))
-    row = code.mul(lda, 2)
-    strides = zip(
-        (row, ROW_BYTES, code.mul(row, ROWS)), packed(code, p.steps, p.planes), strict=True
-    )
-    apart = tuple(code.select(whole, direct, block) for direct, block in strides)
-    return code.b.select(whole, own, a), apart
-
-
-def _straight(
-    code: Code,
-    p: Product,
-    operands: tuple[ir.Value, ir.Value, ir.Value, ir.Value],
-    apart: tuple[Int, ...],
-    start: Int,
-    size: Int,
-    panel: Int,
-) -> None:
-    """A block without an epilogue, into C itself if it is whole."""
-    a, b, ahead, lines = operands
-
-    def multiply(c: ir.Value, ldc: Int) -> None:
-        args = [a, b, i64(p.steps), c, i64(code.mul(ldc, 4)), ahead, lines]
-        args += [i64(x) for x in apart]
-        with code.either(code.cmp(">", size, ROWS)) as (two, one):
-            with two:
-                code.b.call(tile_kernel(code, 2, p.products, bool(apart)), args)
-            with one:
-                code.b.call(tile_kernel(code, 1, p.products, bool(apart)), args)
-
-    _ask_for_c(code, p, start, size, panel)
-    whole = code.b.or_(code.cmp("==", size, ROWS), code.cmp("==", size, 2 * ROWS))
-    _finish(code, p, start, size, panel, 1, whole, lambda c, ldc, _: multiply(c, ldc))
-
-
-def _pipeline(p: Product) -> bf16_pipeline.Pipeline:
-    return bf16_pipeline.Pipeline(
+def _piped(code: Code, p: Product, rows: Int, first: Int, last: Int) -> None:
+    """By way of the pipeline."""
+    passes = code.ceildiv(rows, 2 * ROWS)
+    lines = code.ceildiv(p.planes * PLANE_BYTES // 64, code.mul(passes, p.streams))
+    sliced = p.depth < p.steps
+    # Two passes read a panel once from L1 and once from L2; sums that wait cost as much.
+    most = code.select(code.cmp(">", passes, 2), p.depth, p.steps) if sliced else p.steps
+    pipeline = bf16_pipeline.Pipeline(
         finish=Finish(p.n, p.epilogue, p.stored),
-        strided=p.rows_a is not None,
         products=p.products,
         operands=p.operands,
         scratch=p.tile,
@@ -214,7 +119,93 @@ def _pipeline(p: Product) -> bf16_pipeline.Pipeline:
         ldc=p.ldc,
         row=p.row,
         column=p.column,
+        panel_bytes=p.panel_bytes,
+        streams=p.streams,
     )
+    pipeline.begin(code)
+    with code.loop(first, last) as panel:
+        turn = code.rem(code.sub(panel.index, first), p.streams)
+        group = code.add(code.sub(panel.index, turn), p.streams)
+        others = code.max(code.min(code.sub(last, group), p.streams), 0)
+        asked = code.select(code.cmp(">", others, 0), lines, 0)
+        ahead = code.at(p.b, code.mul(group, p.panel_bytes), I8)
+
+        def rows_of(k: Int, count: Int) -> None:
+            b = code.at(p.b, code.mul(panel.index, p.panel_bytes), I8)
+            b = code.at(b, code.mul(k, p.planes * PLANE_BYTES), I8)
+            with code.loop(0, passes) as turn_of_rows:
+                start = code.mul(turn_of_rows.index, 2 * ROWS)
+                size = code.min(code.sub(rows, start), 2 * ROWS)
+                share = code.add(code.mul(turn, passes), turn_of_rows.index)
+                share = code.mul(code.add(code.mul(share, p.steps), k), code.mul(lines, 64))
+                number = code.add(code.mul(panel.index, passes), turn_of_rows.index)
+                if p.stored == formats.BF16_FORMAT:
+                    _ask_for_c(code, p, start, size, panel.index)
+                pipeline.block(
+                    code,
+                    _left(code, p, start, size, k),
+                    b,
+                    count,
+                    bf16_pipeline.Place(
+                        row=start,
+                        column=code.mul(panel.index, PANEL),
+                        size=size,
+                        buffer=code.rem(number, code.max(passes, 2) if sliced else 2),
+                        fresh=code.cmp("==", k, 0),
+                        final=code.cmp("==", code.add(k, count), p.steps),
+                    ),
+                    bf16_pipeline.Ahead(code.at(ahead, share, I8), asked, others),
+                )
+
+        if sliced:
+            with code.loop(0, p.steps, most) as part:
+                rows_of(part.index, code.min(code.sub(p.steps, part.index), most))
+        else:
+            rows_of(0, p.steps)
+    pipeline.end(code)
+
+
+def _left(code: Code, p: Product, start: Int, size: Int, k: Int = 0) -> bf16_pipeline.Left:
+    """The rows of a pass from step ``k`` on: A itself where they are whole tiles, else those of
+    the block."""
+    block = code.at(p.a, code.mul(code.div(start, ROWS), row_tile_bytes(p.k, p.planes)), I8)
+    strides: tuple[Int, ...] = packed(p.steps, p.planes)
+    if p.rows_a is not None:
+        base, lda = p.rows_a
+        own = code.at(base, code.mul(start, lda), formats.ELEMENT[formats.BF16_FORMAT])
+        whole = code.b.or_(code.cmp("==", size, ROWS), code.cmp("==", size, 2 * ROWS))
+        row = code.mul(lda, 2)
+        direct = (row, ROW_BYTES, code.mul(row, ROWS))
+        strides = tuple(code.select(whole, x, y) for x, y in zip(direct, strides, strict=True))
+        block = code.b.select(whole, own, block)
+    row, step, tile = strides
+    return bf16_pipeline.Left(code.at(block, code.mul(k, step), I8), row, step, tile)
+
+
+def _straight(
+    code: Code,
+    p: Product,
+    operands: tuple[ir.Value, ir.Value, ir.Value],
+    start: Int,
+    size: Int,
+    panel: Int,
+) -> None:
+    """A block without an epilogue, into C itself if it is whole."""
+    b, ahead, lines = operands
+    a = _left(code, p, start, size)
+
+    def multiply(c: ir.Value, ldc: Int) -> None:
+        args = [a.base, b, i64(p.steps), c, i64(code.mul(ldc, 4))]
+        args += [i64(a.row), i64(a.step), i64(a.tile), ahead, lines]
+        with code.either(code.cmp(">", size, ROWS)) as (two, one):
+            with two:
+                code.b.call(tile_kernel(code, 2, p.products), args)
+            with one:
+                code.b.call(tile_kernel(code, 1, p.products), args)
+
+    _ask_for_c(code, p, start, size, panel)
+    whole = code.b.or_(code.cmp("==", size, ROWS), code.cmp("==", size, 2 * ROWS))
+    _finish(code, p, start, size, panel, 1, whole, lambda c, ldc, _: multiply(c, ldc))
 
 
 def _ask_for_c(code: Code, p: Product, start: Int, size: Int, panel: Int) -> None:
@@ -223,17 +214,20 @@ def _ask_for_c(code: Code, p: Product, start: Int, size: Int, panel: Int) -> Non
     With C in L3 (3136 x 64 x 256 between other kernels) 2.3 times as fast, 128 x 384 x 1536 22 to
     60 %; with C in L2 6 % slower.
     """
-    name = "tilewright_ask_for_block"
+    element = formats.ELEMENT[p.stored]
+    lines = PANEL * formats.BYTES[p.stored] // 64
+    name = f"tilewright_ask_for_block_{lines}"
     fn = code.module.globals.get(name)
     if fn is None:
         fn, inner = internal(code, ir.FunctionType(VOID, [PTR, I64, I64]), name)
         first, stride, count = fn.args
         with inner.loop(0, count) as row:
-            line = inner.at(first, inner.mul(row.index, stride))
-            for part in range(0, PANEL, 64 // 4):
-                ask(inner, inner.at(line, part), write=True)
+            line = inner.at(first, inner.mul(row.index, stride), element)
+            for part in range(lines):
+                ask(inner, inner.at(line, 64 * part, I8), write=True)
         inner.b.ret_void()
-    c = code.at(code.at(p.c, code.mul(start, p.ldc)), code.mul(panel, PANEL))
+    c = code.at(p.c, code.mul(start, p.ldc), element)
+    c = code.at(c, code.mul(panel, PANEL), element)
     code.b.call(fn, [c, i64(p.ldc), i64(size)])
 
 
@@ -319,7 +313,7 @@ def _finish(
     c = code.at(p.c, code.mul(start, p.ldc), element)
     c = code.at(c, code.mul(panel, PANEL), element)
     between: Int = code.mul(size, PANEL)
-    if not p.piped:
+    if not p.finished:
         inside = code.cmp("<=", code.mul(code.add(panel, panels), PANEL), p.n)
         direct = code.b.and_(whole, inside)
         out = code.b.select(direct, c, p.tile)

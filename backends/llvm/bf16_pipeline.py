@@ -1,9 +1,11 @@
 """Products of bf16 tiles with an epilogue, one block of C behind.
 
 Tiles and vectors are multiplied by different units, so the epilogue of a block is applied between
-the tile instructions of the next one: as long as it is the shorter of the two, it is free. The next
-panel of B is asked for in the same way. Blocks of C, 32 rows by one panel, wait in two buffers in
-turn. Asking for the lines of C that a block will go to costs 5 to 10 % here.
+the tile instructions of the next one: as long as it is the shorter of the two, it is free. Panels
+of B that are yet to come are asked for in the same way, several at once: memory answers several
+streams faster than one. Blocks of C, 32 rows by one panel, wait in buffers: two in turn, or one for
+each pass of rows where K comes in slices. Asking for the lines of C that a block will go to costs
+5 to 10 % here.
 """
 
 from __future__ import annotations
@@ -14,9 +16,14 @@ from dataclasses import dataclass
 from llvmlite import ir
 
 from tilewright.backends.llvm import amx, bf16, formats
-from tilewright.backends.llvm.amx import ROW_BYTES, ROWS, TILE_BYTES
-from tilewright.backends.llvm.bf16_microkernel import PLANE_BYTES, ask, internal, packed
-from tilewright.backends.llvm.builder import I8, I64, PTR, VOID, Code, Int, i64
+from tilewright.backends.llvm.amx import ROW_BYTES, ROWS
+from tilewright.backends.llvm.bf16_microkernel import (
+    PLANE_BYTES,
+    ask,
+    internal,
+    load_and_multiply,
+)
+from tilewright.backends.llvm.builder import I1, I8, I64, PTR, VOID, Code, Int, i64
 from tilewright.backends.llvm.epilogue import Operand
 from tilewright.backends.llvm.microkernel import PANEL
 from tilewright.backends.llvm.split_tiles import (
@@ -33,20 +40,57 @@ from tilewright.backends.llvm.split_tiles import (
     field,
 )
 
-SCRATCH_BYTES = JOB_BYTES + 2 * BLOCK_BYTES
-"""Scratch of the block that waits, and of the one that is computed."""
-
 _PAIR_BYTES = PANEL * 4
-_FIXED = (PTR, PTR, I64, PTR, PTR, I64, PTR, I64)
+_FIXED = (PTR, PTR, I64, PTR, PTR, I64, I64, PTR, I64, I1, I64, I64, I64)
+
+
+def scratch_bytes(blocks: int) -> int:
+    """Scratch with ``blocks`` buffers of sums, at least two: of the block that waits, and of the
+    one that is computed."""
+    return JOB_BYTES + blocks * BLOCK_BYTES
+
+
+@dataclass(frozen=True)
+class Left:
+    """Tiles of A: the first one, bytes from row to row, step to step and tile to tile."""
+
+    base: ir.Value
+    row: Int
+    step: Int
+    tile: Int
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """What each step of a block asks for: ``lines`` cache lines from ``base`` on, the next step
+    the next ones, and as many of each of the ``panels`` - 1 (> 0 unless ``lines`` is 0) panels
+    behind it."""
+
+    base: ir.Value
+    lines: Int
+    panels: Int
+
+
+@dataclass(frozen=True)
+class Place:
+    """A block of C: first row and column, rows (up to 32), and the buffer of its sums. ``fresh``:
+    its sums start at zero, else at what the buffer holds; ``final``: they are complete then."""
+
+    row: Int
+    column: Int
+    size: Int
+    buffer: Int
+    fresh: ir.Value
+    final: ir.Value
 
 
 @dataclass(frozen=True)
 class Pipeline:
     """One kernel's blocks, in the order in which they are computed.
 
-    ``scratch``: SCRATCH_BYTES. ``c``: element (0, 0) of C in ``finish.stored``, row stride ``ldc``;
-    ``row``, ``column``: its global index, for the epilogue's operands. ``strided``: rows of A lie
-    apart.
+    ``scratch``: of `scratch_bytes`. ``c``: element (0, 0) of C in ``finish.stored``, row stride
+    ``ldc``; ``row``, ``column``: its global index, for the epilogue's operands. ``streams``: panels
+    of ``panel_bytes`` that may be asked for at once.
     """
 
     finish: Finish
@@ -57,39 +101,26 @@ class Pipeline:
     ldc: Int
     row: Int
     column: Int
-    strided: bool = False
+    panel_bytes: int
+    streams: int
 
     def begin(self, code: Code) -> None:
         """Before the first block."""
         code.store(i64(0), field(code, self.scratch, LINES))
 
     def block(
-        self,
-        code: Code,
-        a: ir.Value,
-        b: ir.Value,
-        steps: Int,
-        place: tuple[Int, Int, Int],
-        size: Int,
-        ahead: ir.Value,
-        lines: Int,
-        apart: Sequence[Int] = (),
+        self, code: Code, a: Left, b: ir.Value, steps: Int, place: Place, ahead: Ahead
     ) -> None:
-        """Multiply up to 32 rows (``size``) by a panel, and finish the block before.
-
-        ``place``: first row and column of the block in C, and its number, any that alternate
-        between even and odd. Each of the ``steps`` asks for ``lines`` cache lines from ``ahead``
-        on. ``apart``: where A is strided, bytes from row to row, step to step, tile to tile.
-        """
-        start, at, number = place
-        sums = code.at(self.scratch, code.mul(code.rem(number, 2), BLOCK_BYTES), I8)
+        """Multiply rows by ``steps`` steps of a panel, and finish the block that waits."""
+        sums = code.at(self.scratch, code.mul(place.buffer, BLOCK_BYTES), I8)
         sums = code.at(sums, JOB_BYTES, I8)
         element = formats.ELEMENT[self.finish.stored]
-        out = code.at(code.at(self.c, code.mul(start, self.ldc), element), at, element)
-        args = [a, b, i64(steps), sums, ahead, i64(lines), self.scratch, i64(self.ldc)]
-        args += [i64(x) for x in apart]
-        args += self._operands()
-        with code.either(code.cmp(">", size, ROWS)) as (two, one):
+        out = code.at(self.c, code.mul(place.row, self.ldc), element)
+        out = code.at(out, place.column, element)
+        args = [a.base, b, i64(steps), sums, ahead.base, i64(ahead.lines), i64(ahead.panels)]
+        args += [self.scratch, i64(self.ldc), place.fresh]
+        args += [i64(a.row), i64(a.step), i64(a.tile), *self._operands()]
+        with code.either(code.cmp(">", place.size, ROWS)) as (two, one):
             with two:
                 code.b.call(self._tiles(code, 2), args)
             with one:
@@ -97,10 +128,10 @@ class Pipeline:
         for index, value in (
             (SUMS, sums),
             (OUT, out),
-            (ROW, code.add(self.row, start)),
-            (COLUMN, code.add(self.column, at)),
-            (LINES, size),
-            (EXIST, code.sub(self.finish.n, at)),
+            (ROW, code.add(self.row, place.row)),
+            (COLUMN, code.add(self.column, place.column)),
+            (LINES, code.select(place.final, place.size, 0)),
+            (EXIST, code.sub(self.finish.n, place.column)),
         ):
             code.store(i64(value), field(code, self.scratch, index))
 
@@ -134,48 +165,51 @@ class Pipeline:
         found = code.module.globals.get(name)
         if found is not None:
             return found
-        fixed = (*_FIXED, *(I64,) * (3 * self.strided))
-        fn, code = internal(code, ir.FunctionType(VOID, [*fixed, *self._kinds()]), name)
-        a, b, count, sums, ahead, lines, job, ldc, *apart = fn.args[: len(fixed)]
-        line = self._line(code, job, ldc, fn.args[len(fixed) :])
+        fn, code = internal(code, ir.FunctionType(VOID, [*_FIXED, *self._kinds()]), name)
+        a, b, count, sums, ahead, lines, panels, job, ldc, fresh, *apart = fn.args[: len(_FIXED)]
+        row_bytes, step_bytes, below = apart
+        line = self._line(code, job, ldc, fn.args[len(_FIXED) :])
         order, planes = bf16.ORDER[self.products], bf16.PLANES[self.products]
-        row_bytes, step_bytes, below = apart or packed(code, count, planes)
         # K = 0 has no steps.
         waiting = code.load(field(code, job, LINES), I64)
         slots = code.max(code.mul(count, len(order)), 1)
         at_once = code.ceildiv(waiting, slots)
-        for register in range(2 * tiles):
-            amx.zero(code, register)
+        places = [
+            (2 * i + j, code.at(sums, i * ROWS * _PAIR_BYTES + j * ROW_BYTES, I8))
+            for i in range(tiles)
+            for j in range(2)
+        ]
+        with code.either(fresh) as (new, more):
+            with new:
+                for register, _ in places:
+                    amx.zero(code, register)
+            with more:
+                for register, place in places:
+                    amx.load(code, register, place, _PAIR_BYTES)
+        streams = [
+            code.mul(code.min(stream, code.sub(panels, 1)), self.panel_bytes)
+            for stream in range(self.streams)
+        ]
         with code.loop(0, count, 1, [ahead, i64(0)]) as step:
             fetched, done = step.carried
             with code.loop(0, lines, 1, [fetched]) as one:
-                ask(code, one.carried[0])
+                for stream in streams:
+                    ask(code, code.at(one.carried[0], stream, I8))
                 one.next = [code.at(one.carried[0], 64, I8)]
             fetched = one.carried[0]
             at_a = code.at(a, code.mul(step.index, step_bytes), I8)
             at_b = code.at(b, code.mul(step.index, planes * PLANE_BYTES), I8)
             held: tuple[int, int] = (-1, -1)
             for pair in order:
-                plane_a = code.at(at_a, pair[0] * TILE_BYTES, I8)
-                plane_b = code.at(at_b, pair[1] * PLANE_BYTES, I8)
-                for j in range(2):
-                    if pair[1] != held[1]:
-                        amx.load(code, 6 + j, code.at(plane_b, j * ROW_BYTES, I8), _PAIR_BYTES)
-                    for i in range(tiles):
-                        if j == 0 and pair[0] != held[0]:
-                            tile = code.at(plane_a, code.mul(below, i), I8)
-                            amx.load(code, 4 + i, tile, row_bytes, passing=True)
-                        amx.multiply_bf16(code, 2 * i + j, 4 + i, 6 + j)
+                load_and_multiply(code, tiles, pair, held, at_a, row_bytes, below, at_b)
                 held = pair
                 stop = code.min(code.add(done, at_once), waiting)
                 with code.loop(done, stop) as one:
                     line.emit(code, one.index)
                 done = code.max(stop, done)
             step.next = [fetched, done]
-        for i in range(tiles):
-            for j in range(2):
-                place = code.at(sums, i * ROWS * _PAIR_BYTES + j * ROW_BYTES, I8)
-                amx.store(code, 2 * i + j, place, _PAIR_BYTES)
+        for register, place in places:
+            amx.store(code, register, place, _PAIR_BYTES)
         with code.loop(step.carried[1], waiting) as one:
             line.emit(code, one.index)
         code.b.ret_void()

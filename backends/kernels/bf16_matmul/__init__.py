@@ -30,7 +30,8 @@ the lower parts of a split; values from 0x1.ffp127 on are infinite. NaN and infi
 f32, but infinity times infinity with more than one product is NaN.
 
 Epilogues run between the tile instructions of the next block (backends.llvm.bf16_pipeline), and the
-next panel is asked for into L2.
+next panels, up to four at once, are asked for into L2. With more than 64 rows K comes in slices of
+at most 512, of which a panel's part stays in L1 while the rows pass.
 
 Measured by tools/bench_kernels.py on one core of a Sapphire Rapids virtual machine: median GFLOP/s
 (of all products), and percent of the bare tile loop timed right after, which has its operands in

@@ -43,6 +43,9 @@ TYPES = {"f32": np.dtype(np.float32), BF16: np.dtype(ml_dtypes.bfloat16)}
 HANDED_ON = ((1, 32, 70), (3, 40, 33), (5, 32, 32), (16, 64, 65), (33, 96, 40), (48, 32, 96))
 """Shapes of cases with A or C in bf16: K of whole steps, whose tiles are loaded from A, and not."""
 
+SLICED = ((70, 530, 40), (99, 1056, 33))
+"""Shapes whose K comes in slices: 65 rows or more, more than 16 steps."""
+
 
 def cases() -> tuple[Case, ...]:
     """The launches of the generic family test."""
@@ -60,6 +63,10 @@ def cases() -> tuple[Case, ...]:
                 for a, c in ((BF16, "f32"), ("f32", BF16), (BF16, BF16))
             ]
     out += [_case(m, 64, 70, IDENTITY, 1, special=True, a=BF16, c=BF16) for m in (2, 20, 64)]
+    for m, k, n in SLICED:
+        for epilogue in (IDENTITY, BIAS_RELU_RESIDUAL):
+            out += [_case(m, k, n, epilogue, 1, a=f, c=f) for f in ("f32", BF16)]
+    out.append(_case(100, 530, 33, IDENTITY, 1, special=True))
     for products in (1, 3, 6):
         out += [_case(m, 40, 70, IDENTITY, products, special=True) for m in (2, 20)]
     return tuple(out)
