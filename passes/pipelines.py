@@ -25,6 +25,8 @@ CANONICALIZE = (
 """The smallest graph of the same operations."""
 
 RECOGNIZE = (
+    # Float16 models look like others to all that follows.
+    "widen-halves",
     "recognize-softmax",
     "recognize-layer-norm",
     "recognize-rms-norm",

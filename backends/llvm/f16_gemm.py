@@ -19,6 +19,7 @@ from tilewright.backends.llvm.microkernel import PANEL
 from tilewright.backends.target import Target
 
 F16 = ir.HalfType()
+
 HALF = 2
 """Bytes of an element of B."""
 
@@ -51,8 +52,8 @@ class Product:
     """A block product at code generation time.
 
     ``a``: elements of type f16 with a ``chain``, else f32, row stride ``lda``; ``b``: panel 0;
-    ``c``: element (0, 0) of type ``out``, row stride ``ldc``; ``n``: columns of C; ``tile``:
-    SCRATCH_BYTES of scratch; ``row``: index of row 0 for the epilogue's operands.
+    ``c``: element (0, 0), f32, row stride ``ldc``; ``n``: columns of C; ``tile``: SCRATCH_BYTES of
+    scratch; ``row``, ``column``: those of element (0, 0) for the epilogue's operands.
     """
 
     a: ir.Value
@@ -63,11 +64,37 @@ class Product:
     c: ir.Value
     ldc: Int
     n: int
-    out: ir.Type
     tile: ir.Value
     epilogue: Epilogue
     operands: Sequence[Operand]
     row: Int = 0
+    column: Int = 0
+
+
+def row_stride(k: int) -> int:
+    """f16 elements between rounded rows: whole vectors, and room to write one more."""
+    return -(-k // 32) * 32 + 32
+
+
+def emit_rounded(code: Code, a: ir.Value, lda: Int, rows: Int, k: int, out: ir.Value) -> None:
+    """``rows`` rows of ``k`` f32, read exactly, as f16 rows ``row_stride(k)`` apart."""
+    lanes = code.target.lanes_f32
+    half = ir.VectorType(F16, lanes)
+    whole = k // lanes * lanes
+    with code.loop(0, rows) as row:
+        source = code.at(a, code.mul(row.index, lda))
+        target = code.at(out, code.mul(row.index, row_stride(k)), F16)
+
+        def move(
+            at: Int, mask: ir.Value | None, source: ir.Value = source, target: ir.Value = target
+        ) -> None:
+            taken = code.vload(code.at(source, at), lanes, mask)
+            code.vstore(code.b.fptrunc(taken, half), code.at(target, at, F16))
+
+        with code.loop(0, whole, lanes) as at:
+            move(at.index, None)
+        if whole < k:
+            move(whole, code.first_lanes(k - whole, lanes))
 
 
 def emit_rows(code: Code, p: Product, rows: Int, first: Int, last: Int) -> None:
@@ -205,10 +232,9 @@ def _epilogue(code: Code, p: Product, start: Int, size: Int, panel: Int) -> None
                 mask = code.first_lanes(code.sub(p.n, at), lanes) if masked else None
                 value = code.vload(code.at(p.tile, code.add(code.mul(row.index, PANEL), v)), lanes)
                 index = code.add(p.row, m)
-                value = epilogues.emit(code, p.epilogue, value, p.operands, index, at, mask)
-                if p.out == F16:
-                    value = code.b.fptrunc(value, ir.VectorType(F16, lanes))
-                place = code.at(code.at(p.c, code.mul(m, p.ldc), p.out), at, p.out)
+                column = code.add(p.column, at)
+                value = epilogues.emit(code, p.epilogue, value, p.operands, index, column, mask)
+                place = code.at(code.at(p.c, code.mul(m, p.ldc)), at)
                 code.vstore(value, place, mask)
 
         if p.n % PANEL == 0:

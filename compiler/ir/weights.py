@@ -7,7 +7,10 @@ from functools import cached_property
 
 import numpy as np
 
-from tilewright.compiler.ir.types import TensorType, from_numpy
+from tilewright.compiler.ir.types import DType, TensorType, from_numpy
+
+CHUNK = 1 << 14
+"""Elements that are looked at together: most weights show what they are in the first ones."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,20 @@ class Weight:
         digest = hashlib.sha256(str(self.type).encode())
         digest.update(np.ascontiguousarray(self.load()).view(np.uint8).data)
         return digest.hexdigest()
+
+    @cached_property
+    def halves(self) -> bool:
+        """Whether it is f32 and every element is an f16 number (or NaN)."""
+        if self.type.dtype != DType.F32:
+            return False
+        flat = np.asarray(self.load()).reshape(-1)
+        return all(_halves(flat[i : i + CHUNK]) for i in range(0, flat.size, CHUNK))
+
+
+def _halves(part: np.ndarray) -> bool:
+    with np.errstate(over="ignore"):
+        back = part.astype(np.float16).astype(np.float32)
+    return bool(np.array_equal(back, part, equal_nan=True))
 
 
 def from_array(array: np.ndarray) -> Weight:

@@ -12,10 +12,11 @@ import pytest
 
 from tilewright.backends.reference import evaluate_op, run
 from tilewright.compiler.errors import UserError, VerifyError
-from tilewright.compiler.ir.core import Graph
+from tilewright.compiler.ir.core import Graph, walk
 from tilewright.compiler.ir.dims import evaluate
 from tilewright.compiler.ir.parse import parse_graph
 from tilewright.compiler.ir.print import print_graph
+from tilewright.compiler.ir.types import DType
 from tilewright.compiler.ir.verify import verify
 from tilewright.passes.pipelines import run_pipeline
 from tilewright.passes.registry import passes, split_passes
@@ -47,9 +48,12 @@ def feeds(graph: Graph, seed: int) -> list[np.ndarray]:
 
 def assert_same_numbers(before: Graph, after: Graph) -> None:
     given = feeds(before, seed=7)
+    # Roundings to f16 may be left out.
+    halves = any(v.dtype == DType.F16 for op in walk(before.ops) for v in op.results)
+    rtol, atol = (5e-3, 5e-3) if halves else (2e-5, 2e-6)
     for index, (want, got) in enumerate(zip(run(before, given), run(after, given), strict=True)):
         assert got.dtype == want.dtype
-        np.testing.assert_allclose(got, want, rtol=2e-5, atol=2e-6, err_msg=f"output {index}")
+        np.testing.assert_allclose(got, want, rtol, atol, err_msg=f"output {index}")
 
 
 @pytest.mark.parametrize("path", CASES, ids=lambda p: f"{p.parent.name}/{p.stem}")

@@ -140,10 +140,11 @@ def check_graph(
 
 def labels(lowered: Lowered) -> list[str]:
     """What the launches of a lowered program are called, in order; `matmul`, `batched_matmul`,
-    `conv` and `attention` where several kernels could have been chosen."""
+    `conv` and `attention` where several kernels could have been chosen, for any weights."""
     state = lowered.state
     chosen = {}
     for question in state.choices.questions:
         task = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(question.task).__name__).lower()
-        chosen[question.candidate(state.choices.answers).family.name] = task.removesuffix("_task")
+        name = task.removesuffix("_task").removeprefix("half_")
+        chosen[question.candidate(state.choices.answers).family.name] = name
     return [chosen.get(launch.label, launch.label) for launch in lowered.launches]

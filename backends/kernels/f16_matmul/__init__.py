@@ -1,4 +1,4 @@
-"""f16 matmul with a constant right-hand side: C[M, N] f16 = epilogue(A[M, K] f16 x B[K, N] f16).
+"""Matmul by a constant of f16 numbers: C[M, N] f32 = epilogue(A[M, K] f32 x B[K, N] f16).
 
 Packed B, f16, for every CPU target alike: panels of 32 columns, each [K][32]. Digits are the order
 in memory, N = 40, K = 3:
@@ -8,9 +8,8 @@ in memory, N = 40, K = 3:
     k=1   32 33 ... 63                    k=1  128 ...
     k=2   64 65 ... 95                    k=2  160 ...
 
-B is widened as it is loaded and A, a block of rows at a time, into scratch; products of f16 are
-exact in f32, sums and epilogue are f32, and only the result is rounded. With ``chain`` = 16
-(AVX512-FP16) products and short sums are f16.
+B is widened as it is loaded; products, sums and epilogue are f32. With ``chain`` = 16 (AVX512-FP16)
+A is rounded, a block of rows at a time, and products and short sums are f16.
 
 Measured on one core of a Sapphire Rapids virtual machine, interleaved, in times of f32_matmul's
 (relative L2 error of random normal operands, the rounding of the result, 2.1e-4, included):

@@ -22,13 +22,13 @@ def estimate(spec: F16MatmulSpec, dims: tuple[int, ...], target: Target) -> Cost
     issued += issued // 2 if spec.chain else issued // 12
     return Cost(
         flops=2 * m * spec.k * spec.n,
-        bytes=HALF * (m * spec.k + (1 + full) * m * spec.n) + weights,
+        bytes=4 * (m * spec.k + (1 + full) * m * spec.n) + weights,
         unit="f16" if spec.chain else "f32",
         issued=issued,
         weights=weights,
         passes=passes,
-        streamed=passes * weights + 4 * m * spec.k * spec.panels,
-        converted=0 if spec.chain else m * spec.k,
+        streamed=passes * weights + (HALF if spec.chain else 4) * m * spec.k * spec.panels,
+        converted=m * spec.k if spec.chain else 0,
         epilogue=work.epilogue(spec.epilogue, m * spec.n) + m * spec.n,
         blocks=blocks * spec.panels,
     )

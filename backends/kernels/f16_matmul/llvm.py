@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from tilewright.backends.kernels.f16_matmul.spec import F16MatmulSpec, row_stride
+from tilewright.backends.kernels.f16_matmul.spec import F16MatmulSpec
 from tilewright.backends.llvm import f16_gemm, gemm
-from tilewright.backends.llvm.builder import I8, KERNEL_TYPE, Code, Int, i64
+from tilewright.backends.llvm.builder import I8, KERNEL_TYPE, Code, i64
 from tilewright.backends.llvm.epilogue import load_extras
-from tilewright.backends.llvm.f16_gemm import F16
 from tilewright.backends.target import Target
 
 
@@ -29,17 +28,17 @@ def emit(module: ir.Module, spec: F16MatmulSpec, target: Target, name: str) -> i
     operands = load_extras(code, spec.epilogue, args, 2, dims, 3)
     c = gemm.load_pointer(code, args, 2 + len(operands))
     across = -(-spec.panels // spec.panels_per_unit)
-    wide = code.at(scratch, f16_gemm.SCRATCH_BYTES, I8)
-    # Units of one block follow each other, so its rows are widened once a thread.
+    narrow = code.at(scratch, f16_gemm.SCRATCH_BYTES, I8)
+    # Units of one block follow each other, so its rows are rounded once a thread.
     with code.loop(begin, end, 1, [i64(-1)]) as unit:
         block = code.div(unit.index, across)
         start = code.mul(block, spec.rows_per_unit)
         rows = code.min(code.sub(m, start), spec.rows_per_unit)
-        left, stride = code.at(a, code.mul(start, lda), F16), lda
-        if not spec.chain:
+        left, stride = code.at(a, code.mul(start, lda)), lda
+        if spec.chain:
             with code.when(code.cmp("!=", block, unit.carried[0])):
-                _widen(code, left, lda, rows, spec.k, wide, row_stride(spec))
-            left, stride = wide, i64(row_stride(spec))
+                f16_gemm.emit_rounded(code, left, lda, rows, spec.k, narrow)
+            left, stride = narrow, i64(f16_gemm.row_stride(spec.k))
         unit.next = [i64(block)]
         first = code.mul(code.rem(unit.index, across), spec.panels_per_unit)
         last = code.min(code.add(first, spec.panels_per_unit), spec.panels)
@@ -49,10 +48,9 @@ def emit(module: ir.Module, spec: F16MatmulSpec, target: Target, name: str) -> i
             b=b,
             k=spec.k,
             chain=spec.chain,
-            c=code.at(c, code.mul(start, ldc), F16),
+            c=code.at(c, code.mul(start, ldc)),
             ldc=ldc,
             n=spec.n,
-            out=F16,
             tile=scratch,
             epilogue=spec.epilogue,
             operands=operands,
@@ -61,26 +59,3 @@ def emit(module: ir.Module, spec: F16MatmulSpec, target: Target, name: str) -> i
         f16_gemm.emit_rows(code, product, rows, first, last)
     gemm.ok(code)
     return fn
-
-
-def _widen(
-    code: Code, a: ir.Value, lda: Int, rows: Int, k: int, out: ir.Value, stride: int
-) -> None:
-    """Rows of f16 as f32, read exactly."""
-    lanes = code.target.lanes_f32
-    whole = k // lanes * lanes
-    with code.loop(0, rows) as row:
-        source = code.at(a, code.mul(row.index, lda), F16)
-        target = code.at(out, code.mul(row.index, stride))
-
-        def move(at: Int, count: int, source: ir.Value = source, target: ir.Value = target) -> None:
-            taken = code.vload(code.at(source, at, F16), count, element=F16)
-            code.vstore(code.b.fpext(taken, code.vector(count)), code.at(target, at))
-
-        with code.loop(0, whole, lanes) as at:
-            move(at.index, lanes)
-        done = whole
-        for size in (8, 4, 2, 1):
-            if k - done >= size:
-                move(done, size)
-                done += size

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tilewright.backends.kernels import tasks
 from tilewright.backends.kernels.family import Layout
+from tilewright.backends.kernels.tasks import MatmulTask
 from tilewright.backends.llvm import f16_gemm
 from tilewright.backends.llvm.epilogue import IDENTITY, Epilogue
-from tilewright.backends.llvm.f16_gemm import HALF, SCRATCH_BYTES
+from tilewright.backends.llvm.f16_gemm import HALF, SCRATCH_BYTES, row_stride
 from tilewright.backends.llvm.microkernel import PANEL
 from tilewright.backends.target import Target
 
@@ -19,34 +18,20 @@ CHAIN = 16
 
 
 @dataclass(frozen=True)
-class HalfMatmulTask:
-    """C[M, N] f16 = epilogue(A[M, K] f16 x B[K, N] f16), sums in f32, constant B.
-
-    Args and dims as `F16MatmulSpec`. Weights for ``pack``: B as f16 [K, N].
-    """
-
-    k: int
-    n: int
-    epilogue: Epilogue = IDENTITY
-
-    def operands(self, dims: Sequence[int]) -> tasks.Bytes:
-        """A, packed B, extras, C."""
-        m, lda, ldc, *strides = dims
-        others = tasks.extras(self.epilogue, m, self.n, strides)
-        a = tasks.span((m, self.k), (lda, 1), HALF)
-        return (a, None, *others, tasks.span((m, self.n), (ldc, 1), HALF))
+class HalfMatmulTask(MatmulTask):
+    """A MatmulTask whose B has only f16 numbers; what computes that one computes this one too."""
 
 
 @dataclass(frozen=True)
 class F16MatmulSpec:
-    """C[M, N] f16 = epilogue(A[M, K] f16 x B[K, N] f16).
+    """C[M, N] f32 = epilogue(A[M, K] f32 x B[K, N] f16).
 
     Args: A, packed B, the epilogue's extras, then C.
     Dims: p0 = M, p1 = row stride of A, p2 = row stride of C (elements), then one row stride for
     each ``col`` and ``full`` extra in order. Columns of A and C are contiguous.
 
-    ``chain``: 0 multiplies and sums in f32, so that only the result is rounded; else sums of that
-    many products are f16, and those are added up in f32. The epilogue is computed in f32.
+    ``chain``: 0 multiplies and sums in f32; else A is rounded to f16, sums of that many products
+    are f16, and those are added up in f32. The epilogue is computed in f32.
     """
 
     k: int
@@ -65,7 +50,7 @@ class F16MatmulSpec:
 
     @property
     def rows_per_unit(self) -> int:
-        """Rows of A, widened to f32, keep to half a MiB."""
+        """Rows of A keep to half a MiB."""
         return max(12, min(240, (1 << 19) // (4 * max(self.k, 1)) // 12 * 12))
 
 
@@ -75,15 +60,10 @@ def units(spec: F16MatmulSpec) -> str:
     return f"ceildiv(p0, {spec.rows_per_unit}) * {across}"
 
 
-def row_stride(spec: F16MatmulSpec) -> int:
-    """f32 elements between widened rows: whole cache lines, and room for whole vectors."""
-    return -(-spec.k // 16) * 16 + 16
-
-
 def scratch_bytes(spec: F16MatmulSpec) -> str:
-    """Bytes of scratch a thread needs, a formula over the dims: a block of C, one of A."""
-    rows = 0 if spec.chain else spec.rows_per_unit
-    return f"{SCRATCH_BYTES} + 4 * {row_stride(spec)} * min(p0, {rows})"
+    """Bytes of scratch a thread needs, a formula over the dims: a block of C, rows of A in f16."""
+    rows = spec.rows_per_unit if spec.chain else 0
+    return f"{SCRATCH_BYTES} + {HALF * row_stride(spec.k)} * min(p0, {rows})"
 
 
 def candidates(task: Any, target: Target) -> tuple[F16MatmulSpec, ...]:
@@ -95,7 +75,7 @@ def candidates(task: Any, target: Target) -> tuple[F16MatmulSpec, ...]:
 
 
 def accuracy(spec: F16MatmulSpec) -> float:
-    """Before the result is rounded to f16."""
+    """Of rounded rows and f16 sums."""
     return 1e-3 if spec.chain else 0.0
 
 

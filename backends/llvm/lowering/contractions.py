@@ -38,15 +38,11 @@ def contract(low: Lowering, op: Contract) -> None:
 
 
 def _has_kernels(op: Contract) -> bool:
-    return _floats(op) or _halves(op) or integer_contractions.multiplies(op.a, op.b)
+    return _floats(op) or integer_contractions.multiplies(op.a, op.b)
 
 
 def _floats(op: Contract) -> bool:
     return bool(op.a.dtype == op.b.dtype == DType.F32)
-
-
-def _halves(op: Contract) -> bool:
-    return bool(op.a.dtype == op.b.dtype == DType.F16)
 
 
 def _by_kernel(low: Lowering, op: Contract) -> bool:
@@ -91,7 +87,7 @@ def _constant_weights(
     dims = (m, stride, n, *fused.strides)
     assert isinstance(w.op, Constant)
     axes = tuple(iw.index(c) for c in summed + columns)
-    task = _task(op, x, w, (k, n), fused)
+    task = _task(low, op, x, w, (k, n), fused)
     chosen = low.choose(op, task, dims, w.op.name, (axes, (k, n)))
     if chosen is None:
         return False
@@ -119,12 +115,17 @@ def _constant_weights(
 
 
 def _task(
-    op: Contract, x: Value, w: Value, shape: tuple[int, int], fused: FusedEpilogue
-) -> MatmulTask | HalfMatmulTask | IntegerMatmulTask:
+    low: Lowering,
+    op: Contract,
+    x: Value,
+    w: Value,
+    shape: tuple[int, int],
+    fused: FusedEpilogue,
+) -> MatmulTask | IntegerMatmulTask:
     if _floats(op):
-        return MatmulTask(*shape, fused.epilogue)
-    if _halves(op):
-        return HalfMatmulTask(*shape, fused.epilogue)
+        assert isinstance(w.op, Constant)
+        kind = HalfMatmulTask if low.graph.weights[w.op.name].halves else MatmulTask
+        return kind(*shape, fused.epilogue)
     return integer_contractions.task(x, w, *shape, fused.epilogue, op.out.dtype)
 
 

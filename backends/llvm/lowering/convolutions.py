@@ -9,6 +9,8 @@ import numpy as np
 
 from tilewright.backends.kernels.bf16_conv.rounding import balanced
 from tilewright.backends.kernels.candidates import Candidate
+from tilewright.backends.kernels.f16_conv import HalfConvTask
+from tilewright.backends.kernels.f16_matmul import HalfMatmulTask
 from tilewright.backends.kernels.tasks import ConvTask, MatmulTask
 from tilewright.backends.llvm.lowering import fallback, integer_contractions
 from tilewright.backends.llvm.lowering.epilogues import fuse
@@ -44,12 +46,16 @@ def conv(low: Lowering, op: Conv) -> None:
     pixels = product(op.out.shape[:-1])
     sizes = (op.x.shape[0], *op.x.shape[1:-1], *op.out.shape[1:-1])
     task: MatmulTask | ConvTask
+    assert isinstance(op.w.op, Constant)
+    halves = low.graph.weights[op.w.op.name].halves
     if _pointwise(op):
         # The matmul of pixels by channels, which has more kernels.
-        task = MatmulTask(as_int(op.x.shape[-1]), out_channels, fused.epilogue)
+        matmul = HalfMatmulTask if halves else MatmulTask
+        task = matmul(as_int(op.x.shape[-1]), out_channels, fused.epilogue)
         dims = (pixels, task.k, out_channels, *fused.strides)
     else:
-        task = ConvTask(
+        convolution = HalfConvTask if halves else ConvTask
+        task = convolution(
             channels=as_int(op.x.shape[-1]),
             out_channels=out_channels,
             kernel=tuple(taps),
@@ -60,7 +66,6 @@ def conv(low: Lowering, op: Conv) -> None:
             epilogue=fused.epilogue,
         )
         dims = (*sizes, out_channels, *fused.strides)
-    assert isinstance(op.w.op, Constant)
     chosen = low.choose(op, task, dims, op.w.op.name, op.groups)
     assert chosen is not None, "f32 kernels compute every convolution with constant filters"
     view = low.stored(op.x)
