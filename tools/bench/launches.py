@@ -108,6 +108,7 @@ class Launch:
     def _shared(self, pool: Pool, count: int, units: int) -> float:
         run, kernel, turn, stride = pool.run, self._address, self._turn, self.stride
         dims, scratch = self.dims, self.scratch.ctypes.data
+        pool.wake()
         begin = time.perf_counter()
         for _ in range(count):
             run(kernel, next(turn), dims, units, scratch, stride)

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import ctypes
+from time import perf_counter
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 
+from tilewright.backends.llvm.builder import KERNEL_TYPE
 from tilewright.backends.llvm.jit import compile_module
 from tilewright.backends.llvm.pool import emit_pool
+from tilewright.backends.llvm.system import relax
 from tilewright.backends.target import Target, target_machine
+
+WAKE_S = 5e-3
+"""How long to wait for threads at most."""
+
+_APART, _PAUSES = 128, 50
 
 _POINTER, _WORD = ctypes.c_void_p, ctypes.c_int64
 
@@ -28,12 +37,15 @@ class Pool:
         for name in ("create", "destroy"):
             _export(module, getattr(functions, name), f"bench_{name}")
         _export_parallel(module, functions.parallel)
+        _emit_mark(module)
         self._library = compile_module(module, target)
         at = self._library.engine.get_function_address
         create = ctypes.CFUNCTYPE(_POINTER, _WORD)(at("bench_create"))
         self._destroy = ctypes.CFUNCTYPE(None, _POINTER)(at("bench_destroy"))
         kind = ctypes.CFUNCTYPE(ctypes.c_int32, *(_POINTER,) * 4, _WORD, _POINTER, _WORD)
         self._parallel: Any = kind(at("bench_parallel"))
+        self._mark: int = at("bench_mark")
+        self._marks = np.zeros(threads * _APART, np.uint8)
         self._handle = create(threads)
         if not self._handle:
             raise OSError(f"the system does not give {threads} threads")
@@ -43,6 +55,14 @@ class Pool:
         its status."""
         status: int = self._parallel(self._handle, kernel, args, dims, units, scratch, stride)
         return status
+
+    def wake(self) -> None:
+        """Return when all threads wait for work without sleeping, as they do between the launches
+        of a model; or after a few milliseconds, if the system has no time for them."""
+        marks, end = self._marks, perf_counter() + WAKE_S
+        marks[:] = 0
+        while not marks[::_APART].all() and perf_counter() < end:
+            self.run(self._mark, None, None, self.threads, marks.ctypes.data, _APART)
 
     def close(self) -> None:
         """End the threads."""
@@ -68,3 +88,22 @@ def _export_parallel(module: ir.Module, parallel: ir.Function) -> None:
     *front, scratch, stride = outer.args
     sizes = [ir.Constant(word, 1)] * (len(parallel.args) - len(outer.args))
     b.ret(b.call(parallel, [*front, *sizes, scratch, stride]))
+
+
+def _emit_mark(module: ir.Module) -> None:
+    """A kernel that leaves a mark in its thread's scratch, and takes a microsecond or so."""
+    function = ir.Function(module, KERNEL_TYPE, "bench_mark")
+    entry, body, done = (function.append_basic_block() for _ in range(3))
+    b = ir.IRBuilder(entry)
+    b.store(ir.Constant(ir.IntType(8), 1), function.args[4])
+    b.branch(body)
+    b.position_at_end(body)
+    word = ir.IntType(64)
+    i = b.phi(word)
+    relax(b)
+    following = b.add(i, ir.Constant(word, 1))
+    i.add_incoming(ir.Constant(word, 0), entry)
+    i.add_incoming(following, body)
+    b.cbranch(b.icmp_signed("<", following, ir.Constant(word, _PAUSES)), body, done)
+    b.position_at_end(done)
+    b.ret(ir.Constant(ir.IntType(32), 0))
