@@ -7,7 +7,7 @@ from tilewright.compiler.ir.ops.contraction import Contract, Conv
 from tilewright.compiler.ir.ops.leaf import Constant, Fill
 from tilewright.compiler.ir.ops.shape import Reshape
 from tilewright.compiler.ir.rewrite import Builder, Replacement, rewrite, with_operands
-from tilewright.compiler.ir.types import TensorType
+from tilewright.compiler.ir.types import DType, TensorType
 from tilewright.passes.match import splat
 from tilewright.passes.op_sets import EPILOGUE_OPS
 from tilewright.passes.registry import graph_pass
@@ -109,6 +109,9 @@ def _chain(
             break
         chain.ops.append(op)
         value = op.results[0]
+        if root.out.dtype == DType.I32 and value.dtype in (DType.U8, DType.I8):
+            # Kernels of 8-bit products narrow what they store, and nothing after that.
+            break
     return chain
 
 

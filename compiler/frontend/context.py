@@ -6,7 +6,7 @@ the import starts again with one substituted (`Unified`), everything else is che
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from onnx import GraphProto
@@ -36,6 +36,9 @@ from tilewright.compiler.ir.rewrite import Builder
 from tilewright.compiler.ir.types import DType, TensorType
 from tilewright.compiler.ir.weights import WeightStore
 
+if TYPE_CHECKING:
+    from tilewright.compiler.frontend.dequantized import Dequantized
+
 
 class Import:
     """One run of the importer over a model.
@@ -55,6 +58,7 @@ class Import:
         self.equal = dict(equal)
         self.constraints: list[Constraint] = []
         self.node: Node | None = None
+        self.dequantized: dict[Value, Dequantized] = {}
         self.inputs = tuple(inputs)
         self.tracker = Tracker(self._weight, self._element_symbol, self.bounds_of)
         self.import_graph: Callable[[GraphProto, Sequence[TensorType]], Region] | None = None

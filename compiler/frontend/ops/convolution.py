@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tilewright.compiler.frontend.context import Import
+from tilewright.compiler.frontend.dequantized import pair
 from tilewright.compiler.frontend.node import Node
 from tilewright.compiler.frontend.registry import onnx_op
 from tilewright.compiler.frontend.terms import Term, constant
@@ -120,12 +121,28 @@ def conv(ctx: Import, node: Node) -> Value:
     """x: [N, g*C, spatial..], w: [g*O, C, taps..] -> [N, g*O, spatial'..]."""
     w, bias = node.input(1), node.maybe(2)
     x = checked(ctx, node, node.input(0), w)
-    window = read_window(ctx, node, x.shape[2:], w.shape[2:])
-    weights = arranged(ctx, w, (*range(2, w.rank), 1, 0))
-    out = convolve(channels_last(Term(ctx, x)), weights, window, node.attr("group", 1))
+    out = _dequantized(ctx, node, w)
+    if out is None:
+        window = read_window(ctx, node, x.shape[2:], w.shape[2:])
+        weights = arranged(ctx, w, (*range(2, w.rank), 1, 0))
+        out = convolve(channels_last(Term(ctx, x)), weights, window, node.attr("group", 1))
     if bias is not None:
         out = out + bias
     return channels_first(out).value
+
+
+def _dequantized(ctx: Import, node: Node, w: Value) -> Term | None:
+    """The convolution of what DequantizeLinear made, by integers; channels last."""
+    size = w.type.elements
+    if not isinstance(size, int) or not size:
+        return None
+    found = pair(ctx, node.input(0), w, 0, size // int(w.shape[0]))
+    if found is None:
+        return None
+    left, right = found.left, found.right
+    x = checked(ctx, node, left.x, right.x)
+    whole = convolve_integers(ctx, node, x, right.x, left.zero, right.zero)
+    return whole.cast(DType.F32) * found.scale(ctx)
 
 
 @onnx_op("ConvInteger")
@@ -150,10 +167,10 @@ def convolve_integers(
     weights = shift_integers(ctx, w, w_zero, 0).value
     known = ctx.array(weights)
     kind = None if known is None else _byte_type(known)
-    if known is None or kind is None or (groups > 1 and known.shape[1] % 4):
+    if known is None or kind is None:
         image = channels_last(shift_integers(ctx, x, x_zero, None))
         return convolve(image, arranged(ctx, weights, perm), window, groups)
-    missing = -known.shape[1] % 4
+    missing = -known.shape[1] % 4 if groups == 1 else 0
     filters = np.pad(known, [(0, 0), (0, missing), *[(0, 0)] * len(window.taps)])
     small = constant(ctx, filters.astype(kind).transpose(perm))
     zero = None if x_zero is None else Term(ctx, x_zero).reshape()

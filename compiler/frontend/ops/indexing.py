@@ -1,6 +1,7 @@
 """Gather, scatter, one-hot and the operators whose result size the data decides."""
 
 from tilewright.compiler.frontend.context import Import
+from tilewright.compiler.frontend.dequantized import Dequantized, real
 from tilewright.compiler.frontend.node import Node
 from tilewright.compiler.frontend.registry import onnx_op
 from tilewright.compiler.frontend.terms import Term, iota, size_of
@@ -21,6 +22,11 @@ from tilewright.compiler.ir.types import DType, TensorType
 def _gather(ctx: Import, node: Node) -> Value:
     x, indices = node.input(0), node.input(1)
     axis = node.axis(node.attr("axis", 0), x.rank)
+    table = ctx.dequantized.get(x)
+    if table is not None and table.axis is None:
+        # What is looked up is dequantized instead of the whole table.
+        taken = ctx.emit(Gather, x=table.x, indices=indices, axis=axis)
+        return real(ctx, Dequantized(taken, table.scale, table.zero, None))
     return ctx.emit(Gather, x=x, indices=indices, axis=axis)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tilewright.compiler.frontend.context import Import
+from tilewright.compiler.frontend.dequantized import matrix_product
 from tilewright.compiler.frontend.node import Node
 from tilewright.compiler.frontend.registry import onnx_op
 from tilewright.compiler.frontend.terms import Term, constant, size_of
@@ -61,7 +62,8 @@ def _matmul(ctx: Import, node: Node) -> Value:
     a, b = node.input(0), node.input(1)
     if a.rank == 0 or b.rank == 0 or a.dtype != b.dtype:
         ctx.fail(node, "the operands must be matrices of one type", f"{a.type} and {b.type}")
-    return contracted(ctx, a, b)
+    whole = matrix_product(ctx, integer_product, a, b)
+    return contracted(ctx, a, b) if whole is None else whole.value
 
 
 @onnx_op("Gemm")
@@ -70,13 +72,18 @@ def gemm(ctx: Import, node: Node) -> Value:
     a, b, c = node.input(0), node.input(1), node.maybe(2)
     if a.rank != 2 or b.rank != 2 or a.dtype != b.dtype:
         ctx.fail(node, "the operands must be matrices of one type", f"{a.type} and {b.type}")
+    whole = None
+    if not node.attr("transA", 0):
+        whole = matrix_product(ctx, integer_product, a, b, bool(node.attr("transB", 0)))
     ia = "km" if node.attr("transA", 0) else "mk"
     ib = "nk" if node.attr("transB", 0) else "kn"
     inner = ctx.unify(a.shape[ia.index("k")], b.shape[ib.index("k")], "the summed axis")
     shape_a = [inner if x == "k" else d for x, d in zip(ia, a.shape, strict=True)]
     shape_b = [inner if x == "k" else d for x, d in zip(ib, b.shape, strict=True)]
-    a, b = _fitted(ctx, a, shape_a), _fitted(ctx, b, shape_b)
-    out = Term(ctx, ctx.emit(Contract, a=a, b=b, spec=f"{ia},{ib}->mn"))
+    if whole is None:
+        a, b = _fitted(ctx, a, shape_a), _fitted(ctx, b, shape_b)
+        whole = Term(ctx, ctx.emit(Contract, a=a, b=b, spec=f"{ia},{ib}->mn"))
+    out = whole
     out = _scaled(out, node.attr("alpha", 1.0))
     beta = node.attr("beta", 1.0)
     if c is not None and beta != 0:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tilewright.compiler.frontend.context import Import
+from tilewright.compiler.frontend.dequantized import Dequantized, remember
 from tilewright.compiler.frontend.node import Node
 from tilewright.compiler.frontend.ops.convolution import (
     channels_first,
@@ -14,9 +15,10 @@ from tilewright.compiler.frontend.ops.convolution import (
 from tilewright.compiler.frontend.ops.matmul import integer_product
 from tilewright.compiler.frontend.registry import onnx_op
 from tilewright.compiler.frontend.tensors import element_type
-from tilewright.compiler.frontend.terms import Term
+from tilewright.compiler.frontend.terms import Term, constant
 from tilewright.compiler.ir.core import Value
-from tilewright.compiler.ir.dims import Dim, ceildiv
+from tilewright.compiler.ir.dims import Dim, ceildiv, product
+from tilewright.compiler.ir.ops import nn, unary
 from tilewright.compiler.ir.ops.quantization import QuantizationRange, Quantize
 from tilewright.compiler.ir.types import DType
 
@@ -142,7 +144,11 @@ def dequantize_linear(ctx: Import, node: Node) -> Value:
         term = term.cast(inner) - grain.fit(Term(ctx, zero)).cast(inner)
     wide = DType.F32 if out.bits < 16 else out
     result = term.cast(wide) * grain.fit(Term(ctx, scale)).cast(wide)
-    return grain.join(result.cast(out)).value
+    made = grain.join(result.cast(out)).value
+    if grain.kind != "block":
+        axis = None if grain.kind == "tensor" else grain.axis
+        remember(ctx, made, Dequantized(x, scale, zero, axis))
+    return made
 
 
 @onnx_op("DynamicQuantizeLinear")
@@ -207,3 +213,88 @@ def qlinear_conv(ctx: Import, node: Node) -> Value:
     zero = Term(ctx, node.input(7)).reshape()
     out = saturated(total.cast(DType.F32) * factor, zero, zero.dtype)
     return channels_first(out).value
+
+
+def _real(ctx: Import, node: Node, first: int) -> Term:
+    """Inputs `first` .. `first + 2` of an operator in ONNX Runtime's form, dequantized."""
+    x, scale = Term(ctx, node.input(first)), Term(ctx, node.input(first + 1))
+    zero = _nonzero(ctx, node.maybe(first + 2))
+    wide = x.cast(DType.I32)
+    if zero is not None:
+        wide = wide - Term(ctx, zero).reshape().cast(DType.I32)
+    return wide.cast(DType.F32) * scale.reshape()
+
+
+def _again(ctx: Import, node: Node, real: Term, first: int) -> Value:
+    """`real` quantized with the scale and zero point in inputs `first` and `first + 1`."""
+    zero = node.maybe(first + 1)
+    dtype = node.input(0).dtype if zero is None else zero.dtype
+    point = _nonzero(ctx, zero)
+    offset = None if point is None else Term(ctx, point).reshape()
+    return saturated(real / Term(ctx, node.input(first)).reshape(), offset, dtype).value
+
+
+@onnx_op("QLinearAdd", domain="com.microsoft")
+def qlinear_add(ctx: Import, node: Node) -> Value:
+    """The sum of quantized a and b, quantized again."""
+    return _again(ctx, node, _real(ctx, node, 0) + _real(ctx, node, 3), 6)
+
+
+@onnx_op("QLinearMul", domain="com.microsoft")
+def qlinear_mul(ctx: Import, node: Node) -> Value:
+    """The product of quantized a and b, quantized again."""
+    return _again(ctx, node, _real(ctx, node, 0) * _real(ctx, node, 3), 6)
+
+
+@onnx_op("QLinearSigmoid", domain="com.microsoft")
+def qlinear_sigmoid(ctx: Import, node: Node) -> Value:
+    """The logistic function of quantized x, quantized again."""
+    return _again(ctx, node, _real(ctx, node, 0).apply(unary.Sigmoid), 3)
+
+
+@onnx_op("QLinearSoftmax", domain="com.microsoft")
+def qlinear_softmax(ctx: Import, node: Node) -> Value:
+    """Softmax of quantized x along `axis` (over all axes from it on before version 13)."""
+    x = _real(ctx, node, 0)
+    axis = node.axis(node.attr("axis", -1), x.rank)
+    if node.attr("opset", 13) >= 13 or axis == x.rank - 1:
+        real = x.apply(nn.Softmax, axis=axis)
+    else:
+        flat = x.reshape(*x.dims[:axis], product(x.dims[axis:]))
+        real = flat.apply(nn.Softmax, axis=axis).reshape(*x.dims)
+    return _again(ctx, node, real, 3)
+
+
+@onnx_op("QLinearGlobalAveragePool", domain="com.microsoft")
+def qlinear_global_average_pool(ctx: Import, node: Node) -> Value:
+    """The mean over the spatial axes of quantized x, quantized again."""
+    x = _real(ctx, node, 0)
+    last = bool(node.attr("channels_last", 0))
+    axes = range(1, x.rank - 1) if last else range(2, x.rank)
+    return _again(ctx, node, x.mean(tuple(axes)), 3)
+
+
+@onnx_op("QGemm", domain="com.microsoft")
+def qgemm(ctx: Import, node: Node) -> Value:
+    """`alpha * (A - za) sa (B - zb) sb + C`, C in i32 with the scale alpha sa sb; quantized again
+    where an output scale is given, else f32."""
+    a, sa, za, b, sb, zb = (node.input(i) for i in range(6))
+    if node.attr("transA", 0):
+        a = Term(ctx, a).transpose(1, 0).value
+    if node.attr("transB", 0):
+        known = ctx.array(b)
+        turned = Term(ctx, b).transpose(1, 0) if known is None else constant(ctx, known.T.copy())
+        b = turned.value
+    point = Term(ctx, za).reshape().value
+    whole = integer_product(ctx, a, b, point, zb)
+    bias = node.maybe(6)
+    if bias is not None:
+        whole = whole + bias
+    columns = Term(ctx, sb)
+    if sb.rank == 0 or sb.type.elements == 1:
+        columns = columns.reshape()
+    scale = Term(ctx, sa).reshape() * columns
+    if node.attr("alpha", 1.0) != 1.0:
+        scale = scale * node.attr("alpha", 1.0)
+    real = whole.cast(DType.F32) * scale
+    return real.value if node.maybe(7) is None else _again(ctx, node, real, 7)
