@@ -98,7 +98,8 @@ def shapes(use: str) -> tuple[Shape, ...]:
                     found += matmul(kind, i // 2, *size, EPILOGUES[i % 3])
         elif kind.form == "conv":
             for i, row in enumerate(CONVS[use]):
-                found += conv(kind, i, *row)
+                if kind.shared or i % 2:
+                    found += conv(kind, i // 2, *row)
         elif kind.form == "attention":
             for i, line in enumerate(ATTENTIONS[use]):
                 found += attention(kind, i, *line)
