@@ -28,6 +28,32 @@ def choice_rows(selection: Mapping[str, Any]) -> list[Row]:
     return rows
 
 
+def value_rows(selection: Mapping[str, Any]) -> list[Row]:
+    """One row for values that are stored alike: formats, how many, the first of them, why."""
+    found: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for value in selection.get("values", ()):
+        found.setdefault((" + ".join(value["formats"]), value["reason"]), []).append(value)
+    return [
+        (formats, str(len(alike)), alike[0]["name"], reason)
+        for (formats, reason), alike in found.items()
+    ]
+
+
+def values_of(selection: Mapping[str, Any], node: str) -> list[Row]:
+    """The values that an ONNX node makes or reads: formats, shape, costs, why."""
+    return [
+        (
+            value["name"],
+            " + ".join(value["formats"]),
+            "x".join(value["shape"]),
+            "  ".join(f"{k} {'-' if c is None else c}" for k, c in value["costs"].items()),
+            value["reason"],
+        )
+        for value in selection.get("values", ())
+        if any(node in source.split(", ") for source in (value["maker"], *value["readers"]))
+    ]
+
+
 def describe(selection: Mapping[str, Any]) -> str:
     """What the choices were made for and from."""
     profile = selection["profile"]

@@ -290,6 +290,8 @@ def _choices(screen: Screen, selection: dict[str, Any] | None) -> None:
         return
     columns = ("task", ">operations", "kernel", "microseconds", "next best")
     screen.table("choices among kernels", columns, tables.choice_rows(selection))
+    if rows := tables.value_rows(selection):
+        screen.table("formats of values", ("stored in", ">values", "as", "because"), rows)
     screen.text(tables.describe(selection) + "\n")
 
 
@@ -300,6 +302,9 @@ def _explain(screen: Screen, selection: dict[str, Any] | None, node: str) -> lis
     columns = ("kernel", "microseconds", ">weight bytes", "error", "")
     for choice in found:
         screen.table(choice["task"], columns, tables.candidate_rows(choice))
+    if rows := tables.values_of(selection or {}, node):
+        heads = ("value", "stored in", "shape", "cost in thousandths", "because")
+        screen.table("values that it makes or reads", heads, rows)
     screen.text(f"{tables.describe(selection or {})}\nchosen alike for:\n{tables.sources(found)}")
     return list(found)
 

@@ -31,6 +31,7 @@ FAMILY = KernelFamily(
     variants=spec.variants,
     layout=spec.layout,
     accuracy=spec.accuracy,
+    shaped=cases.shaped,
 )
 
 __all__ = ["FAMILY", "Bf16ConvSpec"]

@@ -12,6 +12,7 @@ from tilewright.backends.kernels.bf16_conv.spec import Bf16ConvSpec
 from tilewright.backends.kernels.bf16_matmul.cases import TOLERANCE
 from tilewright.backends.kernels.bf16_matmul.packing import round_to_bf16, widen
 from tilewright.backends.kernels.f32_conv import cases as f32
+from tilewright.backends.kernels.f32_conv import odd
 from tilewright.backends.kernels.f32_conv.spec import ConvSpec
 from tilewright.backends.kernels.family import Case
 
@@ -37,6 +38,23 @@ def cases() -> tuple[Case, ...]:
     return (*plain, *fused, *split, *extreme)
 
 
+def shaped(m: int, n: int, k: int) -> tuple[Case, ...]:
+    """By turns of m one product and six, a filter over all channels and one in groups."""
+    base = odd.odd_spec(n, k, grouped=m % 3 == 1)
+    if base.depthwise:
+        base = odd.odd_spec(n, k)
+    return (odd_case(Bf16ConvSpec, base, m),)
+
+
+def odd_case(
+    kind: type[Bf16ConvSpec], base: ConvSpec, m: int, packing: ModuleType = packing
+) -> Case:
+    """As bf16_case, of ``m`` output pixels."""
+    sizes, out = odd.odd_sizes(base, m)
+    products = 6 if m % 4 > 1 else 1
+    return bf16_case(kind, base, sizes, products, packing, extreme=odd.special(m), out=out)
+
+
 def bf16_case(
     kind: type[Bf16ConvSpec],
     base: ConvSpec,
@@ -45,9 +63,10 @@ def bf16_case(
     packing: ModuleType = packing,
     *,
     extreme: bool = False,
+    out: tuple[int, ...] | None = None,
 ) -> Case:
     """A launch of ``base`` as a spec of class ``kind``, with that many products, filters packed
-    by ``packing``; ``extreme``: with inputs that are not finite."""
+    by ``packing``; ``extreme``: with inputs that are not finite; ``out`` as in conv_case."""
     spec = kind(**{f.name: getattr(base, f.name) for f in fields(base)}, products=products)
     x, weights = f32.operands(spec, sizes)
     x = f32.with_extremes(x) if extreme else x
@@ -62,4 +81,5 @@ def bf16_case(
         atol=TOLERANCE[products] * 5,
         exact=widen(round_to_bf16(x)) if products == 1 else None,
         note=f"-p{products}{'-inf' * extreme}",
+        out=out,
     )

@@ -37,6 +37,7 @@ FAMILY = KernelFamily(
     variants=spec.variants,
     layout=gathered.layout,
     accuracy=gathered.accuracy,
+    shaped=cases.shaped,
 )
 
 __all__ = ["FAMILY", "Bf16DirectConvSpec"]

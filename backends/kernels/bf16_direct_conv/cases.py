@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tilewright.backends.kernels.bf16_conv.cases import bf16_case
+from tilewright.backends.kernels.bf16_conv.cases import bf16_case, odd_case
 from tilewright.backends.kernels.bf16_direct_conv.spec import Bf16DirectConvSpec
 from tilewright.backends.kernels.f32_conv.cases import RESIDUAL, conv
+from tilewright.backends.kernels.f32_conv.odd import odd_spec
 from tilewright.backends.kernels.family import Case
 
 CONVS = (
@@ -42,3 +43,9 @@ def cases() -> tuple[Case, ...]:
         for (spec, sizes), products in zip(CONVS[:5:2], (1, 3, 6), strict=True)
     ]
     return (*plain, *fused, *split, *extreme)
+
+
+def shaped(m: int, n: int, k: int) -> tuple[Case, ...]:
+    """``k`` taps of 32 channels, or of 64; by turns of m one product and six, and groups."""
+    base = odd_spec(n, k, channels=32 + k % 2 * 32, grouped=m % 3 == 1, rank=2)
+    return (odd_case(Bf16DirectConvSpec, base, m),)

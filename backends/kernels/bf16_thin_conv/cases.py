@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tilewright.backends.kernels.bf16_conv.cases import bf16_case
+from tilewright.backends.kernels.bf16_conv.cases import bf16_case, odd_case
 from tilewright.backends.kernels.bf16_thin_conv import packing
 from tilewright.backends.kernels.bf16_thin_conv.spec import Bf16ThinConvSpec
 from tilewright.backends.kernels.f32_conv.cases import RESIDUAL, conv
+from tilewright.backends.kernels.f32_conv.odd import odd_spec
 from tilewright.backends.kernels.f32_conv.spec import ConvSpec
 from tilewright.backends.kernels.family import Case
 
@@ -34,6 +35,12 @@ def cases() -> tuple[Case, ...]:
         for (spec, sizes), products in zip(CONVS[1:6:4], (1, 6), strict=True)
     ]
     return (*plain, *fused, *split, *extreme)
+
+
+def shaped(m: int, n: int, k: int) -> tuple[Case, ...]:
+    """By turns of m one product and six."""
+    base = odd_spec(n, k, rank=2, thin=True)
+    return (odd_case(Bf16ThinConvSpec, base, m, packing),)
 
 
 def _case(spec: ConvSpec, sizes: tuple[int, ...], products: int, *, extreme: bool = False) -> Case:

@@ -17,7 +17,7 @@ percent of a register FMA loop timed right after (about 194; AVX2 110):
   depthwise 3x3 112x112x32 49, 14x14x576 46
 """
 
-from tilewright.backends.kernels.f32_conv import cases, cost, llvm, packing, reference, spec
+from tilewright.backends.kernels.f32_conv import cases, cost, llvm, odd, packing, reference, spec
 from tilewright.backends.kernels.f32_conv.spec import ConvSpec
 from tilewright.backends.kernels.family import KernelFamily
 
@@ -35,6 +35,7 @@ FAMILY = KernelFamily(
     candidates=spec.candidates,
     variants=spec.variants,
     layout=spec.layout,
+    shaped=odd.shaped,
 )
 
 __all__ = ["FAMILY", "ConvSpec"]

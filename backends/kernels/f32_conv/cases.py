@@ -83,7 +83,7 @@ def operands(spec: ConvSpec, sizes: tuple[int, ...]) -> tuple[np.ndarray, np.nda
 def with_extremes(x: np.ndarray) -> np.ndarray:
     """``x`` [N, in.., C] with infinities, a NaN and a subnormal number here and there."""
     flat = x.reshape(-1).copy()
-    for at, value in ((3, np.inf), (flat.size // 2, -np.inf), (flat.size - 1, np.nan)):
+    for at, value in ((3 % flat.size, np.inf), (flat.size // 2, -np.inf), (flat.size - 1, np.nan)):
         flat[at] = value
     flat[flat.size // 3] = 1e-40
     return flat.reshape(x.shape)
@@ -99,11 +99,13 @@ def conv_case(
     atol: float,
     exact: np.ndarray | None = None,
     note: str = "",
+    out: tuple[int, ...] | None = None,
 ) -> Case:
-    """A launch of ``spec``; ``exact``: what the kernel takes ``x`` for."""
+    """A launch of ``spec``; ``exact``: what the kernel takes ``x`` for; ``out``: output extents,
+    absent: those of as much padding after the image as before it."""
     rng = np.random.default_rng(x.size)
     sizes = x.shape[:-1]
-    out = tuple(
+    out = out or tuple(
         (size + 2 * p - d * (k - 1) - 1) // s + 1
         for size, p, d, k, s in zip(
             sizes[1:], spec.pads, spec.dilations, spec.kernel, spec.strides, strict=True

@@ -52,5 +52,6 @@ def convolve(spec: ConvSpec, x: np.ndarray, weights: np.ndarray, out: Sequence[i
         for g in range(spec.groups):
             ins = slice(g * spec.group_channels, (g + 1) * spec.group_channels)
             outs = slice(g * spec.group_outputs, (g + 1) * spec.group_outputs)
-            y[..., outs] += part[..., ins] @ filters[outs, :].T
+            with np.errstate(invalid="ignore"):
+                y[..., outs] += part[..., ins] @ filters[outs, :].T
     return y

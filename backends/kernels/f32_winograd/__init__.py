@@ -35,6 +35,7 @@ FAMILY = KernelFamily(
     candidates=spec.candidates,
     variants=spec.variants,
     layout=spec.layout,
+    shaped=cases.shaped,
 )
 
 __all__ = ["FAMILY", "WinogradSpec"]

@@ -6,7 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from tilewright.backends.kernels.f32_conv.cases import RESIDUAL, conv, conv_case, operands
+from tilewright.backends.kernels.f32_conv.cases import (
+    RESIDUAL,
+    conv,
+    conv_case,
+    operands,
+    with_extremes,
+)
+from tilewright.backends.kernels.f32_conv.odd import odd_sizes, odd_spec, special
 from tilewright.backends.kernels.f32_conv.spec import ConvSpec
 from tilewright.backends.kernels.f32_winograd.packing import pack
 from tilewright.backends.kernels.f32_winograd.spec import WinogradSpec
@@ -31,6 +38,12 @@ def cases() -> tuple[Case, ...]:
     return (*plain, *fused, _extreme())
 
 
+def shaped(m: int, n: int, k: int) -> tuple[Case, ...]:
+    """``k`` channels: sums of 9 k."""
+    base = replace(conv(k, n, (3, 3)), pads=(n % 3, k % 3), epilogue=odd_spec(n, k).epilogue)
+    return (_case(base, *odd_sizes(base, m), extreme=special(m)),)
+
+
 def _extreme() -> Case:
     """Infinities, a NaN, and finite inputs whose transforms overflow: as direct sums have them."""
     spec = WinogradSpec(**vars(conv(19, 35, (3, 3), 1, 1)))
@@ -41,9 +54,18 @@ def _extreme() -> Case:
     return conv_case(spec, x, weights, pack(weights, spec), rtol=1e-4, atol=1e-5, note="-inf")
 
 
-def _case(base: ConvSpec, sizes: tuple[int, ...]) -> Case:
+def _case(
+    base: ConvSpec,
+    sizes: tuple[int, ...],
+    out: tuple[int, ...] | None = None,
+    *,
+    extreme: bool = False,
+) -> Case:
     spec = WinogradSpec(**vars(base))
     x, weights = operands(spec, sizes)
+    x = with_extremes(x) if extreme else x
     # On a grid on which the transformed filters are exact.
     weights = (np.round(weights * 1024) / 1024).astype(np.float32)
-    return conv_case(spec, x, weights, pack(weights, spec), rtol=4e-5, atol=4e-4)
+    packed = pack(weights, spec)
+    note = "-inf" * extreme
+    return conv_case(spec, x, weights, packed, rtol=4e-5, atol=4e-4, note=note, out=out)
