@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from tilewright.backends.artifact.formats_report import values_report
 from tilewright.backends.kernels.candidates import CLASSES, Candidate, candidates
 from tilewright.backends.llvm.epilogue import Epilogue
 from tilewright.backends.llvm.lowering.choice import Question
@@ -45,6 +46,7 @@ def selection_report(low: Lowering) -> dict[str, Any] | None:
         "weights_from": "memory" if selection.cold else "caches",
         "weight_limit": selection.limit,
         "choices": list(choices.values()),
+        "values": values_report(selection),
     }
 
 

@@ -110,7 +110,7 @@ def _constant_weights(
         + (size + fused.traffic),
         inplace=fused.overwritten(2, target.dtype),
     )
-    hand_on(low, op.out, target, op.source)
+    hand_on(low, op.out, target, op.source, operands=1, inplace=any(fused.aligned))
     return True
 
 

@@ -87,7 +87,7 @@ def conv(low: Lowering, op: Conv) -> None:
         traffic=x.bytes + y.bytes + place[1] + fused.traffic,
         inplace=fused.overwritten(first, y.dtype),
     )
-    hand_on(low, op.out, y, op.source)
+    hand_on(low, op.out, y, op.source, operands=1, inplace=any(fused.aligned))
     assert len(sizes) == 1 + 2 * rank
 
 

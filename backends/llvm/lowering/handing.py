@@ -17,7 +17,6 @@ from tilewright.backends.llvm.formats import BF16_FORMAT, F32_FORMAT
 from tilewright.backends.llvm.lowering.view import View
 from tilewright.backends.llvm.program import Place
 from tilewright.compiler.ir.core import Graph, Value, walk
-from tilewright.compiler.ir.dims import Dim, product
 from tilewright.compiler.ir.types import DType
 
 if TYPE_CHECKING:
@@ -37,24 +36,27 @@ ROUNDING_CLASS = 1e-2
 
 @dataclass(frozen=True)
 class Reader:
-    """The question whose kernel reads a value, as which of its activations."""
+    """The question whose kernel reads a value, as which of its `count` activations."""
 
     question: int
     operand: int
+    count: int
 
 
 @dataclass
 class Handed:
     """A value that may be handed on in another format.
 
-    maker: the question whose kernel makes it, None for a region. ``plain``: whether something reads
-    it that knows f32 only.
+    maker: the question whose kernel makes it, None for a region. operands: activations that this
+    kernel reads. ``inplace``: whether it may write f32 over one of its extras, and so into lines
+    that it has read. ``plain``: whether something reads the value that knows f32 only.
     """
 
     value: Value
-    elements: Dim
     source: str
     maker: int | None = None
+    operands: int = 0
+    inplace: bool = False
     readers: list[Reader] = field(default_factory=list)
     plain: bool = False
 
@@ -105,7 +107,7 @@ def settle(low: Lowering, chosen: Candidate, views: Sequence[View], value: Value
     question = len(low.choices.questions) - 1
     for operand, view in enumerate(views):
         if view.place in handing.values:
-            handing.values[view.place].readers.append(Reader(question, operand))
+            handing.values[view.place].readers.append(Reader(question, operand, len(views)))
     wanted = [handing.rounded(view) for view in views]
     reads = tuple(F32_FORMAT if w is None else BF16_FORMAT for w in wanted)
     if stored(chosen, reads, F32_FORMAT) is None:
@@ -136,20 +138,22 @@ def hand_on(
     source: str,
     twin: View | None = None,
     *,
-    region: bool = False,
+    operands: int = 0,
+    inplace: bool = False,
 ) -> None:
     """`value` was made as the dense `view`, and as `twin` in bf16 if it was: whoever comes may read
     it from there. What was chosen and not made is converted.
 
-    region: a region made it, else the kernel that answers the last question.
+    operands: activations of the kernel that made it, which answers the last question; 0: a region.
+    inplace: as of Handed.
     """
     known = value in low.handing.known and value.dtype == DType.F32
     may = known and view.place.kind == "arena" and low.depth == 0
     if not may or low.error < ROUNDING_CLASS:
         return
     handing = low.handing
-    maker = None if region else len(low.choices.questions) - 1
-    handed = Handed(value, product(view.shape), source, maker)
+    maker = len(low.choices.questions) - 1 if operands else None
+    handed = Handed(value, source, maker, operands, inplace)
     formats = handing.of(value)
     if twin is None and view.dtype == DType.F32 and BF16_FORMAT in formats:
         from tilewright.backends.llvm.lowering.regions import launch_cast

@@ -40,8 +40,9 @@ def lower(
     wanted = selection.layouts()
     kept = frozenset(t for t in tables if f32_matmul.spec.LAYOUT in wanted.get(t, ()))
     same = all(q.candidate(selection.answers) is q.candidates[0] for q in selection.questions)
-    if not same or kept != tables:
-        low = _lower(Lowering(graph, target, error, selection.answers), kept)
+    formats = selection.formats()
+    if not same or kept != tables or formats:
+        low = _lower(Lowering(graph, target, error, selection.answers, formats), kept)
     low.selection = selection
     return low
 

@@ -40,13 +40,17 @@ class Prices:
     seconds: tuple[tuple[tuple[float, ...], ...], ...]
     measured: tuple[tuple[tuple[bool, ...], ...], ...]
 
-    def costs(self) -> list[list[float]]:
-        """For each question what each candidate costs: the sum over points of its time in units of
-        the least time that the whole graph can take at that point, so that no point is bad."""
-        least = [
+    def least(self) -> list[float]:
+        """The least time that the whole graph can take at each point."""
+        return [
             sum(min(times[p] for times in question) for question in self.seconds) or 1.0
             for p in range(len(self.points))
         ]
+
+    def costs(self) -> list[list[float]]:
+        """For each question what each candidate costs: the sum over points of its time in units of
+        the least time that the whole graph can take at that point, so that no point is bad."""
+        least = self.least()
         return [
             [sum(t / low for t, low in zip(times, least, strict=True)) for times in question]
             for question in self.seconds

@@ -16,7 +16,7 @@ from tilewright.backends.llvm.region import dims as region_dims
 from tilewright.backends.llvm.region.kernel import grain, scratch_bytes, units
 from tilewright.backends.llvm.region.spec import DimValue, RegionSpec, Store
 from tilewright.compiler.ir.core import Op, Value
-from tilewright.compiler.ir.dims import Dim, product
+from tilewright.compiler.ir.dims import Dim, dmin, product
 from tilewright.compiler.ir.ops import control, leaf, nn, reduce, shape
 from tilewright.compiler.ir.types import DType
 
@@ -127,7 +127,7 @@ def _launch(
         made_here.append((value, places))
     _emit(low, op, nodes, outputs, targets)
     for value, places in made_here:
-        hand_on(low, value, places[0], op.source, *places[1:], region=True)
+        hand_on(low, value, places[0], op.source, *places[1:])
 
 
 def _is_row(made: Value) -> bool:
@@ -157,8 +157,9 @@ def _emit(
 
     points = product(nodes.domain)
     moved = sum((t.bytes for t in targets), 0)
-    for views in nodes.loads.values():
-        moved = moved + views[0][1].bytes
+    for (load, view), *_ in nodes.loads.values():
+        gathered = points * element_bytes(view.dtype)
+        moved = moved + (dmin(view.bytes, gathered) if load.gathers else view.bytes)
     low.launch(
         op,
         spec,

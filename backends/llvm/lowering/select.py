@@ -7,12 +7,15 @@ from dataclasses import dataclass, field
 
 from tilewright.backends.kernels import f32_matmul
 from tilewright.backends.llvm.lowering.choice import Answers, Question
+from tilewright.backends.llvm.lowering.format_prices import FormatNode, format_nodes
+from tilewright.backends.llvm.lowering.handing import STRATEGIES, Formats
 from tilewright.backends.llvm.lowering.packed import tied_tables
 from tilewright.backends.llvm.lowering.pricing import Env, Measured, Prices, points, price
 from tilewright.backends.llvm.lowering.state import Lowering
 from tilewright.backends.llvm.lowering.tables import Lookup, Tables, tables
 from tilewright.backends.llvm.program import Program
 from tilewright.backends.profile import MachineProfile, profile_for
+from tilewright.compiler.ir.core import Value
 from tilewright.compiler.ir.dims import Dim, as_int
 
 Solve = Callable[[Tables], Sequence[int]]
@@ -48,7 +51,8 @@ class Selection:
 
     profile: of the machine that times are predicted for. cold: whether weights were taken to come
     from beyond the caches. limit: bytes that the questions' constants could have, if any. threads:
-    of the runs that times are for.
+    of the runs that times are for. values: those that could have other formats, with the number
+    of the strategy of each.
     """
 
     questions: tuple[Question, ...]
@@ -58,6 +62,11 @@ class Selection:
     cold: bool
     limit: int | None = None
     threads: int = 1
+    values: tuple[tuple[FormatNode, int], ...] = ()
+
+    def formats(self) -> Mapping[Value, Formats]:
+        """Of the values that are not stored in f32 alone."""
+        return {node.handed.value: STRATEGIES[j] for node, j in self.values if j}
 
     def layouts(self) -> Mapping[str, frozenset[str]]:
         """Names of the layouts in which each constant is wanted."""
@@ -81,10 +90,17 @@ def select(low: Lowering, how: Selecting) -> Selection:
     if how.max_memory is not None:
         # a cap takes bounds of all dimensions, so the arena is a number
         limit = how.max_memory - _fixed(low) - as_int(how.arena(low.program))
-    solved = how.solve(tables(questions, prices, limit, _lookups(low)))
-    chosen = zip(questions, solved, strict=False)  # nodes of shared constants follow
+    # Edges need a solver.
+    values = (
+        format_nodes(low, questions, prices, profile, cold, how.threads)
+        if how.solve is not cheapest
+        else []
+    )
+    solved = how.solve(tables(questions, prices, limit, _lookups(low), values))
+    chosen = zip(questions, solved, strict=False)  # other nodes follow
     answers = {q.key: q.candidates[j].spec for q, j in chosen}
-    return Selection(tuple(questions), prices, answers, profile, cold, limit, how.threads)
+    formats = tuple(zip(values, solved[len(questions) :], strict=False))
+    return Selection(tuple(questions), prices, answers, profile, cold, limit, how.threads, formats)
 
 
 def _fixed(low: Lowering) -> int:

@@ -1,8 +1,9 @@
 """The questions of a graph as a selection problem in plain tables.
 
-A question is a node with a strategy for each candidate. Under a memory cap its packed constant
-counts; a constant that several operations read, or that is looked up too, is a node of its own,
-whose strategies are the sets of layouts in which it may be stored.
+A question is a node with a strategy for each candidate. A value that can be handed on in other
+formats is a node, too, with an edge to its maker and to each of its readers. Under a memory cap
+the packed constant of a question counts; a constant that several operations read, or that is looked
+up too, is a node of its own, whose strategies are the sets of layouts in which it may be stored.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from math import inf
 
 from tilewright.backends.kernels.family import Layout
 from tilewright.backends.llvm.lowering.choice import Question
+from tilewright.backends.llvm.lowering.format_prices import FormatNode
 from tilewright.backends.llvm.lowering.pricing import Prices
 
 
@@ -21,7 +23,8 @@ from tilewright.backends.llvm.lowering.pricing import Prices
 class Tables:
     """Costs and bytes by node and strategy, edges as (nodes, row-major costs), the limit of bytes.
 
-    The first nodes are the questions in order. As `passes.selection.problem.Problem` takes them.
+    The first nodes are the questions in order, then come the values. As
+    `passes.selection.problem.Problem` takes them.
     """
 
     names: tuple[str, ...]
@@ -45,6 +48,7 @@ def tables(
     prices: Prices,
     limit: int | None,
     lookups: Mapping[str, Lookup],
+    values: Sequence[FormatNode] = (),
 ) -> Tables:
     """The problem of `questions` under a limit of bytes for their constants (None: none).
 
@@ -54,6 +58,12 @@ def tables(
     costs = [tuple(row) for row in prices.costs()]
     usages = [(0,) * len(q.candidates) for q in questions]
     edges: list[tuple[tuple[int, ...], tuple[float, ...]]] = []
+    for value in values:
+        for question_at, rows in value.edges:
+            edges.append(((question_at, len(names)), tuple(c for row in rows for c in row)))
+        names.append(value.name)
+        costs.append(value.costs)
+        usages.append((0,) * len(value.costs))
     readers: dict[tuple[Hashable, ...], list[int]] = {}
     for i, question in enumerate(questions):
         if limit is not None and question.constant:

@@ -1,0 +1,58 @@
+"""In which formats values are handed on and why, for plan.json."""
+
+from __future__ import annotations
+
+from math import inf
+from typing import Any
+
+from tilewright.backends.llvm.lowering.format_prices import FormatNode
+from tilewright.backends.llvm.lowering.handing import ALONE, ROUNDED, STRATEGIES
+from tilewright.backends.llvm.lowering.select import Selection
+
+
+def values_report(selection: Selection) -> list[dict[str, Any]]:
+    """The values that could be stored in bf16: who makes and who reads them, the formats chosen,
+    and what each of STRATEGIES costs beside the chosen kernels in thousandths of the graph's least
+    time (null: not possible)."""
+    found = []
+    for node, strategy in selection.values:
+        costs = [_cost(selection, node, j) for j in range(len(STRATEGIES))]
+        handed = node.handed
+        found.append(
+            {
+                "name": node.name,
+                "shape": [str(d) for d in handed.value.shape],
+                "maker": handed.source,
+                "readers": [
+                    selection.questions[n].source
+                    for n in dict.fromkeys(r.question for r in handed.readers)
+                ],
+                "formats": list(STRATEGIES[strategy]),
+                "costs": {
+                    "+".join(STRATEGIES[j]): None if c == inf else round(1e3 * c, 4)
+                    for j, c in enumerate(costs)
+                },
+                "reason": _reason(node, strategy, costs),
+            }
+        )
+    return found
+
+
+def _cost(selection: Selection, node: FormatNode, strategy: int) -> float:
+    total = node.costs[strategy]
+    for number, rows in node.edges:
+        question = selection.questions[number]
+        chosen = question.candidate(selection.answers)
+        total += rows[question.candidates.index(chosen)][strategy]
+    return total
+
+
+def _reason(node: FormatNode, strategy: int, costs: list[float]) -> str:
+    formats = STRATEGIES[strategy]
+    if formats == ROUNDED:
+        return "all that read it round it to bf16 anyway"
+    if formats != ALONE:
+        return "some that read it round it to bf16, others need f32"
+    if costs[STRATEGIES.index(ROUNDED)] == inf:
+        return "something needs f32, and to store both costs more than it saves"
+    return "to round it costs more than it saves"
