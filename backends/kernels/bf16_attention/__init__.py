@@ -42,6 +42,7 @@ FAMILY = KernelFamily(
     variants=spec.variants,
     accuracy=spec.accuracy,
     candidates=spec.candidates,
+    shaped=cases.shaped,
 )
 
 __all__ = ["FAMILY", "Bf16AttentionSpec"]

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from tilewright.backends.kernels.bf16_attention.spec import Bf16AttentionSpec
 from tilewright.backends.kernels.f32_attention.cases import launches
+from tilewright.backends.kernels.f32_attention.cases import shaped as odd
 from tilewright.backends.kernels.family import Case
 
 TOLERANCE = {1: 1e-2, 3: 1e-4, 6: 1e-4}
@@ -20,18 +21,26 @@ EVERY = {1: 1, 3: 4, 6: 2}
 
 def cases() -> tuple[Case, ...]:
     """The launches of the generic family test; short tiles of keys, so that there are several."""
-    out = []
-    for products, tolerance in TOLERANCE.items():
-        for case in launches(SPREAD[products])[:: EVERY[products]]:
-            keys = 64 if products == 3 else 256
-            spec = Bf16AttentionSpec(**vars(case.spec), products=products, keys=keys)
-            out.append(
-                replace(
-                    case,
-                    spec=spec,
-                    label=f"{case.label}-p{products}",
-                    rtol=tolerance,
-                    atol=tolerance,
-                )
-            )
-    return tuple(out)
+    return tuple(
+        _with_products(case, products)
+        for products in TOLERANCE
+        for case in launches(SPREAD[products])[:: EVERY[products]]
+    )
+
+
+def shaped(m: int, n: int, k: int) -> tuple[Case, ...]:
+    """As f32 attention; by turns of k one product, three and six."""
+    products = (1, 3, 6)[k % 3]
+    return tuple(_with_products(c, products) for c in odd(m, n, k, SPREAD[products]))
+
+
+def _with_products(case: Case, products: int) -> Case:
+    """``case`` of f32 attention with that many."""
+    keys = 64 if products == 3 else 256
+    return replace(
+        case,
+        spec=Bf16AttentionSpec(**vars(case.spec), products=products, keys=keys),
+        label=f"{case.label}-p{products}",
+        rtol=TOLERANCE[products],
+        atol=TOLERANCE[products],
+    )

@@ -33,6 +33,7 @@ FAMILY = KernelFamily(
     cost=cost.estimate,
     cases=cases.cases,
     candidates=spec.candidates,
+    shaped=cases.shaped,
 )
 
 __all__ = ["FAMILY", "AttentionSpec"]

@@ -52,6 +52,21 @@ def launches(spread: float = 3) -> tuple[Case, ...]:
     )
 
 
+def shaped(m: int, n: int, k: int, spread: float = 3) -> tuple[Case, ...]:
+    """``m`` queries, ``n`` keys of ``k``, values of another size; by turns of m plain, causal and
+    with NaN and infinity, with a mask."""
+    value_dim = 1 + 37 * k % 70
+    if m % 3 == 0 and n > 4:
+        return (_case(1, 2, m, n, k, value_dim, group=2, spread=spread, special=True),)
+    if m % 3 == 1:
+        offset = (n - m) * (k % 2)
+        return (_case(1, 1, m, n, k, value_dim, causal=True, offset=offset, spread=spread),)
+    mask, axes = (("f32", "qk"), ("i8", "bk"))[k % 2]
+    return (
+        _case(2, 1, m, n, k, value_dim, mask=mask, mask_axes=axes, interleaved=True, spread=spread),
+    )
+
+
 def _by_query(
     spec: AttentionSpec,
     q: np.ndarray,
@@ -114,7 +129,7 @@ def _case(
     y, y_strides = operand(heads, seq_q, value_dim)
     if special:
         # A query of NaN; values that reach every output of theirs.
-        q[0, 0, -1], v[0, 0, 1, 0], v[0, 0, 2, 1] = np.nan, np.inf, np.nan
+        q[0, 0, -1], v[0, 0, 1, 0], v[0, 0, 2, 1 % value_dim] = np.nan, np.inf, np.nan
         k[0, 0, 3], v[0, 0, 4] = 1e-42, -1e-42
     args = [q, k, v]
     dims: tuple[int, ...] = (batch, heads, seq_q, seq_k, group, offset)
