@@ -209,7 +209,7 @@ def _emit_regions(
         b.position_at_end(body)
         i = b.phi(word)
         null, none, one = ir.Constant(pointer, None), ir.Constant(word, 0), ir.Constant(word, 1)
-        given = [handle, kernel, null, null, units, grain, scratch, stride]
+        given = [handle, kernel, null, null, units, grain, one, scratch, stride]
         status = b.call(pool.parallel, given)
         following = b.add(i, one)
         i.add_incoming(none, entry)

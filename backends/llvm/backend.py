@@ -27,6 +27,7 @@ from tilewright.backends.llvm.schedule import (
     schedule,
 )
 from tilewright.backends.llvm.session import EXPORTS, ModelDescription, emit_session
+from tilewright.backends.profile import profile_for
 from tilewright.backends.target import Target
 from tilewright.compiler.ir.core import Graph
 from tilewright.compiler.ir.dims import Dim, greatest
@@ -117,7 +118,7 @@ def prepare(
     constants = sum(weight.bytes for _, weight in state.weights.values())
     found, placed = _arrange(state.program, planner, constants)
     state.program = found.program
-    state.program.steps = coarsen(state.program.steps)
+    state.program.steps = coarsen(state.program.steps, target, profile_for(target))
     scratch = greatest((launch.scratch for launch in launches(state.program.steps)), graph.bounds)
     layout = Layout(
         buffers=tuple(placed.offsets[row] for row in found.row_of),

@@ -254,6 +254,7 @@ class BodyEmitter:
                 self.params,
                 dims.value(launch.units),
                 dims.value(launch.grain),
+                dims.value(launch.least),
                 self.scratch,
                 dims.value_of(self.stride),
             ],

@@ -16,6 +16,10 @@ still gives the right answer.
 Sleeping follows Dekker: the sleeper announces itself and then looks at the gate again; the waker
 changes the gate and then looks for announcements. Both sides are sequentially consistent, so one of
 them sees the other.
+
+A thread gets one chunk: neighbouring units share gathered rows, and it finds in its L2 what it
+wrote in the launch before. With two, two threads take 33.2 ms instead of 30.8 for ResNet-50 and
+91.4 instead of 86.9 for MiniLM of 8 x 128 tokens.
 """
 
 from __future__ import annotations
@@ -28,7 +32,6 @@ from tilewright.backends.llvm.pool_layout import (
     ARGS,
     CALLER_SLEEPS,
     CHUNK,
-    CHUNKS_PER_THREAD,
     DIMS,
     FUNCTION,
     GATE,
@@ -75,11 +78,12 @@ class PoolFunctions:
               the caller
     destroy:  `void (ptr pool)`; null is allowed
     parallel: `i32 @tw_parallel(ptr pool, ptr fn, ptr args, ptr dims, i64 units, i64 grain,
-              ptr scratch, i64 scratch_stride)`. Calls `fn(args, dims, begin, end,
-              scratch + thread * scratch_stride)` over chunks that cover [0, units) once. `begin`
-              is always a multiple of `grain` (>= 1), and so is the length of all chunks but the
-              last. Returns the largest status. A null pool, a single thread, or units <= grain is
-              one direct call. Not reentrant: `fn` must not call it on the same pool.
+              i64 least, ptr scratch, i64 scratch_stride)`. Calls `fn(args, dims, begin, end,
+              scratch + thread * scratch_stride)` over chunks that cover [0, units) once: equal
+              ones, for as many threads as get `least` units each. `begin` is always a multiple of
+              `grain`, and so is the length of all chunks but the last. Returns the largest status.
+              A null pool, a single thread, units <= grain or units < 2 * least is one direct call.
+              Not reentrant: `fn` must not call it on the same pool.
     """
 
     create: ir.Function
@@ -136,10 +140,10 @@ def _max(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
 def _emit_parallel(module: ir.Module, chunks: ir.Function) -> ir.Function:
     spread = emit_spread(module)
     function = internal_function(module, "tw_parallel", PARALLEL_TYPE)
-    pool, kernel, args, dims, units, grain, scratch, stride = function.args
+    pool, kernel, args, dims, units, grain, least, scratch, stride = function.args
     for value, name in zip(
         function.args,
-        ("pool", "fn", "args", "dims", "units", "grain", "scratch", "stride"),
+        ("pool", "fn", "args", "dims", "units", "grain", "least", "scratch", "stride"),
         strict=True,
     ):
         value.name = name
@@ -153,15 +157,15 @@ def _emit_parallel(module: ir.Module, chunks: ir.Function) -> ir.Function:
     b.cbranch(b.or_(small, b.icmp_unsigned("==", pool, NULL)), alone, have_pool)
     b.position_at_end(have_pool)
     threads = load_word(b, pool, THREADS, I64)
-    b.cbranch(b.icmp_signed("<=", threads, i64(1)), alone, share)
+    worth = b.udiv(units, _at_least_one(b, least))
+    parts = b.select(b.icmp_signed("<", worth, threads), worth, threads)
+    b.cbranch(b.icmp_signed("<=", parts, i64(1)), alone, share)
     b.position_at_end(alone)
     b.ret(b.call(kernel, [args, dims, i64(0), units, scratch]))
 
     b.position_at_end(share)
-    step = b.select(b.icmp_signed("<", grain, i64(1)), i64(1), grain)
-    grains = _ceildiv(b, units, step)
-    each = _ceildiv(b, grains, b.mul(threads, i64(CHUNKS_PER_THREAD)))
-    chunk = b.mul(each, step)
+    step = _at_least_one(b, grain)
+    chunk = b.mul(_ceildiv(b, _ceildiv(b, units, step), parts), step)
     for value, offset in (
         (kernel, FUNCTION),
         (args, ARGS),
@@ -187,6 +191,10 @@ def _emit_parallel(module: ir.Module, chunks: ir.Function) -> ir.Function:
     status = b.load_atomic(at_byte(b, pool, STATUS), "acquire", 4, typ=I32)
     b.ret(_max(b, own, status))
     return function
+
+
+def _at_least_one(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
+    return b.select(b.icmp_signed("<", x, i64(1)), i64(1), x)
 
 
 def _ceildiv(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:

@@ -20,12 +20,8 @@ class KernelPointer(ir.PointerType):  # type: ignore[misc]
 
 
 KERNEL_POINTER = KernelPointer()
-PARALLEL_TYPE = ir.FunctionType(I32, [PTR, KERNEL_POINTER, PTR, PTR, I64, I64, PTR, I64])
+PARALLEL_TYPE = ir.FunctionType(I32, [PTR, KERNEL_POINTER, PTR, PTR, I64, I64, I64, PTR, I64])
 
-# Chunks a thread gets on average. One: neighbouring units share gathered rows, and a thread finds
-# in its L2 what it wrote in the launch before. Two threads against four chunks: ResNet-50 30.8 ms
-# instead of 33.2, MiniLM of 8 x 128 tokens 86.9 instead of 91.4, of 128 the same.
-CHUNKS_PER_THREAD = 1
 # `pause` takes 20 to 70 ns, so workers stay awake for some 40 to 140 us after a region: longer than
 # the serial kernels between two regions, shorter than a scheduler's time slice.
 SPINS = 2000

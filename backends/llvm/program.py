@@ -30,7 +30,8 @@ class Launch:
     `spec` determines the kernel's code; `operands` and `dims` are its arguments. A nonzero status
     stops the run with the text `error`. `counts` are data symbols that the kernel
     writes (extra i64 output arguments). `inplace` pairs positions (result, operand) that may share
-    memory. `flops` and `bytes` describe its work for the profiler.
+    memory. `flops` and `bytes` describe its work for the profiler. Ranges that threads get begin at
+    multiples of `grain` and have at least `least` units.
     """
 
     spec: Hashable
@@ -47,6 +48,7 @@ class Launch:
     error: str = "a kernel failed"
     counts: tuple[str, ...] = ()
     inplace: tuple[tuple[int, int], ...] = ()
+    least: Dim = 1
 
 
 @dataclass(frozen=True)

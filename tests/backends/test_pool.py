@@ -60,16 +60,16 @@ def emit_wrappers(module, pool, kernel):
     b = ir.IRBuilder(destroy.append_basic_block())
     b.call(pool.destroy, destroy.args)
     b.ret_void()
-    kind = ir.FunctionType(I32, [PTR, PTR, I64, I64, PTR, I64, I64])
+    kind = ir.FunctionType(I32, [PTR, PTR, I64, I64, I64, PTR, I64, I64])
     repeat = ir.Function(module, kind, "tw_repeat")
-    handle, args, units, grain, scratch, stride, rounds = repeat.args
+    handle, args, units, grain, least, scratch, stride, rounds = repeat.args
     entry, body, done = (repeat.append_basic_block() for _ in range(3))
     b = ir.IRBuilder(entry)
     b.branch(body)
     b.position_at_end(body)
     i, worst = b.phi(I64), b.phi(I32)
     null = ir.Constant(PTR, None)
-    got = b.call(pool.parallel, [handle, kernel, args, null, units, grain, scratch, stride])
+    got = b.call(pool.parallel, [handle, kernel, args, null, units, grain, least, scratch, stride])
     new_worst = b.select(b.icmp_signed(">", got, worst), got, worst)
     following = b.add(i, ir.Constant(I64, 1))
     for phi, first, then in ((i, ir.Constant(I64, 0), following),):
@@ -90,9 +90,8 @@ def library():
     loaded.tw_create_pool.restype = ctypes.c_void_p
     loaded.tw_create_pool.argtypes = [ctypes.c_int64]
     loaded.tw_destroy_pool.argtypes = [ctypes.c_void_p]
-    words = [ctypes.c_int64] * 2
-    pointers = [ctypes.c_void_p] * 2
-    loaded.tw_repeat.argtypes = [*pointers, *words, ctypes.c_void_p, *words]
+    words, pointers = [ctypes.c_int64] * 3, [ctypes.c_void_p] * 2
+    loaded.tw_repeat.argtypes = [*pointers, *words, ctypes.c_void_p, *words[:2]]
     return loaded
 
 
@@ -108,14 +107,14 @@ class Pool:
     def __exit__(self, *_):
         self.library.tw_destroy_pool(self.handle)
 
-    def run(self, units, grain, rounds=1, statuses=None):
+    def run(self, units, grain, rounds=1, statuses=None, least=1):
         """Counts per unit, units done per thread, worst status."""
         counts = np.zeros(max(units, 1), np.int64)
         statuses = np.zeros(max(units, 1), np.int32) if statuses is None else statuses
         scratch = np.zeros((self.threads, 16), np.int64)
         args = (ctypes.c_void_p * 2)(counts.ctypes.data, statuses.ctypes.data)
         worst = self.library.tw_repeat(
-            self.handle, args, units, grain, scratch.ctypes.data, 128, rounds
+            self.handle, args, units, grain, least, scratch.ctypes.data, 128, rounds
         )
         return counts[:units], scratch[:, 0], worst
 
@@ -138,6 +137,19 @@ def test_every_unit_is_done_once(library, threads, grain):
             assert counts.tolist() == [1] * units
             assert done.sum() == units
             assert worst == 0
+
+
+@pytest.mark.parametrize("least", [0, 1, 5, 6, 7, 12, 13, 100])
+@pytest.mark.parametrize("threads", [2, 3, 4])
+def test_threads_get_equal_chunks_of_at_least_what_pays(library, threads, least):
+    units = 12
+    parts = max(1, min(threads, units // max(least, 1)))
+    with Pool(library, threads) as pool:
+        for _ in range(200):
+            counts, done, _worst = pool.run(units, grain=1, least=least)
+            assert counts.tolist() == [1] * units
+            assert all(share % -(-units // parts) == 0 for share in done), done
+            assert parts > 1 or done[0] == units
 
 
 @pytest.mark.parametrize("threads", [1, 2, 4])

@@ -170,7 +170,7 @@ def _emit_body(module, pool):
     seq = b.load(dims, typ=I64)
     null, one, zero = ir.Constant(PTR, None), ir.Constant(I64, 1), ir.Constant(I64, 0)
     begun = begin_launch(b, session)
-    status = b.call(pool.parallel, [pool_pointer, scale, args, dims, seq, one, null, zero])
+    status = b.call(pool.parallel, [pool_pointer, scale, args, dims, seq, one, one, null, zero])
     end_launch(b, session, 0, begun)
     with b.if_then(b.icmp_signed("!=", status, ir.Constant(I32, 0))):
         b.ret(status)
