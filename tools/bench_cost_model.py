@@ -25,7 +25,7 @@ import random
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -36,6 +36,7 @@ from tilewright.backends import profile as profiles
 from tilewright.backends import target as targets
 from tilewright.backends.kernels.candidates import Candidate
 from tilewright.backends.kernels.family import evaluate
+from tilewright.backends.tuning.sources import family_version
 from tilewright.tools.bench.cost_fit import Point, choices, fit, judge
 from tilewright.tools.bench.cost_points import Shape, shapes, unreached
 from tilewright.tools.bench.launches import Code, compile_family, launch
@@ -109,7 +110,8 @@ class Bench:
         self.times: dict[str, float] = (
             json.loads(self.file.read_text()) if self.file.exists() else {}
         )
-        self.codes: dict[str, str] = {}
+        # By the kernels of an object file: its name, and the version of their family's sources.
+        self.codes: dict[str, list[str]] = {}
         if self._index.exists():
             self.codes = json.loads(self._index.read_text())
         self.specs: dict[str, dict[Any, int]] = defaultdict(dict)
@@ -123,23 +125,32 @@ class Bench:
         return self.work / f"objects.{self.target.name}.json"
 
     def compile(self, jobs: int | None) -> None:
-        """Make object files of CHUNK kernels of a family; times of those that changed are
-        forgotten."""
+        """Make object files of CHUNK kernels of a family, where the sources of the family changed;
+        times of those whose code did are forgotten."""
         todo = [
-            (name, i, list(specs)[i : i + _chunk(name)])
+            (name, list(specs)[i : i + _chunk(name)])
             for name, specs in self.specs.items()
             for i in range(0, len(specs), _chunk(name))
         ]
+        todo = [
+            (name, specs)
+            for name, specs in todo
+            if self.codes.get(_label(name, specs), ["", ""])[1] != family_version(name)
+        ]
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(jobs or os.cpu_count(), mp_context=context) as pool:
-            made = [
-                pool.submit(compile_family, name, specs, self.target, self.work / "objects")
-                for name, _, specs in todo
-            ]
-            for (name, i, specs), path in zip(todo, made, strict=True):
-                self.codes[_label(name, specs)] = path.result().name
+            made = {
+                pool.submit(compile_family, name, specs, self.target, self.work / "objects"): (
+                    name,
+                    specs,
+                )
+                for name, specs in todo
+            }
+            for number, future in enumerate(as_completed(made), 1):
+                name, specs = made[future]
+                self.codes[_label(name, specs)] = [future.result().name, family_version(name)]
                 self._index.write_text(json.dumps(self.codes, indent=1))
-                print(f"{name}: {i + len(specs)}", file=sys.stderr)
+                print(f"{number} of {len(todo)}: {name}", file=sys.stderr)
 
     def place(self, candidate: Candidate) -> tuple[str, int]:
         """Object file of a kernel and its number there."""
@@ -147,7 +158,7 @@ class Bench:
         at, size = self.specs[name][candidate.spec], _chunk(name)
         start = at // size * size
         specs = list(self.specs[name])[start : start + size]
-        return self.codes.get(_label(name, specs), ""), at - start
+        return self.codes.get(_label(name, specs), [""])[0], at - start
 
     def key(self, shape: Shape, candidate: Candidate, count: int) -> str:
         """Of a time: shape, kernel and its code, threads."""

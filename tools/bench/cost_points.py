@@ -189,7 +189,7 @@ def _sizes(use: str) -> list[tuple[int, int, int]]:
     for ``check`` also those of models."""
     rng = random.Random(use)
     drawn: list[tuple[int, int, int]] = list(MODEL_MATMULS) if use == "check" else []
-    count = len(drawn) + (20 if use == "check" else 22)
+    count = len(drawn) + (12 if use == "check" else 16)
     while len(drawn) < count:
         m = round(2 ** rng.uniform(0, 9))
         k, n = (8 * round(2 ** rng.uniform(3, 9)) for _ in range(2))
