@@ -77,7 +77,8 @@ class Fit:
     call of the innermost kernel. ``convert``, ``epilogue``: seconds of an element or operation in
     units of 1 / vector rate. ``launch_ns``: of a kernel beside the call. ``together``: what a core
     does when others work too, by what it does alone; ``far_together``: of its bandwidth then;
-    ``region``: of the time of a parallel region.
+    ``region``: of the time of a parallel region. ``family``: time of a kernel family's launches by
+    what its counts tell, for what they do not.
     """
 
     rate: Mapping[str, float] = field(default_factory=dict, hash=False)
@@ -91,6 +92,7 @@ class Fit:
     together: float = 1.0
     far_together: float = 1.0
     region: float = 1.0
+    family: Mapping[str, float] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
@@ -255,7 +257,7 @@ def _read(kind: type, data: Any, where: str, at: str) -> Any:
             if not isinstance(value, str):
                 raise _bad(where, place, "expected text", f"found {value!r}")
             values[name] = value
-        elif name == "rate":
+        elif name in ("rate", "family"):
             if not isinstance(value, dict):
                 raise _bad(where, place, "expected an object", f"found {value!r}")
             values[name] = {u: _number(v, where, f"{place}.{u}") for u, v in value.items()}

@@ -1,7 +1,7 @@
 """Analytic time of a launch: a roofline of the kernel's own counts over a machine profile.
 
-    t = ((issued / rate)^p + (streamed / L2)^p + (far / L3 or DRAM)^p)^(1/p)
-        + blocks * block + converted * convert + epilogue * elementwise + launch
+    t = (((issued / rate)^p + (streamed / L2)^p + (far / L3 or DRAM)^p)^(1/p)
+         + blocks * block + converted * convert + epilogue * elementwise) * family + launch
 
 with counts from the family's `Cost`, rates and bandwidths from the profile, and the profile's
 fitted constants (compiler reference B5; the register block's efficiency is in `issued`). ``far``:
@@ -26,7 +26,8 @@ from tilewright.backends.target import Target
 
 @dataclass(frozen=True)
 class Prediction:
-    """Seconds of one launch, and of its parts on the thread that has most of it.
+    """Seconds of one launch, and of its parts on the thread that has most of it, before the factor
+    of the family.
 
     ``compute``, ``near`` (from L2) and ``far`` (from L3 or DRAM) overlap; the others do not.
     """
@@ -71,13 +72,18 @@ def explain(
     """As `predict`, with the parts."""
     cost = family.cost(spec, dims, target)
     units = evaluate(family.units(spec), dims)
-    return of_cost(cost, units, profile, threads, cold)
+    return of_cost(cost, units, profile, threads, cold, family.name)
 
 
 def of_cost(
-    cost: Cost, units: int, profile: MachineProfile, threads: int = 1, cold: bool = True
+    cost: Cost,
+    units: int,
+    profile: MachineProfile,
+    threads: int = 1,
+    cold: bool = True,
+    family: str = "",
 ) -> Prediction:
-    """The time of ``cost`` cut into ``units`` equal units."""
+    """The time of ``cost`` cut into ``units`` equal units, for a kernel family of that name."""
     fit = profile.fit
     share = -(-units // threads) / units if units > 1 else 1.0
     shared = share < 1
@@ -95,7 +101,8 @@ def of_cost(
     if shared:
         launch += fit.region * profile.region_ns * 1e-9
     p = fit.overlap
-    seconds = (compute**p + near**p + far**p) ** (1 / p) + blocks + convert + epilogue + launch
+    work = (compute**p + near**p + far**p) ** (1 / p) + blocks + convert + epilogue
+    seconds = work * fit.family.get(family, 1.0) + launch
     return Prediction(seconds, compute, near, far, blocks, convert, epilogue, launch)
 
 

@@ -7,7 +7,7 @@ import pytest
 from tilewright.backends.cost.model import explain, of_cost, predict
 from tilewright.backends.kernels.family import UNITS, Cost
 from tilewright.backends.kernels.registry import families
-from tilewright.backends.profile import shipped
+from tilewright.backends.profile import MachineProfile, shipped
 from tilewright.backends.target import TARGETS
 
 PROFILE = shipped()["sapphirerapids"]
@@ -71,3 +71,30 @@ def test_threads_share_whole_units() -> None:
 def test_a_machine_without_the_unit_is_refused() -> None:
     with pytest.raises(ValueError, match="no rate of int8_tile"):
         of_cost(replace(BASE, unit="int8_tile"), 1, shipped()["x86-64-v3"])
+
+
+def test_a_family_has_a_factor() -> None:
+    slow = replace(PROFILE, fit=replace(PROFILE.fit, family={"f": 3.0}))
+    plain, other, three = (
+        of_cost(BASE, 1, profile, family=name)
+        for profile, name in ((PROFILE, "f"), (slow, "g"), (slow, "f"))
+    )
+    assert other == replace(plain, seconds=other.seconds)
+    work = other.seconds - other.launch
+    assert three.seconds == pytest.approx(3 * work + other.launch)
+    assert MachineProfile.from_json(slow.to_json()) == slow
+
+
+def test_threads_convert_and_read_what_their_units_need() -> None:
+    cost = replace(BASE, converted=10**8, weights=PROFILE.l2 // 2, bytes=PROFILE.l2)
+    alone = of_cost(cost, 8, PROFILE)
+    one_block = of_cost(cost, 8, PROFILE, threads=2)
+    blocks = of_cost(replace(cost, passes=4), 8, PROFILE, threads=2)
+    pace = PROFILE.fit.together
+    far = PROFILE.fit.far_together * PROFILE.read.l3.two / PROFILE.read.l3.one
+    # One block of rows: each thread has half of the columns, and converts all rows.
+    assert one_block.convert == pytest.approx(alone.convert / pace)
+    assert one_block.far == pytest.approx(alone.far / 2 / far)
+    # Four: each has two, and all of the weights.
+    assert blocks.convert == pytest.approx(alone.convert / 2 / pace)
+    assert blocks.far == pytest.approx(alone.far / far)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import exp, log
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,7 @@ class Point:
 
     def predicted(self, profile: MachineProfile) -> float:
         """Seconds that the model gives with cold weights."""
-        return of_cost(self.cost, self.units, profile, self.threads).seconds
+        return of_cost(self.cost, self.units, profile, self.threads, family=self.family).seconds
 
 
 @dataclass(frozen=True)
@@ -63,12 +64,14 @@ def fit(points: Sequence[Point], profile: MachineProfile) -> Fit:
     """Constants that minimize the squared logarithm of predicted / measured, and APART times what
     of it is not common to the kernels of a shape; outliers damped.
 
-    First those of ALONE and the rates on the points of one thread; then, with these, those of
-    TOGETHER on the others, where there are any.
+    First those of ALONE and the rates on the points of one thread; then, with these, the factor of
+    each family, the median of its points; then those of TOGETHER on the points of several threads,
+    where there are any.
     """
     alone = [p for p in points if p.threads == 1]
     units = sorted({p.cost.unit for p in alone})
     base = Fit()
+    profile = replace(profile, fit=replace(profile.fit, family={}))
 
     def one_thread(values: Sequence[float]) -> Fit:
         found: dict[str, Any] = dict(zip(ALONE, values[len(units) :], strict=True))
@@ -82,6 +85,7 @@ def fit(points: Sequence[Point], profile: MachineProfile) -> Fit:
         for name, b in ((name, getattr(base, name)) for name in ALONE)
     ]
     made = _least(alone, profile, one_thread, ranges)
+    made = replace(made, family=_families(alone, replace(profile, fit=made)))
     together = [p for p in points if p.threads > 1]
     if together:
 
@@ -91,6 +95,14 @@ def fit(points: Sequence[Point], profile: MachineProfile) -> Fit:
 
         made = _least(together, profile, threads, [(0.3, 1.0, 1.3)] * 2 + [(0.03, 1.0, 30.0)])
     return made
+
+
+def _families(points: Sequence[Point], profile: MachineProfile) -> dict[str, float]:
+    """By family the median over its points of measured by predicted time."""
+    ratios: dict[str, list[float]] = {}
+    for p in points:
+        ratios.setdefault(p.family, []).append(p.seconds / p.predicted(profile))
+    return {name: float(f"{median(found):.3g}") for name, found in sorted(ratios.items())}
 
 
 def _least(
