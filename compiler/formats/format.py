@@ -68,13 +68,7 @@ class WeightFormat(ABC):
         return self.read(x, encoded) @ self.decode(encoded).astype(np.float64)
 
     def error(self, weights: np.ndarray, encoded: Encoded, inputs: Inputs) -> float:
-        """||Y' - X W||_F on the calibration inputs, scaled to all rows that were seen.
-
-        Exact by the Gram matrix where X is read exactly, else on the sample of rows.
-        """
-        if self.activation.exact:
-            off = self.decode(encoded).astype(np.float64) - weights
-            return float(np.sqrt(max(np.einsum("kn,kn->", off, inputs.gram @ off), 0.0)))
+        """||Y' - X W||_F over all rows of X, estimated from the sample."""
         x = inputs.sample
         off = self.multiply(x, encoded) - x.astype(np.float64) @ weights
         return float(np.linalg.norm(off) * np.sqrt(inputs.rows / max(len(x), 1)))

@@ -15,24 +15,22 @@ DAMP = 0.01
 class Inputs:
     """Statistics of X [T, K] over all calibration samples.
 
-    gram: X^T X, f64 [K, K]. rows: T. absmax: greatest magnitude of each channel, f32 [K].
-    sample: some rows of X, f32 [S, K], evenly chosen.
+    rows: T. gram: X^T X over those rows by which weights are rounded, `fitted` of them, f64 [K, K].
+    sample: some of the other rows, f32 [S, K], evenly chosen, by which errors are judged: on the
+    rows that a rounding was fitted to it looks better than it is. absmax: greatest magnitude of
+    each channel, f32 [K].
     """
 
     gram: np.ndarray
+    fitted: int
     rows: int
     absmax: np.ndarray
     sample: np.ndarray
 
     @property
-    def energy(self) -> float:
-        """||X||_F."""
-        return float(np.sqrt(np.trace(self.gram)))
-
-    @property
     def importance(self) -> np.ndarray:
         """Mean of x^2 of each channel, f64 [K]."""
-        found: np.ndarray = np.diag(self.gram) / max(self.rows, 1)
+        found: np.ndarray = np.diag(self.gram) / max(self.fitted, 1)
         return found
 
     @cached_property

@@ -72,8 +72,8 @@ class Calibration:
     def _predict(self, site: Site, numerics: str) -> Squares:
         inputs, weights = self.inputs[site.name], site.weights(self.graph)
         if numerics in SMALL:
-            wide = weights.astype(np.float64)
-            size = float(np.sqrt(max(np.einsum("kn,kn->", wide, inputs.gram @ wide), 0.0)))
+            x = inputs.sample
+            size = float(np.linalg.norm(x @ weights) * np.sqrt(inputs.rows / max(len(x), 1)))
             return self.gains[site.name, True].error(SMALL[numerics] * size, self.norms)
         made = named(numerics)
         local = made.error(weights, self._encode(site, made), inputs)
@@ -95,7 +95,7 @@ def calibrate(graph: Graph, samples: Sequence[Feeds], build: Compile) -> Calibra
 
     def run(feeds: Feeds) -> Mapping[str, np.ndarray]:
         outputs = show(feeds)
-        norms[:] += [squared_distance(outputs[n], 0 * outputs[n]) for n in graph.output_names]
+        norms[:] += [squared_distance(outputs[n], np.zeros(1)) for n in graph.output_names]
         return outputs
 
     inputs = collect(run, found, samples)
