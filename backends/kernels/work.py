@@ -10,6 +10,7 @@ from tilewright.backends.target import Target
 
 OPERATIONS = {
     **dict.fromkeys(("div", "sqrt", "reciprocal"), 4),
+    "round_quotient": 8,
     **dict.fromkeys(("exp", "log"), 12),
     **dict.fromkeys(("tanh", "sigmoid", "silu"), 18),
     **dict.fromkeys(("erf", "gelu_erf", "gelu_tanh"), 24),

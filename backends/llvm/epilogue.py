@@ -94,12 +94,14 @@ ARITY: dict[str, tuple[int, int]] = {
     "constant": (0, 1),
     "integer": (0, 1),
     "clamp": (1, 2),
+    "round_quotient": (1, 1),
     "where": (3, 0),
     **dict.fromkeys(("less", "less_equal", "greater", "greater_equal", "equal"), (2, 0)),
 }
 """Op -> (operands, immediates). Comparisons give a boolean for ``where``. ``add``, ``sub`` and
 ``mul`` of two i32 give an i32, wrapping, ``integer`` is a constant of that type; ``convert`` makes
-it f32. ``round``: half to even."""
+it f32. ``round``: half to even; ``round_quotient``: of the correctly rounded quotient by a number
+whose magnitude is from 2**-60 to 2**60."""
 
 _ELEMENTS = {"f32": F32, "i8": I8, "i32": I32, "f16": ir.HalfType()}
 
@@ -136,11 +138,26 @@ def emit_step(code: Code, step: Step, args: Sequence[ir.Value], lanes: int) -> i
         low, high = (code.splat(x, lanes) for x in step.immediates)
         x = b.select(b.fcmp_ordered("<", args[0], low), low, args[0])
         return b.select(b.fcmp_ordered(">", x, high), high, x)
+    if op == "round_quotient":
+        return code.intrinsic("roundeven", _quotient(code, args[0], step.immediates[0], lanes))
     if op == "where":
         return b.select(*args)
     if op in _COMPARE:
         return b.fcmp_ordered(_COMPARE[op], *args)
     return _transcendental(code, op, args[0], lanes)
+
+
+def _quotient(code: Code, x: ir.Value, divisor: float, lanes: int) -> ir.Value:
+    """x / divisor, rounded correctly where it is not tiny: see int8_quantize for the method."""
+    by = code.splat(divisor, lanes)
+    if not code.target.fma:
+        return code.b.fdiv(x, by)
+    inverse = code.splat(float(np.float32(1) / np.float32(divisor)), lanes)
+    minus = code.splat(-divisor, lanes)
+    first = value = code.b.fmul(x, inverse)
+    for _ in range(2):
+        value = code.fma(code.fma(minus, value, x), inverse, value)
+    return code.b.select(code.b.fcmp_ordered("ord", value, value), value, first)
 
 
 def _transcendental(code: Code, op: str, x: ir.Value, lanes: int) -> ir.Value:
@@ -274,6 +291,7 @@ _NUMPY: dict[str, Callable[..., np.ndarray]] = {
     "silu": lambda x: x * _sigmoid(x),
     "constant": lambda c: np.asarray(c),
     "integer": lambda c: np.asarray(c, np.int32),
+    "round_quotient": lambda x, divisor: np.rint(x / divisor),
     "clamp": lambda x, low, high: np.where(x < low, low, np.where(x > high, high, x)),
     "where": lambda c, x, y: np.asarray(np.where(c, x, y)),
     "less": np.less,

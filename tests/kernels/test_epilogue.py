@@ -59,6 +59,30 @@ def test_every_op_is_numpys(target: Target) -> None:
         np.testing.assert_allclose(out[~fixed], expected[~fixed], 1e-6, 1e-37, err_msg=op)
 
 
+@pytest.mark.parametrize("target", ROWS, ids=lambda t: t.name)
+def test_rounded_quotients_are_those_of_a_division(target: Target) -> None:
+    """Of values whose quotients are near halves, where one unit of the last place decides."""
+    rng = np.random.default_rng(5)
+    divisors = [float(np.float32(d)) for d in (0.003921569, 0.1, 3.0, 1e-17, 7e15, 0.0317)]
+    module = ir.Module("quotients")
+    for i, divisor in enumerate(divisors):
+        epilogue = Epilogue((), (Step("round_quotient", (0,), (divisor,)),), 1)
+        FAMILY.emit(module, MatmulSpec(1, 1, epilogue), target, f"k{i}")
+    library = compile_module(module, target)
+    for i, divisor in enumerate(divisors):
+        by = np.float32(divisor)
+        halves = rng.integers(-300, 300, 4000) + 0.5
+        x = (halves * divisor).astype(np.float32)
+        x = np.concatenate((x, np.nextafter(x, np.float32(np.inf)), x * np.float32(0.77)))[:, None]
+        spec = MatmulSpec(1, 1, Epilogue((), (Step("round_quotient", (0,), (divisor,)),), 1))
+        out, dims = np.zeros_like(x), (len(x), 1, 1)
+        scratch = np.zeros(formula(FAMILY.scratch_bytes(spec), dims), np.uint8)
+        weights = packing.pack(np.ones((1, 1), np.float32), spec)
+        ranges = [(0, formula(FAMILY.units(spec), dims))]
+        assert call(library.kernel(f"k{i}"), [x, weights, out], dims, ranges, scratch) == 0
+        np.testing.assert_array_equal(out, np.rint(x / by))
+
+
 @pytest.mark.parametrize(
     ("extras", "steps", "result", "message"),
     [

@@ -10,7 +10,7 @@ from tilewright.backends.llvm.epilogue import IDENTITY, Epilogue, Extra, Step
 from tilewright.backends.llvm.lowering.state import Lowering
 from tilewright.backends.llvm.lowering.view import View
 from tilewright.backends.llvm.program import Place
-from tilewright.compiler.ir.core import Op, Region, Value
+from tilewright.compiler.ir.core import Op, Region, Value, users
 from tilewright.compiler.ir.dims import Dim
 from tilewright.compiler.ir.ops import binary, unary
 from tilewright.compiler.ir.ops.leaf import Constant
@@ -159,7 +159,10 @@ def fuse(
         traffic = traffic + low.view(value).bytes
         refs[param] = len(refs)
     steps: list[Step] = []
+    quotients = _rounded_quotients(low, body)
     for op in body.ops:
+        if op.results[0] in quotients:
+            continue
         if isinstance(op, Constant):
             array = np.asarray(low.graph.weights.array(op.name))
             if array.size != 1 or op.out.dtype not in known or op.out.dtype == DType.BOOL:
@@ -180,6 +183,11 @@ def fuse(
             if not all(v in refs for v in op.operands):
                 return None
             steps.append(Step(STEPS[type(op)], tuple(refs[v] for v in op.operands)))
+        elif isinstance(op, unary.Round) and op.x in quotients:
+            x, divisor = quotients[op.x]
+            if x not in refs or x.dtype != DType.F32:
+                return None
+            steps.append(Step("round_quotient", (refs[x],), (divisor,)))
         elif type(op) in STEPS and all(v in refs for v in op.operands):
             if any(v.dtype not in floats for v in op.operands):
                 return None
@@ -195,6 +203,23 @@ def fuse(
     wide = floats[0] == result.dtype
     same = tuple(a and wide for a in aligned)
     return FusedEpilogue(program, tuple(places), tuple(strides), same, traffic)
+
+
+def _rounded_quotients(low: Lowering, body: Region) -> dict[Value, tuple[Value, float]]:
+    """Quotients by a number of which `body` takes nothing but the nearest integers."""
+    used = users(body.ops)
+    found = {}
+    for op in body.ops:
+        if not isinstance(op, binary.Div) or not isinstance(op.b.op, Constant):
+            continue
+        array = low.array(op.b)
+        readers = used.get(op.out, [])
+        alone = op.out not in body.results and all(isinstance(r, unary.Round) for r in readers)
+        if array is not None and array.size == 1 and op.out.dtype == DType.F32 and alone:
+            divisor = float(array.reshape(-1)[0])
+            if 2.0**-60 < abs(divisor) < 2.0**60:
+                found[op.out] = (op.a, divisor)
+    return found
 
 
 def _classify(view: View, outer: int) -> tuple[str, Dim] | None:
