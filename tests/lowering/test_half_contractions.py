@@ -1,13 +1,16 @@
 """f16 graphs, widened: vectorized kernels on every target, and f16 filters where they may pay."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
-from support.compiled_graph import check_graph
+from support.compiled_graph import build, check_graph, run_artifact
 from support.draft_graph import Draft, tensor, weights
 
 from tilewright.backends.kernels.f16_conv import HalfConvTask
 from tilewright.backends.kernels.f16_matmul import HalfMatmulTask
 from tilewright.backends.llvm.lowering.lower import lower
+from tilewright.backends.reference import run
 from tilewright.backends.target import TARGETS, runs_here
 from tilewright.compiler.ir.core import Graph, Value
 from tilewright.compiler.ir.ops.binary import Add, Mul
@@ -119,3 +122,17 @@ def test_rounded_outputs_hide_products_of_two_parts() -> None:
         (question,) = lower(d.graph(y), target).choices.questions
         classes[dtype] = max(c.accuracy for c in question.candidates)
     assert classes == {DType.F16: 1e-5, DType.F32: 0.0}
+
+
+def test_only_the_output_is_rounded(tmp_path: Path) -> None:
+    d = Draft((1, 64))
+    x = d.input("x", "f16", "m", 96)
+    y = d(Relu, x=d(Contract, a=x, b=d.constant(half(96, 200)), spec="mk,kn->mn"))
+    y = d(Add, a=d(Contract, a=y, b=d.constant(half(200, 96, seed=1)), spec="mk,kn->mn"), b=x)
+    graph = wide(d.graph(y))
+    build(graph, tmp_path / "two.tw")
+    given = [np.random.default_rng(0).standard_normal((40, 96)).astype(np.float16)]
+    (exact,) = run(graph, given, precision="f64")
+    (got,) = run_artifact(tmp_path / "two.tw", graph, given)
+    error = np.linalg.norm(got - exact)
+    assert 0 < error <= 1.01 * np.linalg.norm(exact.astype(np.float16) - exact)
