@@ -9,6 +9,7 @@ import numpy as np
 from tilewright.backends.kernels.f16_conv.packing import pack
 from tilewright.backends.kernels.f16_conv.spec import F16ConvSpec
 from tilewright.backends.kernels.f32_conv import cases as f32
+from tilewright.backends.kernels.f32_conv import odd
 from tilewright.backends.kernels.f32_conv.spec import ConvSpec
 from tilewright.backends.kernels.family import Case
 
@@ -23,15 +24,25 @@ def cases() -> tuple[Case, ...]:
     return (*plain, *fused, *(half_case(*CONVS[i], extreme=True) for i in (1, 3, 6)))
 
 
+def shaped(m: int, n: int, k: int) -> tuple[Case, ...]:
+    """By turns of m a filter over all channels and one in groups."""
+    base = odd.odd_spec(n, k, grouped=m % 3 == 1)
+    if base.depthwise:
+        base = odd.odd_spec(n, k)
+    sizes, out = odd.odd_sizes(base, m)
+    return (half_case(base, sizes, extreme=odd.special(m), out=out),)
+
+
 def half_case(
     base: ConvSpec,
     sizes: tuple[int, ...],
     chain: int = 0,
     *,
     extreme: bool = False,
+    out: tuple[int, ...] | None = None,
 ) -> Case:
     """A launch of ``base`` with that ``chain``; ``extreme``: with inputs that are not finite, and
-    filters with subnormal f16 numbers."""
+    filters with subnormal f16 numbers; ``out`` as in conv_case."""
     given = {f.name: getattr(base, f.name) for f in fields(base)}
     spec = F16ConvSpec(**given, chain=chain)
     x, weights = f32.operands(spec, sizes)
@@ -51,4 +62,5 @@ def half_case(
         atol=4e-3 * spec.k**0.5 if chain else 1e-4,
         exact=exact,
         note=f"{f'-chain{chain}' if chain else ''}{'-inf' * extreme}",
+        out=out,
     )
