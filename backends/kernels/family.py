@@ -105,6 +105,8 @@ class KernelFamily:
     ``stored(spec, operands, result)``: the same with its activations and its result in these
     formats (llvm.formats), None where it cannot; it reads only what it would itself round so.
     Absent: f32 only.
+    ``suits(weights)``: whether results are right for these elements of the constant operand, in any
+    order; absent: for all.
     """
 
     name: str
@@ -125,6 +127,7 @@ class KernelFamily:
     format: Callable[[Any], str] | None = None
     shaped: Callable[[int, int, int], tuple[Case, ...]] | None = None
     stored: Callable[[Any, tuple[str, ...], str], Any] | None = None
+    suits: Callable[[np.ndarray], bool] | None = None
 
 
 def evaluate(formula: str, dims: tuple[int, ...]) -> int:

@@ -5,6 +5,11 @@ algorithms for convolutional neural networks, arXiv 1509.09308): Y = A^T [(G g G
 where the product in the middle, summed over channels, is one matrix product for each of the 16
 positions. The transforms only add, subtract and halve.
 
+Tiles whose sums are not finite, by their inputs or because a transform overflows, are computed
+directly (redo.py), so that infinities and NaN come out where direct sums have them; but for an
+infinite input a weight below 2^-20 of its filter's largest counts as zero, which gives NaN. Filters
+that are not finite, or so large that U overflows, are left to other kernels (``suits``).
+
 Packed weights, [ceil(OC/32)][16 positions][C][32]: U = G g G^T, computed in f64 and rounded once;
 digits are the order in memory for C = 2, OC = 32:
 
@@ -36,6 +41,7 @@ FAMILY = KernelFamily(
     variants=spec.variants,
     layout=spec.layout,
     shaped=cases.shaped,
+    suits=packing.suits,
 )
 
 __all__ = ["FAMILY", "WinogradSpec"]

@@ -44,6 +44,15 @@ def shaped(m: int, n: int, k: int) -> tuple[Case, ...]:
     return (_case(base, *odd_sizes(base, m), extreme=special(m)),)
 
 
+def pruned() -> Case:
+    """Infinities meet filters of which half the weights are zero, and U of no weight is exact."""
+    spec = WinogradSpec(**vars(conv(19, 35, (3, 3), 1, 1)))
+    x, weights = operands(spec, (1, 11, 12))
+    weights *= np.random.default_rng(1).integers(0, 2, weights.shape)
+    x = with_extremes(x)
+    return conv_case(spec, x, weights, pack(weights, spec), rtol=1e-4, atol=1e-4, note="-pruned")
+
+
 def _extreme() -> Case:
     """Infinities, a NaN, and finite inputs whose transforms overflow: as direct sums have them."""
     spec = WinogradSpec(**vars(conv(19, 35, (3, 3), 1, 1)))

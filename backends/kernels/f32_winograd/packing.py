@@ -23,6 +23,11 @@ def pack(weights: np.ndarray, spec: WinogradSpec) -> np.ndarray:
     return np.ascontiguousarray(packed.transpose(2, 0, 1, 3))
 
 
+def suits(weights: np.ndarray) -> bool:
+    """Whether U is finite for all of them: it is at most 9/4 of the largest."""
+    return bool(np.abs(weights).max(initial=0.0) < 2.0**126)
+
+
 def unpack(packed: np.ndarray, spec: WinogradSpec) -> np.ndarray:
     """The filters that ``packed`` stands for, f32: those packed, where U was exact."""
     whole = packed.reshape(spec.panels, 4, 4, spec.channels, PANEL)

@@ -2,7 +2,9 @@
 
 The transforms of an infinite input subtract infinities: outputs that do not even depend on it would
 be NaN. The same holds for inputs so large that a transform overflows. Such tiles are rare; they are
-computed again from the filters that the transformed ones stand for.
+computed again from the filters that the transformed ones stand for. U is rounded: of a zero weight
+some 2^-21 of the filter's largest can remain, which an infinite input would make infinite and not
+NaN. Weights that small count as zero for inputs that are not finite.
 """
 
 from __future__ import annotations
@@ -12,6 +14,9 @@ from llvmlite import ir
 from tilewright.backends.kernels.f32_winograd.tiles import At, Tiles
 from tilewright.backends.llvm.builder import I64, PTR, VOID, Code, Loop, i64, zeros
 from tilewright.backends.llvm.microkernel import PANEL
+
+TINY = 2.0**-20
+"""Of the largest element of U: bound of what rounding U leaves of a zero weight."""
 
 _REDO = ir.FunctionType(VOID, [PTR, I64, PTR, I64, PTR])
 
@@ -83,18 +88,35 @@ def _function(code: Code) -> ir.Function:
             u[3],
         ]
         g = [[line[0], b.fsub(line[1], line[2]), line[3]] for line in down]
+        largest = zero
+        for value in (v for line in u for v in line):
+            largest = _larger(code, largest, _larger(code, value, b.fneg(value)))
+        least = b.fmul(largest, code.splat(TINY, lanes))
+        kept = [
+            [
+                b.select(b.fcmp_ordered("<", _larger(code, v, b.fneg(v)), least), zero, v)
+                for v in line
+            ]
+            for line in g
+        ]
         totals = list(channel.carried)
         for i in range(4):
             row = code.at(pixels, code.mul(row_floats, i))
             for j in range(4):
                 at = code.add(code.mul(channels, j), channel.index)
                 value = code.splat(code.load(code.at(row, at)), lanes)
+                finite = b.fcmp_ordered("ord", b.fmul(value, zero), zero)
                 for y in range(max(0, i - 2), min(2, i + 1)):
                     for x in range(max(0, j - 2), min(2, j + 1)):
                         n = 2 * y + x
-                        totals[n] = code.fma(value, g[i - y][j - x], totals[n])
+                        weight = b.select(finite, g[i - y][j - x], kept[i - y][j - x])
+                        totals[n] = code.fma(value, weight, totals[n])
         channel.next = totals
     for n, total in enumerate(channel.carried):
         code.vstore(total, code.at(out, n * lanes))
     code.b.ret_void()
     return fn
+
+
+def _larger(code: Code, x: ir.Value, y: ir.Value) -> ir.Value:
+    return code.b.select(code.b.fcmp_ordered(">", x, y), x, y)

@@ -184,6 +184,11 @@ class Lowering:
         how its elements are brought into the order in which they are packed.
         """
         found = candidates(task, self.target, self.error)
+        tests = {c.family.name: c.family.suits for c in found if constant and c.family.suits}
+        if tests:
+            weights = self.graph.weights.array(constant)
+            unfit = {name for name, suits in tests.items() if not suits(weights)}
+            found = tuple(c for c in found if c.family.name not in unfit)
         if not found:
             return None
         stored = (self.graph.weights[constant].hash(), arrangement) if constant else ()
