@@ -28,7 +28,7 @@ def run(
     r = spec.rank
     x = args[0].reshape(dims[0], *dims[1 : 1 + r], spec.channels)
     out = dims[1 + r : 1 + 2 * r]
-    lefts = [widen(part) for part in split(x, spec.matrix.planes)]
+    lefts = [widen(part) for part in split(x.astype(np.float32), spec.matrix.planes)]
     packed = args[1].reshape(spec.groups, spec.panels, spec.matrix.steps, -1, 16, 32, 2)
     planes = [_alone(packed, i) for i in range(spec.matrix.planes)]
     y = sum(

@@ -38,6 +38,7 @@ FAMILY = KernelFamily(
     layout=gathered.layout,
     accuracy=gathered.accuracy,
     shaped=cases.shaped,
+    stored=spec.stored,
 )
 
 __all__ = ["FAMILY", "Bf16DirectConvSpec"]

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from tilewright.backends.kernels.bf16_conv.cases import bf16_case, odd_case
 from tilewright.backends.kernels.bf16_direct_conv.spec import Bf16DirectConvSpec
+from tilewright.backends.kernels.bf16_matmul.cases import TYPES
 from tilewright.backends.kernels.f32_conv.cases import RESIDUAL, conv
 from tilewright.backends.kernels.f32_conv.odd import odd_spec
 from tilewright.backends.kernels.family import Case
@@ -42,7 +43,25 @@ def cases() -> tuple[Case, ...]:
         bf16_case(Bf16DirectConvSpec, spec, sizes, products, extreme=True)
         for (spec, sizes), products in zip(CONVS[:5:2], (1, 3, 6), strict=True)
     ]
-    return (*plain, *fused, *split, *extreme)
+    handed = [
+        _handed_on(case, x, y)
+        for case in (*plain[::2], fused[0], extreme[0])
+        for x, y in (("bf16", "f32"), ("f32", "bf16"), ("bf16", "bf16"))
+    ]
+    return (*plain, *fused, *split, *extreme, *handed)
+
+
+def _handed_on(case: Case, x: str, y: str) -> Case:
+    """The same launch with X and Y in other formats: what it reads it would round so itself."""
+    (result,) = case.results
+    return replace(
+        case,
+        label=f"{case.label}-{x}-{y}",
+        spec=replace(case.spec, x=x, y=y),
+        args=(case.args[0].astype(TYPES[x]), *case.args[1:]),
+        results=(result.astype(TYPES[y]),),
+        rtol=case.rtol + (2**-8 if y == "bf16" else 0),
+    )
 
 
 def shaped(m: int, n: int, k: int) -> tuple[Case, ...]:

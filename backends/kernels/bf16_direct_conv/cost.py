@@ -7,6 +7,7 @@ from math import prod
 from tilewright.backends.kernels import work
 from tilewright.backends.kernels.bf16_direct_conv.spec import Bf16DirectConvSpec, block_count
 from tilewright.backends.kernels.family import Cost, evaluate
+from tilewright.backends.llvm import formats
 from tilewright.backends.llvm.amx import ROWS
 from tilewright.backends.llvm.bf16_block import STEP
 from tilewright.backends.llvm.microkernel import PANEL
@@ -20,8 +21,9 @@ def estimate(spec: Bf16DirectConvSpec, dims: tuple[int, ...], target: Target) ->
     pixels = dims[0] * prod(outputs)
     matrix = spec.matrix
     weights = 2 * spec.groups * spec.panels * PANEL * matrix.planes * matrix.steps * STEP
-    values = dims[0] * prod(inputs) * spec.channels
-    values += (1 + work.full_extras(spec.epilogue)) * pixels * spec.out_channels
+    values = formats.BYTES[spec.x] * dims[0] * prod(inputs) * spec.channels
+    each = formats.BYTES[spec.y] + 4 * work.full_extras(spec.epilogue)
+    values += each * pixels * spec.out_channels
     down, across = spec.reach
     height, width = (1, *outputs)[-2], outputs[-1] + across
     count = evaluate(block_count(spec), dims)
@@ -41,13 +43,14 @@ def estimate(spec: Bf16DirectConvSpec, dims: tuple[int, ...], target: Target) ->
         converted += (rows + down) * width * len(spec.phases) * spec.channels * times
     return Cost(
         flops=2 * pixels * spec.out_channels * spec.k * spec.products,
-        bytes=4 * values + weights,
+        bytes=values + weights,
         unit="bf16_tile",
         issued=product.issued,
         weights=weights,
         passes=passes,
         streamed=product.streamed,
-        converted=converted * matrix.planes,
+        # Copied at half the cost where they are bf16 already.
+        converted=converted * matrix.planes * formats.BYTES[spec.x] // 4,
         epilogue=work.epilogue(spec.epilogue, pixels * spec.out_channels),
         blocks=product.blocks,
     )

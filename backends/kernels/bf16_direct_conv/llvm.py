@@ -12,7 +12,7 @@ from tilewright.backends.kernels.bf16_direct_conv.spec import (
     Bf16DirectConvSpec,
 )
 from tilewright.backends.kernels.bf16_direct_conv.tiles import tap_kernel
-from tilewright.backends.llvm import amx, bf16, bf16_gemm, gemm
+from tilewright.backends.llvm import amx, bf16, bf16_gemm, formats, gemm
 from tilewright.backends.llvm import epilogue as epilogues
 from tilewright.backends.llvm.amx import ROWS
 from tilewright.backends.llvm.bf16_block import STEP
@@ -94,17 +94,18 @@ def emit(module: ir.Module, spec: Bf16DirectConvSpec, target: Target, name: str)
         with code.when(code.cmp(">", rows, 0)):
             with code.when(code.cmp("!=", key, unit.carried[0])):
                 pixels = code.mul(code.mul(image, inputs[0]), inputs[1])
-                source = code.at(x, code.mul(pixels, spec.channels))
+                source = code.at(x, code.mul(pixels, spec.channels), formats.ELEMENT[spec.x])
                 planes.fill(code, source, code.mul(group, spec.group_channels), first, rows, a)
             row = code.mul(code.add(code.mul(image, height), first), columns)
             column = code.mul(group, spec.group_outputs)
+            element = formats.ELEMENT[spec.y]
             block = Block(
                 spec,
                 planes,
                 a=a,
                 offsets=offsets,
                 b=code.at(w, code.mul(group, bytes_b), I8),
-                c=code.at(code.at(y, code.mul(row, ldy)), column),
+                c=code.at(code.at(y, code.mul(row, ldy), element), column, element),
                 ldc=ldy,
                 pixels=code.add(code.mul(code.sub(rows, 1), planes.width), columns),
                 columns=columns,
@@ -153,12 +154,12 @@ def _rows(
     """The epilogue of ``size`` pixels of the tile, the first in column ``x`` after ``done``
     outputs; pixels beyond the columns are dropped. Returns ``x`` and ``done`` after them."""
     spec = p.spec
-    column = code.mul(panel, PANEL)
+    column, element = code.mul(panel, PANEL), formats.ELEMENT[spec.y]
     with code.loop(0, size, 1, [x, done]) as row:
         x, done = row.carried
         kept = code.cmp("<", x, p.columns)
         with code.when(kept):
-            target = code.at(code.at(p.c, code.mul(done, p.ldc)), column)
+            target = code.at(code.at(p.c, code.mul(done, p.ldc), element), column, element)
             for v in range(0, PANEL, bf16.LANES):
                 at = code.add(column, v)
                 mask = None
@@ -168,7 +169,7 @@ def _rows(
                 value = code.vload(code.at(p.tile, line), bf16.LANES)
                 m, n = code.add(p.row, done), code.add(p.column, at)
                 value = epilogues.emit(code, spec.epilogue, value, p.operands, m, n, mask)
-                code.vstore(value, code.at(target, v), mask)
+                formats.store(code, value, code.at(target, v, element), mask, spec.y)
         after = i64(code.add(x, 1))
         row.next = [
             code.select(code.cmp("==", after, p.planes.width), 0, after),

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from llvmlite import ir
 
 from tilewright.backends.kernels.bf16_direct_conv.spec import Bf16DirectConvSpec
-from tilewright.backends.llvm import bf16
-from tilewright.backends.llvm.builder import I8, I64, Code, Int, i64
+from tilewright.backends.llvm import bf16, formats
+from tilewright.backends.llvm.builder import I8, I32, I64, Code, Int, i64
 
 
 @dataclass(frozen=True)
@@ -73,11 +73,13 @@ class Planes:
                 pixel = code.add(
                     code.mul(source_row, breadth), code.sub(code.mul(start, sw), shift)
                 )
-                source = code.at(image, code.add(code.mul(pixel, spec.channels), channel))
+                element = formats.ELEMENT[spec.x]
+                place = code.add(code.mul(pixel, spec.channels), channel)
+                source = code.at(image, place, element)
                 with code.loop(start, stop, 1, [source]) as column:
                     target = code.at(line, code.mul(column.index, spec.pixel_bytes), I8)
                     self._pixel(code, column.carried[0], target)
-                    column.next = [code.at(column.carried[0], sw * spec.channels)]
+                    column.next = [code.at(column.carried[0], sw * spec.channels, element)]
 
     def _zeros(self, code: Code, line: ir.Value, first: Int, last: Int) -> None:
         size = self.spec.pixel_bytes
@@ -93,9 +95,14 @@ class Planes:
         """The group's channels of one pixel, 32 a trip."""
         parts = self.spec.matrix.planes
         with code.loop(0, self.spec.group_channels, 2 * bf16.LANES) as at:
-            for half in (0, bf16.LANES):
-                channel = code.add(at.index, half)
-                value = code.vload(code.at(source, channel), bf16.LANES)
-                for part, converted in enumerate(bf16.split(code, value, parts)):
-                    place = code.add(code.mul(self.part, part), code.mul(channel, 2))
-                    code.vstore(converted, code.at(target, place, I8))
+            if self.spec.x == formats.BF16_FORMAT:
+                place = code.mul(at.index, 2)
+                words = code.vload(code.at(source, place, I8), bf16.LANES, element=I32)
+                code.vstore(words, code.at(target, place, I8))
+            else:
+                for half in (0, bf16.LANES):
+                    channel = code.add(at.index, half)
+                    value = code.vload(code.at(source, channel), bf16.LANES)
+                    for part, converted in enumerate(bf16.split(code, value, parts)):
+                        place = code.add(code.mul(self.part, part), code.mul(channel, 2))
+                        code.vstore(converted, code.at(target, place, I8))

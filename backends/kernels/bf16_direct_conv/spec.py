@@ -7,6 +7,7 @@ from typing import Any
 
 from tilewright.backends.kernels.bf16_conv import spec as gathered
 from tilewright.backends.kernels.bf16_conv.spec import Bf16ConvSpec
+from tilewright.backends.llvm import formats
 from tilewright.backends.llvm.amx import ROWS
 from tilewright.backends.llvm.bf16_block import STEP
 from tilewright.backends.llvm.bf16_gemm import SCRATCH_BYTES
@@ -25,11 +26,18 @@ LINE = 64
 class Bf16DirectConvSpec(Bf16ConvSpec):
     """Bf16ConvSpec of rank 1 or 2 whose groups have a multiple of 32 channels.
 
-    Raises ValueError for any other.
+    ``x``, ``y``: formats of X and Y in memory (llvm.formats), bf16 for one product. Raises
+    ValueError for any other.
     """
+
+    x: str = formats.F32_FORMAT
+    y: str = formats.F32_FORMAT
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        formats.check(self.x, self.y)
+        if self.products > 1 and self.x != formats.F32_FORMAT:
+            raise ValueError(f"{self.products} products split f32 values, not {self.x} ones")
         if not fits(self):
             raise ValueError(
                 "direct bf16 convolution: expected rank 1 or 2 and a multiple of 32 channels a "
@@ -124,6 +132,15 @@ def scratch_bytes(spec: Bf16DirectConvSpec) -> str:
 def variants(spec: Bf16DirectConvSpec, _target: Target) -> tuple[Bf16DirectConvSpec, ...]:
     """The same with half and with twice as many pixels a unit."""
     return (spec, *(replace(spec, rows=r) for r in (BLOCK_PIXELS // 2, 2 * BLOCK_PIXELS)))
+
+
+def stored(
+    spec: Bf16DirectConvSpec, operands: tuple[str, ...], result: str
+) -> Bf16DirectConvSpec | None:
+    """The same with X and Y in these formats; None where it cannot."""
+    if spec.products > 1 and (*operands, result) != (formats.F32_FORMAT,) * 2:
+        return None
+    return replace(spec, x=operands[0], y=result)
 
 
 def candidates(task: Any, target: Target) -> tuple[Bf16DirectConvSpec, ...]:
