@@ -115,6 +115,7 @@ def test_an_epilogue_of_another_kind_is_a_kernel_of_its_own() -> None:
         (8, 20, (3, 3), 1, 1, 1, ["integer_conv"]),
         (4, 5, (1, 1), 2, 0, 1, ["integer_conv"]),
         (8, 12, (3,), 2, 2, 2, ["integer_conv"]),
+        (8, 8, (3, 3), 1, 1, 8, ["integer_conv"]),
         (6, 6, (3, 3), 1, 1, 6, ["conv"]),
     ],
 )

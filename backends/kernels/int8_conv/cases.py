@@ -11,7 +11,7 @@ from tilewright.backends.kernels.f32_conv.spec import ConvSpec
 from tilewright.backends.kernels.family import Case
 from tilewright.backends.kernels.int8_conv.packing import pack
 from tilewright.backends.kernels.int8_conv.reference import finish
-from tilewright.backends.kernels.int8_conv.spec import Int8ConvSpec
+from tilewright.backends.kernels.int8_conv.spec import Int8ConvSpec, merge
 from tilewright.backends.kernels.int8_matmul.cases import DEQUANTIZE, REQUANTIZE
 from tilewright.backends.kernels.int8_matmul.packing import TYPES
 
@@ -27,6 +27,11 @@ CONVS = (
     (conv(4, 1, (3, 3), 1, 1), (1, 1, 1)),
     (replace(conv(8, 7, (3, 2), 1, 0), pads=(2, 0), strides=(1, 2)), (1, 6, 9)),
     (conv(100, 70, (3, 3), 1, 1), (1, 20, 20)),
+    # Depthwise, two outputs a channel, and three channels a group.
+    (conv(40, 40, (3, 3), 1, 1, 1, 40), (1, 9, 7)),
+    (conv(64, 64, (3, 3), 2, 1, 1, 64), (2, 8, 9)),
+    (conv(12, 24, (5,), 1, 2, 2, 12), (1, 17)),
+    (conv(24, 16, (3, 3), 1, 1, 1, 8), (1, 5, 6)),
 )
 KINDS = (("u8", "s8"), ("s8", "s8"), ("u8", "u8"), ("s8", "u8"))
 
@@ -43,6 +48,16 @@ def cases() -> tuple[Case, ...]:
     return (*plain, *ends)
 
 
+def odd(m: int, n: int, k: int) -> tuple[Case, ...]:
+    """Launches for the test of odd shapes: ``m`` pixels, ``n`` outputs, sums of 3 taps by 4 to 24
+    channels, or of ``k`` channels where those are whole words."""
+    channels = 4 * -(-k // 12)
+    row = _case(conv(channels, n, (3,), 1, 1), (1, m), *KINDS[(m + n) % 4])
+    if k % 4:
+        return (row,)
+    return (row, _case(conv(k, n, (1,)), (1, m), *KINDS[(m + k) % 4]))
+
+
 def _case(
     base: ConvSpec,
     sizes: tuple[int, ...],
@@ -51,7 +66,9 @@ def _case(
     out: str = "i32",
     extreme: bool = False,
 ) -> Case:
-    spec = Int8ConvSpec(**{**vars(base), "a": a, "b": b, "out": out})
+    merged = merge(base.groups, base.group_channels, base.group_outputs)
+    fields = {**vars(base), "a": a, "b": b, "out": out, "groups": base.groups // merged}
+    spec = Int8ConvSpec(**fields, merged=merged)
     rng = np.random.default_rng([*sizes, spec.channels, spec.out_channels])
 
     def integers(kind: str, *shape: int) -> np.ndarray:
@@ -61,7 +78,7 @@ def _case(
         return rng.integers(limits.min, limits.max, shape, TYPES[kind], endpoint=True)
 
     x = integers(a, *sizes, spec.channels)
-    filters = integers(b, spec.out_channels, spec.group_channels, *spec.kernel)
+    filters = integers(b, spec.out_channels, base.group_channels, *spec.kernel)
     outer = tuple(
         (size + 2 * p - d * (k - 1) - 1) // s + 1
         for size, p, d, k, s in zip(
@@ -89,7 +106,7 @@ def _case(
     kind = {"i32": np.dtype(np.int32), "f32": np.dtype(np.float32), **TYPES}[out]
     label = (
         f"{'x'.join(map(str, sizes))}x{spec.channels}-{spec.out_channels}"
-        f"-k{'x'.join(map(str, spec.kernel))}s{spec.strides[0]}d{spec.dilations[0]}g{spec.groups}"
+        f"-k{'x'.join(map(str, spec.kernel))}s{spec.strides[0]}d{spec.dilations[0]}g{base.groups}"
         f"-{a}-{b}-{out}{'-extreme' if extreme else ''}"
     )
     return Case(

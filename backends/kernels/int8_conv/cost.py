@@ -23,7 +23,7 @@ def estimate(spec: Int8ConvSpec, dims: tuple[int, ...], target: Target) -> Cost:
         product += product_work(target, spec.matrix, rows) * (times * spec.groups)
         passes += times
     return Cost(
-        flops=2 * results * spec.k,
+        flops=2 * results * spec.k // spec.merged,
         bytes=dims[0] * prod(dims[1 : 1 + r]) * spec.channels + each * results + weights,
         unit=unit_of(target, min(pixels, spec.rows_per_unit)),
         issued=product.issued,

@@ -11,6 +11,12 @@ from tilewright.backends.kernels.int8_matmul import packing
 def pack(weights: np.ndarray, spec: Int8ConvSpec) -> np.ndarray:
     """ONNX [OC, C/groups, kernel..] of ``spec.b`` -> s8 [groups, panels, bytes of a panel]."""
     last = np.moveaxis(weights, 1, -1)
+    if spec.merged > 1:
+        own = _own(spec)
+        filled = np.zeros((*last.shape[:-1], spec.group_channels), last.dtype)
+        for output, first in enumerate(own):
+            filled[output, ..., first : first + last.shape[-1]] = last[output]
+        last = filled
     groups = last.reshape(spec.groups, spec.group_outputs, spec.k)
     return np.stack([packing.pack(group.T, spec.matrix) for group in groups])
 
@@ -21,4 +27,17 @@ def unpack(packed: np.ndarray, spec: Int8ConvSpec) -> np.ndarray:
     parts = [packing.unpack(part, spec.matrix)[: spec.k] for part in packed]
     matrix = np.stack([part.T for part in parts]).astype(kind)
     shape = (spec.out_channels, *spec.kernel, spec.group_channels)
-    return np.ascontiguousarray(np.moveaxis(matrix.reshape(shape), -1, 1))
+    filters = matrix.reshape(shape)
+    if spec.merged > 1:
+        width = spec.group_channels // spec.merged
+        filters = np.stack(
+            [f[..., first : first + width] for f, first in zip(filters, _own(spec), strict=True)]
+        )
+    return np.ascontiguousarray(np.moveaxis(filters, -1, 1))
+
+
+def _own(spec: Int8ConvSpec) -> list[int]:
+    """The first channel, within its merged group, that each output sees."""
+    outputs = spec.group_outputs // spec.merged
+    width = spec.group_channels // spec.merged
+    return [o // outputs % spec.merged * width for o in range(spec.out_channels)]

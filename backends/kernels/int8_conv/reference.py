@@ -31,7 +31,7 @@ def finish(
 ) -> np.ndarray:
     """The convolution of logical operands. float64 holds every sum of 8-bit products exactly."""
     r = spec.rank
-    sums = convolve(spec, x, filters, dims[1 + r : 1 + 2 * r])
+    sums = convolve(spec.plain, x, filters, dims[1 + r : 1 + 2 * r])
     flat = sums.reshape(-1, spec.out_channels).astype(np.int64).astype(np.int32)
     views = view_extras(spec.epilogue, extras, dims[2 * r + 2 :], flat.shape[0], spec.out_channels)
     return narrow(evaluate(spec.epilogue, flat, views), spec.out).reshape(sums.shape)

@@ -18,6 +18,7 @@ from tilewright.backends.llvm.epilogue import IDENTITY, Epilogue
 from tilewright.backends.llvm.int8 import STEP
 from tilewright.backends.llvm.int8_block import MOST_ROW_BYTES, steps
 from tilewright.backends.llvm.int8_gemm import SCRATCH_BYTES
+from tilewright.backends.llvm.microkernel import PANEL
 from tilewright.backends.target import Target
 
 WORD = 4
@@ -61,6 +62,10 @@ class Int8ConvSpec(ConvSpec):
     ``a``, filters of type ``b``, sums in i32 modulo 2**32, and Y of type ``out``, as in
     Int8MatmulSpec.
 
+    ``merged``: how many groups of the convolution one of ``groups`` stands for. Their filters are
+    packed as one matrix with zeros where a filter does not see a channel, so that depthwise
+    convolutions have whole words and panels too.
+
     Raises ValueError unless the channels of a group are a multiple of 4: whole words are gathered.
     """
 
@@ -68,6 +73,7 @@ class Int8ConvSpec(ConvSpec):
     b: str = "s8"
     out: str = "i32"
     epilogue: Epilogue = IDENTITY
+    merged: int = 1
 
     def __post_init__(self) -> None:
         if self.group_channels % WORD:
@@ -79,6 +85,12 @@ class Int8ConvSpec(ConvSpec):
         """The product of one group."""
         zero_points = self.b == "u8"
         return Int8MatmulSpec(self.k, self.group_outputs, self.a, self.b, zero_points, self.out)
+
+    @property
+    def plain(self) -> ConvSpec:
+        """The convolution that is computed, with its own groups."""
+        window = (self.kernel, self.strides, self.pads, self.dilations)
+        return ConvSpec(self.channels, self.out_channels, *window, self.groups * self.merged)
 
     @property
     def words(self) -> ConvSpec:
@@ -116,12 +128,26 @@ def scratch_bytes(spec: Int8ConvSpec) -> str:
 
 def candidates(task: Any, _target: Target) -> tuple[Int8ConvSpec, ...]:
     """The one way, where whole words can be gathered."""
-    if not isinstance(task, IntegerConvTask) or task.channels // task.groups % WORD:
+    if not isinstance(task, IntegerConvTask):
         return ()
-    return (Int8ConvSpec(**vars(task)),)
+    merged = merge(task.groups, task.channels // task.groups, task.out_channels // task.groups)
+    if not merged:
+        return ()
+    fields = {**vars(task), "groups": task.groups // merged}
+    return (Int8ConvSpec(**fields, merged=merged),)
+
+
+def merge(groups: int, channels: int, outputs: int) -> int:
+    """How many groups, of so many channels and outputs each, are best taken as one; 0: none gives
+    whole words. As many as fill a panel, since that is multiplied as a whole."""
+    fitting = [m for m in range(1, groups + 1) if groups % m == 0 and channels * m % WORD == 0]
+    if not fitting:
+        return 0
+    return max((m for m in fitting if m * outputs <= PANEL), default=fitting[0])
 
 
 def layout(spec: Int8ConvSpec) -> Layout:
     """Of the packed filters: those of the matmul, group by group."""
     one = matmul.layout(spec.matrix)
-    return Layout(f"filters as {one.name}", one.bytes * spec.groups)
+    together = f" of {spec.merged} groups together" if spec.merged > 1 else ""
+    return Layout(f"filters{together} as {one.name}", one.bytes * spec.groups)
