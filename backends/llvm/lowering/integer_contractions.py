@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from math import prod
 
 import numpy as np
 
@@ -89,7 +90,7 @@ def _by_kernel(low: Lowering, op: Conv) -> bool:
         formula(family.units(spec), dims),
         scratch=formula(family.scratch_bytes(spec), dims),
         label=family.name,
-        flops=product(op.out.shape[:-1]) * (2 * spec.k * outputs),
+        flops=product(op.out.shape[:-1]) * (2 * prod(taps) * depth * outputs),
         traffic=x.bytes + y.bytes + layout.bytes + fused.traffic,
         inplace=tuple((0, 2 + i) for i, same in enumerate(fused.aligned) if same),
     )
