@@ -6,11 +6,23 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from tilewright.passes.selection.ilp import solve
-from tilewright.passes.selection.problem import Edge, InfeasibleError, Node, Problem
+from tilewright.passes.selection.problem import Budget, Edge, InfeasibleError, Node, Problem
+
+
+class Spending(Protocol):
+    """A sum over nodes of what their strategies spend, and the most that it may be."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def spent(self) -> tuple[tuple[int, tuple[float, ...]], ...]: ...
+    @property
+    def limit(self) -> float: ...
 
 
 class Tables(Protocol):
-    """Costs and bytes by node and strategy, edges as (nodes, row-major costs), a limit of bytes."""
+    """Costs and bytes by node and strategy, edges as (nodes, row-major costs), a limit of bytes,
+    further budgets."""
 
     @property
     def names(self) -> Sequence[str]: ...
@@ -22,6 +34,8 @@ class Tables(Protocol):
     def edges(self) -> Sequence[tuple[tuple[int, ...], tuple[float, ...]]]: ...
     @property
     def usage_limit(self) -> int | None: ...
+    @property
+    def budgets(self) -> Sequence[Spending]: ...
 
 
 def as_problem(tables: Tables, limit: int | None) -> Problem:
@@ -31,6 +45,7 @@ def as_problem(tables: Tables, limit: int | None) -> Problem:
         tuple(Node(costs, usages, (0, 1), name) for costs, usages, name in nodes),
         tuple(Edge(ends, costs) for ends, costs in tables.edges),
         limit,
+        tuple(Budget(b.name, b.spent, b.limit) for b in tables.budgets),
     )
 
 
@@ -42,6 +57,6 @@ def solve_tables(tables: Tables) -> tuple[int, ...]:
     try:
         return solve(as_problem(tables, tables.usage_limit)).choice
     except InfeasibleError as tight:
-        if tight.limit is None:
+        if tight.limit != "memory":
             raise
         return solve(as_problem(tables, int(tight.least))).choice

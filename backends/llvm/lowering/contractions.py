@@ -94,7 +94,7 @@ def _constant_weights(
     settled = settle(low, chosen, (a,), op.out)
     family, spec = chosen.family, settled.spec
     (a,) = settled.operands
-    place, size = packed_matrix(low, w, axes, (k, n), chosen)
+    place, size = packed_matrix(low, w, axes, (k, n), chosen, op.source)
     target = _target(low, op.out, natural, perm, settled.dtype)
     low.launch(
         op,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tilewright.backends.kernels import f32_matmul
-from tilewright.backends.kernels.candidates import allowed
+from tilewright.backends.kernels.candidates import CLASSES, allowed
 from tilewright.backends.llvm import irregular
 from tilewright.backends.llvm.lowering import fallback
 from tilewright.backends.llvm.lowering.concats import claim_parts
@@ -30,9 +30,10 @@ def lower(
     max_error: the relative L2 error that outputs may have; None for outputs faithful to their type.
     how: to select among kernels; without it each operation takes the one predicted fastest.
     """
-    error = max(allowed(max_error), _hidden(graph))
+    offers = how.offers if how is not None else None
+    error = max(allowed(max_error), _hidden(graph)) if offers is None else CLASSES[-1]
     tables = tied_tables(graph)
-    low = _lower(Lowering(graph, target, error), tables)
+    low = _lower(Lowering(graph, target, error, offers=offers), tables)
     if not low.choices.questions:
         return low
     selection = select(low, how or Selecting())
@@ -42,7 +43,7 @@ def lower(
     same = all(q.candidate(selection.answers) is q.candidates[0] for q in selection.questions)
     formats = selection.formats()
     if not same or kept != tables or formats:
-        low = _lower(Lowering(graph, target, error, selection.answers, formats), kept)
+        low = _lower(Lowering(graph, target, error, selection.answers, formats, offers), kept)
     low.selection = selection
     return low
 

@@ -6,6 +6,7 @@ finds row v of [N, K] in panel v // 32, lane v % 32 of the packed matrix.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,21 +27,38 @@ PANEL = 32
 
 
 def packed_matrix(
-    low: Lowering, w: Value, axes: tuple[int, ...], shape: tuple[int, int], kernel: Candidate
+    low: Lowering,
+    w: Value,
+    axes: tuple[int, ...],
+    shape: tuple[int, int],
+    kernel: Candidate,
+    source: str = "",
 ) -> tuple[Place, int]:
     """The constant `w`, its axes permuted and merged into [k, n], in the order of the kernel; and
-    its bytes."""
+    its bytes. source: of the contraction; its inputs decide how weights are rounded to a format."""
     assert isinstance(w.op, Constant)
     layout = kernel.layout
     assert layout is not None
 
     def load() -> np.ndarray:
-        source = low.array(w)
-        assert source is not None
-        assert kernel.family.pack is not None
-        return kernel.family.pack(source.transpose(axes).reshape(shape), kernel.spec)
+        stored = low.array(w)
+        assert stored is not None
+        return kernel.pack(stored.transpose(axes).reshape(shape))
 
-    key = (layout.name, low.graph.weights[w.op.name].hash(), (axes, shape))
+    def encode() -> np.ndarray:
+        assert isinstance(w.op, Constant)
+        assert low.offers is not None
+        assert kernel.family.pack is not None
+        encoded = low.offers.encoded(source, w.op.name, kernel.format)
+        return kernel.family.pack(encoded, kernel.spec)
+
+    key: tuple[Hashable, ...] = (
+        layout.name,
+        low.graph.weights[w.op.name].hash(),
+        (axes, shape),
+    )
+    if kernel.format and low.offers is not None:
+        return low.weight((*key, source), w.op.name, layout.bytes, encode), layout.bytes
     return low.weight(key, w.op.name, layout.bytes, load), layout.bytes
 
 

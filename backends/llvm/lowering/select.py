@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 
 from tilewright.backends.kernels import f32_matmul
 from tilewright.backends.llvm.lowering.choice import Answers, Question
+from tilewright.backends.llvm.lowering.error_budgets import error_budgets
 from tilewright.backends.llvm.lowering.format_prices import FormatNode, format_nodes
 from tilewright.backends.llvm.lowering.handing import STRATEGIES, Formats
+from tilewright.backends.llvm.lowering.offers import Offers
 from tilewright.backends.llvm.lowering.packed import tied_tables
 from tilewright.backends.llvm.lowering.pricing import Env, Measured, Prices, points, price
 from tilewright.backends.llvm.lowering.state import Lowering
-from tilewright.backends.llvm.lowering.tables import Lookup, Tables, tables
+from tilewright.backends.llvm.lowering.tables import Lookup, Objective, Tables, tables
 from tilewright.backends.llvm.program import Program
 from tilewright.backends.profile import MachineProfile, profile_for
 from tilewright.compiler.ir.core import Value
@@ -24,7 +26,7 @@ Solve = Callable[[Tables], Sequence[int]]
 
 def cheapest(problem: Tables) -> Sequence[int]:
     """Every node by itself: what a solver finds where nothing connects nodes."""
-    if problem.edges or problem.usage_limit is not None:
+    if problem.edges or problem.usage_limit is not None or problem.budgets:
         raise ValueError("connected nodes need a solver")
     return [row.index(min(row)) for row in problem.costs]
 
@@ -32,9 +34,10 @@ def cheapest(problem: Tables) -> Sequence[int]:
 @dataclass(frozen=True)
 class Selecting:
     """How to select: what is typical of symbols, the cap of bytes, the solver, measured times, the
-    threads of a run.
+    threads of a run, what an error contract offers and in which units choices cost.
 
-    The cap is of constants and arena; `arena` gives the bytes of a program's.
+    The cap is of constants and arena; `arena` gives the bytes of a program's. max_size caps the
+    constants alone. objective: None for time alone.
     """
 
     typical: Env = field(default_factory=dict)
@@ -43,6 +46,9 @@ class Selecting:
     measured: Measured | None = None
     arena: Callable[[Program], Dim] = lambda program: 0
     threads: int = 1
+    offers: Offers | None = None
+    objective: Objective | None = None
+    max_size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -90,13 +96,19 @@ def select(low: Lowering, how: Selecting) -> Selection:
     if how.max_memory is not None:
         # a cap takes bounds of all dimensions, so the arena is a number
         limit = how.max_memory - _fixed(low) - as_int(how.arena(low.program))
+    if how.max_size is not None:
+        size = how.max_size - _fixed(low)
+        limit = size if limit is None else min(limit, size)
     # Edges need a solver.
     values = (
         format_nodes(low, questions, prices, profile, cold, how.threads)
         if how.solve is not cheapest
         else []
     )
-    solved = how.solve(tables(questions, prices, limit, _lookups(low), values))
+    budgets = () if how.offers is None else error_budgets(questions, how.offers)
+    lookups = _lookups(low)
+    problem = tables(questions, prices, limit, lookups, values, budgets, how.objective)
+    solved = how.solve(problem)
     chosen = zip(questions, solved, strict=False)  # other nodes follow
     answers = {q.key: q.candidates[j].spec for q, j in chosen}
     formats = tuple(zip(values, solved[len(questions) :], strict=False))
@@ -109,7 +121,7 @@ def _fixed(low: Lowering) -> int:
     return sum(
         weight.bytes
         for key, (_, weight) in low.weights.items()
-        if not (isinstance(key, tuple) and key[1:] in asked)
+        if not (isinstance(key, tuple) and key[1:3] in asked)
     )
 
 

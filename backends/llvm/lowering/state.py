@@ -12,6 +12,7 @@ from tilewright.backends.kernels.candidates import Candidate, candidates
 from tilewright.backends.llvm.limits import upper
 from tilewright.backends.llvm.lowering.choice import Answers, Choices
 from tilewright.backends.llvm.lowering.handing import Formats, Handing
+from tilewright.backends.llvm.lowering.offers import Offers
 from tilewright.backends.llvm.lowering.view import View, dense_strides, element_bytes
 from tilewright.backends.llvm.program import BufferInfo, Launch, Place, Program, Step
 from tilewright.backends.target import Target
@@ -45,8 +46,8 @@ class Lowering:
     """Lowers one graph for one target. `steps` is the list being filled (nested for regions).
 
     error: the worst accuracy class that a kernel may have. answers: which kernels to take; without
-    them `choices` asks and takes any. formats: of values that are not
-    stored in f32 alone. selection: how answers and formats came about.
+    them `choices` asks and takes any. formats: of values that are not stored in f32 alone. offers:
+    of the error contract, if there is one. selection: how answers and formats came about.
     """
 
     def __init__(
@@ -56,8 +57,9 @@ class Lowering:
         error: float = 0.0,
         answers: Answers | None = None,
         formats: Mapping[Value, Formats] | None = None,
+        offers: Offers | None = None,
     ) -> None:
-        self.graph, self.target, self.error = graph, target, error
+        self.graph, self.target, self.error, self.offers = graph, target, error, offers
         self.choices = Choices(answers)
         self.handing = Handing(graph, formats)
         self.selection: Selection | None = None
@@ -183,7 +185,7 @@ class Lowering:
         constant: name of the weight whose packed form is an operand, if there is one; arrangement:
         how its elements are brought into the order in which they are packed.
         """
-        found = candidates(task, self.target, self.error)
+        found = self._permitted(op, task, constant)
         tests = {c.family.name: c.family.suits for c in found if constant and c.family.suits}
         if tests:
             weights = self.graph.weights.array(constant)
@@ -193,6 +195,15 @@ class Lowering:
             return None
         stored = (self.graph.weights[constant].hash(), arrangement) if constant else ()
         return self.choices.ask(task, dims, constant, stored, op.source, found)
+
+    def _permitted(self, op: Op, task: Any, constant: str) -> tuple[Candidate, ...]:
+        """What may run `task` by its error."""
+        if self.offers is None:
+            return candidates(task, self.target, self.error)
+        offered = self.offers.formats(op.source, constant)
+        found = candidates(task, self.target, self.error, offered)
+        kept = [c for c in found if self.offers.permits(op.source, constant, c.numerics)]
+        return tuple(kept)
 
     def launch(
         self,

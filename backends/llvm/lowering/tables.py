@@ -15,13 +15,15 @@ from math import inf
 
 from tilewright.backends.kernels.family import Layout
 from tilewright.backends.llvm.lowering.choice import Question
+from tilewright.backends.llvm.lowering.error_budgets import ErrorBudget
 from tilewright.backends.llvm.lowering.format_prices import FormatNode
 from tilewright.backends.llvm.lowering.pricing import Prices
 
 
 @dataclass(frozen=True)
 class Tables:
-    """Costs and bytes by node and strategy, edges as (nodes, row-major costs), the limit of bytes.
+    """Costs and bytes by node and strategy, edges as (nodes, row-major costs), the limit of bytes,
+    the limits of errors.
 
     The first nodes are the questions in order, then come the values. As
     `passes.selection.problem.Problem` takes them.
@@ -32,6 +34,20 @@ class Tables:
     usages: tuple[tuple[int, ...], ...]
     edges: tuple[tuple[tuple[int, ...], tuple[float, ...]], ...]
     usage_limit: int | None
+    budgets: tuple[ErrorBudget, ...] = ()
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What choices cost: shares of the least time of the whole graph, and of its bytes of weights
+    as they are.
+
+    A byte costs a little in any case: of two kernels that are equally fast the one with fewer
+    bytes of weights is taken.
+    """
+
+    time: float = 1.0
+    size: float = 1e-3
 
 
 @dataclass(frozen=True)
@@ -49,10 +65,12 @@ def tables(
     limit: int | None,
     lookups: Mapping[str, Lookup],
     values: Sequence[FormatNode] = (),
+    budgets: tuple[ErrorBudget, ...] = (),
+    objective: Objective | None = None,
 ) -> Tables:
     """The problem of `questions` under a limit of bytes for their constants (None: none).
 
-    lookups: by name of the constant.
+    lookups: by name of the constant. objective: None counts time alone.
     """
     names = [q.source or str(i) for i, q in enumerate(questions)]
     costs = [tuple(row) for row in prices.costs()]
@@ -66,7 +84,7 @@ def tables(
         usages.append((0,) * len(value.costs))
     readers: dict[tuple[Hashable, ...], list[int]] = {}
     for i, question in enumerate(questions):
-        if limit is not None and question.constant:
+        if (limit is not None or objective is not None) and question.constant:
             readers.setdefault(question.stored, []).append(i)
     for members in readers.values():
         name = questions[members[0]].constant
@@ -84,7 +102,15 @@ def tables(
         for i, row in zip(members, layouts, strict=True):
             there = [0.0 if at in kept else inf for at in row for kept in stored]
             edges.append(((i, node), tuple(there)))
-    return Tables(tuple(names), tuple(costs), tuple(usages), tuple(edges), limit)
+    if objective is not None:
+        whole = sum(max(row) for row in usages) or 1
+        costs = [
+            tuple(
+                objective.time * c + objective.size * b / whole for c, b in zip(*rows, strict=True)
+            )
+            for rows in zip(costs, usages, strict=True)
+        ]
+    return Tables(tuple(names), tuple(costs), tuple(usages), tuple(edges), limit, budgets)
 
 
 def _sets(layouts: Sequence[Sequence[Layout | None]]) -> list[frozenset[Layout]]:

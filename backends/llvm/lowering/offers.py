@@ -1,0 +1,36 @@
+"""What an error contract offers a lowering: formats of weights, and the errors that they make."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from tilewright.compiler.formats.format import Encoded
+
+Squares = tuple[float, ...]
+"""Of every output, a squared relative L2 error."""
+
+
+class Offers(Protocol):
+    """Formats and predicted errors of the contractions of one calibrated graph.
+
+    A contraction is known by its ONNX nodes and the name of its weight.
+    """
+
+    @property
+    def limits(self) -> Squares:
+        """What all squares together may come to, by output."""
+
+    def permits(self, source: str, constant: str, numerics: str) -> bool:
+        """Whether an operation may run in these numerics (`Candidate.numerics`)."""
+
+    def formats(self, source: str, constant: str) -> frozenset[str]:
+        """Weight formats that a contraction may take."""
+
+    def encoded(self, source: str, constant: str, name: str) -> Encoded:
+        """The weights of a contraction in a format."""
+
+    def squares(self, source: str, constant: str, numerics: str) -> Squares | None:
+        """What a contraction adds to the outputs' errors; None for what was not calibrated."""
+
+    def others(self, numerics: str) -> Squares:
+        """What all operations that were not calibrated add together."""
