@@ -21,8 +21,8 @@ backends.llvm.bf16_block), once a thread, and products are summed in f32.
     3   two each, a0 b0 + a0 b1 + a1 b0                4.4e-6
     6   three each, down to a1 b1, a0 b2 and a2 b0     1.6e-7 at K = 384, 3.1e-7 at 1536,
                                                        5.0e-7 at 4096 (f32: 2.5e-7 to 3.0e-7)
-A may lie in bf16, so that tiles are loaded from it where K is whole steps of 32; C may be written
-so.
+A may lie in bf16, so that tiles are loaded from it where K is whole steps of 32 and panels are few;
+C may be written so.
 No chains of K are needed on AMX: a multiplication adds its 32 products to each other first.
 
 Not as in f32: subnormal operands, parts and results count as zero, so values below 2**-110 lose
@@ -33,16 +33,19 @@ Epilogues run between the tile instructions of the next block (backends.llvm.bf1
 next panels, up to four at once, are asked for into L2. With more than 64 rows K comes in slices of
 at most 512, of which a panel's part stays in L1 while the rows pass.
 
-Measured by tools/bench_kernels.py on one core of a Sapphire Rapids virtual machine: median GFLOP/s
-(of all products), and percent of the bare tile loop timed right after, which has its operands in
-L2; above 100 where the longer kernel slows the clock of the loop after it. All include the
-conversion of A:
-  1 product    128x384x384 with bias 1258 (79 %), 128x384x1536 1223 (105 %), with GELU 1154 (101 %),
-               128x1536x384 1018 (96 %); 1x1536x1536 at 30 GB/s, half the time of f32
-  3 products   128x384x384 1641 (108 %)
-  6 products   128x384x384 1632 (120 %)
-With weights from memory (200 MB of them in turn) one product has 755 at 128x384x384, 774 at
-128x384x1536 with GELU, 814 at 128x768x3072 with GELU. With more products and 36 rows or more
+Measured on one core of a Sapphire Rapids virtual machine, beside a loop of 2 x 2 tiles over
+operands in L1 (1900 GFLOP/s then) and PyTorch 2.13 in bf16 (oneDNN, weights not packed before), one
+call each in turn. With A and C in f32 against PyTorch on f32 (it converts both ways), in bf16
+against bf16:
+  128x384x384 3.9 and 2.8 times as fast, 128x384x1536 2.4 and 2.1, 128x1536x384 2.3 and 1.9,
+  512x512x512 2.1 and 1.6
+Of the loop's rate, called again and again: 60 % at 128x384x384 in f32 and 65 in bf16; 50 and 70 at
+128x384x1536. Tiles alone, over a block of A that is packed already, reach 85 to 94 % with sums that
+stay in scratch; the rest is the conversion of A (10 %), writing C to where L2 does not have it
+(30 % of 128x384x1536 in f32), and panels of B on their way.
+With weights from memory (200 MB of them in turn) products take 1.3 to 1.5 times as long as a loop
+that only reads the weights, those with 64 rows 1.05 to 1.1 times, those with one row as long.
+With more products and 36 rows or more
 split_matmul is as fast and reads two thirds of the bytes.
 """
 

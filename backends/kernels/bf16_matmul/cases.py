@@ -40,8 +40,9 @@ SHAPES = (
 BF16 = "bf16"
 TYPES = {"f32": np.dtype(np.float32), BF16: np.dtype(ml_dtypes.bfloat16)}
 """Formats as numpy types."""
-HANDED_ON = ((1, 32, 70), (3, 40, 33), (5, 32, 32), (16, 64, 65), (33, 96, 40), (48, 32, 96))
-"""Shapes of cases with A or C in bf16: K of whole steps, whose tiles are loaded from A, and not."""
+HANDED_ON = ((1, 32, 70), (3, 40, 33), (5, 32, 32), (16, 64, 65), (33, 96, 40), (48, 32, 300))
+"""Shapes of cases with A or C in bf16: with tiles that are loaded from A, and copied first since K
+is not in whole steps or panels are many."""
 
 SLICED = ((70, 530, 40), (99, 1056, 33))
 """Shapes whose K comes in slices: 65 rows or more, more than 16 steps."""
