@@ -81,6 +81,9 @@ def cases() -> tuple[Case, ...]:
         out.append(shaped(m, k, n, "f32_rows", "u8", True, "f32", IDENTITY))
         out.append(shaped(m, k, n, "f32_tensor", "s8", False, "f32", DEQUANTIZE))
         out.append(shaped(m, k, n, "f32_tensor", "s8", True, "i32", IDENTITY))
+        # Divided by in both ways; most results leave the range with the last one.
+        for scale in (0.037, 1e-30, 1e-3):
+            out.append(shaped(m, k, n, "f32_tensor", "s8", scale=scale))
     out += [
         shaped(m, 64, 96, "f32_rows", "s8", False, "f32", IDENTITY, rows=32, panels=2)
         for m in (1, 17)
@@ -106,8 +109,10 @@ def shaped(
     extreme: bool = False,
     rows: int = 0,
     panels: int = 0,
+    scale: float = 0.0625,
 ) -> Case:
-    """One launch. ``extreme``: all operands at the ends of their types."""
+    """One launch. ``extreme``: all operands at the ends of their types. ``scale``: of an A that is
+    quantized as a tensor, which then has NaN and infinities too."""
     rng = np.random.default_rng([m, k, n])
     spec = Int8MatmulSpec(k, n, a, b, zero_points, out, epilogue, rows, panels)
 
@@ -134,8 +139,10 @@ def shaped(
         weights = np.concatenate((weights.astype(np.int16), points[None]))
     parameters: tuple[np.ndarray, ...] = ()
     if a == "f32_tensor":
-        # A power of two: the division is exact here and in the kernel.
-        parameters = (np.array([0.0625], np.float32), np.array([100], np.uint8))
+        parameters = (np.array([scale], np.float32), np.array([100], np.uint8))
+        left.reshape(-1)[: min(left.size, 3)] = (np.inf, -np.inf, np.nan)[: left.size]
+        halves = left.reshape(-1)[3:20]
+        halves[:] = (np.arange(halves.size) + 0.5) * np.float32(scale)
     extras, strides = [], []
     for extra in epilogue.extras:
         shape = {"row": (n,), "col": (m, 1), "full": (m, n), "scalar": (1,)}[extra.index]
@@ -160,7 +167,8 @@ def shaped(
         )
     tolerance = 0.0 if out in ("i32", *TYPES) else 3e-6
     kind = {"i32": np.dtype(np.int32), "f32": np.dtype(np.float32), **TYPES}[out]
-    names = f"{a}-{b}{'z' if zero_points else ''}-{out}-{len(epilogue.steps)}"
+    by = scale if a == "f32_tensor" else ""
+    names = f"{a}{by}-{b}{'z' if zero_points else ''}-{out}-{len(epilogue.steps)}"
     return Case(
         label=f"{m}x{k}x{n}-{names}{'-extreme' if extreme else ''}",
         spec=spec,

@@ -36,7 +36,9 @@ def quantize(
         return np.rint(a * inverse), most * np.float32(1 / 127)
     if spec.a == "f32_tensor":
         scale, zero = parameters
-        return np.clip(np.rint(a / scale.reshape(())) + int(zero.reshape(())), 0, 255), None
+        with np.errstate(all="ignore"):
+            value = np.rint(a / scale.reshape(())) + np.float32(zero.reshape(()))
+        return np.where(value > 0, np.minimum(value, 255), 0), None
     return a, None
 
 
