@@ -95,7 +95,11 @@ def _chain(
     chain = _Chain(root)
     value = root.out
     depth = 0 if root.body is None else len(root.body.ops)
+    sums = root.out.dtype if root.body is None else root.body.params[0].dtype
     while value not in outputs and depth + len(chain.ops) < LONGEST:
+        if sums == DType.I32 and value.dtype in (DType.U8, DType.I8):
+            # Kernels of 8-bit products narrow what they store, and nothing after that.
+            break
         readers = set(used.get(value, ()))
         if len(readers) != 1:
             break
@@ -109,9 +113,6 @@ def _chain(
             break
         chain.ops.append(op)
         value = op.results[0]
-        if root.out.dtype == DType.I32 and value.dtype in (DType.U8, DType.I8):
-            # Kernels of 8-bit products narrow what they store, and nothing after that.
-            break
     return chain
 
 
