@@ -27,7 +27,7 @@ from tilewright.compiler.driver import lower_for
 from tilewright.compiler.ir.core import Graph
 from tilewright.compiler.ir.ops import binary, shape, unary
 from tilewright.compiler.ir.ops.contraction import Contract, Conv
-from tilewright.compiler.ir.ops.nn import LayerNorm
+from tilewright.compiler.ir.ops.nn import Attention, LayerNorm
 from tilewright.passes.selection.exhaustive import solve_exhaustively
 from tilewright.passes.selection.tables import as_problem, solve_tables
 
@@ -58,6 +58,35 @@ def block(inner: int = 96) -> Graph:
     h = d(Contract, a=h, b=d.constant(weights(33, 64, seed=3)), spec="mk,kn->mn")
     h = d(Contract, a=h, b=d.constant(weights(64, 64, seed=4)), spec="mk,kn->mn")
     return d.graph(d(binary.Add, a=h, b=x))
+
+
+def attention(heads: int = 2, size: int = 40) -> Graph:
+    """One product's parts as Q, K and V, attention, and a product of its result."""
+    d = Draft((1, 64))
+    x = d.input("x", "f32", 1, "m", 64)
+    width = heads * size
+    h = d(Contract, a=x, b=d.constant(weights(64, 3 * width) / np.float32(8)), spec="bmk,kn->bmn")
+    parts = []
+    for i in range(3):
+        starts, full = (0, 0, i * width), (1, x.shape[1], width)
+        part = d(shape.Slice, x=h, starts=starts, steps=(1, 1, 1), shape=full)
+        parts.append(d(shape.Reshape, x=part, shape=(1, x.shape[1], heads, size)))
+    axes = {"q_axes": "bqhd", "k_axes": "bkgd", "v_axes": "bkge", "out_axes": "bqhe"}
+    q, k, v = parts
+    h = d(Attention, q=q, k=k, v=v, scale=size**-0.5, **axes)
+    h = d(shape.Reshape, x=h, shape=(1, x.shape[1], width))
+    return d.graph(d(Contract, a=h, b=d.constant(weights(width, 64)), spec="bmk,kn->bmn"))
+
+
+def exact_attention(x: np.ndarray, heads: int = 2, size: int = 40) -> np.ndarray:
+    """What `attention` computes, of one batch element."""
+    width = heads * size
+    first, last = weights(64, 3 * width) / np.float32(8), weights(width, 64)
+    q, k, v = np.split((x @ first).reshape(len(x), 3 * heads, size), 3, axis=1)
+    scores = np.einsum("qhd,khd->hqk", q, k) * size**-0.5
+    power = np.exp(scores - scores.max(-1, keepdims=True))
+    power /= power.sum(-1, keepdims=True)
+    return np.einsum("hqk,khe->qhe", power, v).reshape(len(x), width) @ last
 
 
 def convolutions() -> Graph:
@@ -147,6 +176,30 @@ def test_every_product_that_may_reads_and_writes_bf16() -> None:
 def test_convolutions_have_the_same_bits(tmp_path: Path) -> None:
     x = np.random.default_rng(0).standard_normal((1, 9, 11, 32)).astype(np.float32)
     check(convolutions(), [[x]], tmp_path)
+
+
+@needs_amx
+def test_attention_reads_and_writes_bf16(tmp_path: Path) -> None:
+    """Its queries are rounded before they are scaled, not after."""
+    graph = attention()
+    specs = [
+        step.spec
+        for step in lower(
+            graph, AMX, 1e-2, Selecting(solve=forced(ROUNDED), measured=Rounding())
+        ).program.steps
+    ]
+    found = [(s.q, s.k, s.v, s.y) for s in specs if hasattr(s, "head_dim")]
+    assert found == [("bf16",) * 4]
+    made = {w: build(graph, w, tmp_path / f"{'-'.join(w)}.tw") for w in (ALONE, ROUNDED)}
+    for m in (1, 5, 40):
+        x = np.random.default_rng(m).standard_normal((1, m, 64)).astype(np.float32)
+        want = exact_attention(x.astype(np.float64)[0])
+        errors = {}
+        for formats, path in made.items():
+            (got,) = run_artifact(path, graph, [x])
+            errors[formats] = np.linalg.norm(got[0] - want) / np.linalg.norm(want)
+        assert errors[ROUNDED] < 1e-2
+        assert errors[ROUNDED] < 1.5 * errors[ALONE] + 1e-4
 
 
 def test_the_arena_takes_sizes_as_they_are_stored() -> None:

@@ -28,7 +28,7 @@ from tilewright.backends.kernels.f32_attention.job import Job as F32Job
 from tilewright.backends.kernels.f32_attention.job import Operand
 from tilewright.backends.kernels.f32_attention.single import emit_single
 from tilewright.backends.kernels.f32_attention.softmax import Mask
-from tilewright.backends.llvm import amx, bf16, gemm
+from tilewright.backends.llvm import amx, bf16, formats, gemm
 from tilewright.backends.llvm.amx import ROWS, TILE_BYTES
 from tilewright.backends.llvm.bf16_block import STEP
 from tilewright.backends.llvm.builder import F32, I8, KERNEL_TYPE, Code, Int, i64
@@ -80,7 +80,7 @@ def emit(module: ir.Module, spec: Bf16AttentionSpec, target: Target, name: str) 
         return Mask(mask_base, start, mask_strides[2], mask_strides[3], spec.mask == "f32")
 
     # K and V of one query are not worth converting.
-    alone = code.select(code.cmp("==", seq_q, 1), end, begin)
+    alone: Int = code.select(code.cmp("==", seq_q, 1), end, begin) if spec.plain else begin
     with code.loop(begin, alone) as unit:
         head, batch = code.rem(unit.index, heads), code.div(unit.index, heads)
         kv_head = code.div(head, group)
@@ -105,9 +105,10 @@ def emit(module: ir.Module, spec: Bf16AttentionSpec, target: Target, name: str) 
         kv_head = code.div(head, group)
         held = i64(code.add(code.mul(batch, heads), kv_head))
         with code.when(code.cmp("!=", held, unit.carried[0])):
-            source = k.head(code, batch, kv_head)
+            source = _head(code, k, batch, kv_head, spec.k)
             emit_keys(code, spec, source, k.strides[2], seq_k, keys_at)
-            emit_values(code, spec, v.head(code, batch, kv_head), v.strides[2], seq_k, values_at)
+            source = _head(code, v, batch, kv_head, spec.v)
+            emit_values(code, spec, source, v.strides[2], seq_k, values_at)
         unit.next = [held]
         first = code.mul(block, QUERIES)
         _emit_block(
@@ -115,8 +116,8 @@ def emit(module: ir.Module, spec: Bf16AttentionSpec, target: Target, name: str) 
             Job(
                 spec=spec,
                 scratch=scratch,
-                q=code.at(q.head(code, batch, head), code.mul(first, q.strides[2])),
-                y=code.at(y.head(code, batch, head), code.mul(first, y.strides[2])),
+                q=_head(code, q, batch, head, spec.q, first),
+                y=_head(code, y, batch, head, spec.y, first),
                 strides=(q.strides[2], y.strides[2]),
                 packed=(keys_at, values_at),
                 count=code.min(code.sub(seq_q, first), QUERIES),
@@ -130,6 +131,17 @@ def emit(module: ir.Module, spec: Bf16AttentionSpec, target: Target, name: str) 
         amx.release(code)
     gemm.ok(code)
     return fn
+
+
+def _head(
+    code: Code, operand: Operand, batch: Int, head: Int, stored: str, row: Int = 0
+) -> ir.Value:
+    """Row ``row`` of one head, in the format ``stored``."""
+    place = code.add(
+        code.mul(batch, operand.strides[0]),
+        code.add(code.mul(head, operand.strides[1]), code.mul(row, operand.strides[2])),
+    )
+    return code.at(operand.base, place, formats.ELEMENT[stored])
 
 
 @dataclass(frozen=True)
@@ -250,10 +262,12 @@ def _finish(code: Code, job: Job, sums: ir.Value) -> None:
     with code.loop(0, job.count) as row:
         factor = code.splat(code.load(code.at(factors, row.index), F32), _LANES)
         source = code.at(sums, code.mul(row.index, spec.value_stride))
-        out = code.at(job.y, code.mul(row.index, job.strides[1]))
+        element = formats.ELEMENT[spec.y]
+        out = code.at(job.y, code.mul(row.index, job.strides[1]), element)
         with code.loop(0, full, _LANES) as column:
-            value = code.vload(code.at(source, column.index), _LANES)
-            code.vstore(b.fmul(value, factor), code.at(out, column.index))
+            value = b.fmul(code.vload(code.at(source, column.index), _LANES), factor)
+            formats.store(code, value, code.at(out, column.index, element), None, spec.y)
         if rest:
             value = b.fmul(code.vload(code.at(source, full), _LANES), factor)
-            code.vstore(value, code.at(out, full), code.first_lanes(rest, _LANES))
+            mask = code.first_lanes(rest, _LANES)
+            formats.store(code, value, code.at(out, full, element), mask, spec.y)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from llvmlite import ir
 
 from tilewright.backends.kernels.bf16_attention.spec import PLANE_BYTES, Bf16AttentionSpec
-from tilewright.backends.llvm import bf16
+from tilewright.backends.llvm import bf16, formats
 from tilewright.backends.llvm.amx import ROW_BYTES, ROWS, TILE_BYTES
 from tilewright.backends.llvm.bf16_block import STEP
 from tilewright.backends.llvm.builder import I8, I32, Code, Int, zeros
@@ -34,10 +34,12 @@ def emit_queries(
     with code.loop(0, count) as row:
         tile = code.mul(code.div(row.index, ROWS), spec.depth * spec.planes * TILE_BYTES)
         line = code.add(tile, code.mul(code.rem(row.index, ROWS), ROW_BYTES))
-        source = code.at(q, code.mul(row.index, stride))
+        element = formats.ELEMENT[spec.q]
+        source = code.at(q, code.mul(row.index, stride), element)
 
         def step(index: Int, width: int, source: ir.Value = source, line: Int = line) -> None:
-            halves = _halves(code, code.at(source, code.mul(index, STEP)), width)
+            place = code.at(source, code.mul(index, STEP), element)
+            halves = _halves(code, place, width, spec.q)
             scaled = [code.b.fmul(half, factor) for half in halves]
             at = code.add(line, code.mul(index, spec.planes * TILE_BYTES))
             for plane, words in enumerate(_join(code, scaled, spec.planes, _CONCATENATE)):
@@ -59,9 +61,11 @@ def emit_keys(
             rows: list[list[ir.Value]] = []
             for i in range(_LANES):
                 key = code.add(first, i)
-                source = code.at(code.at(k, code.mul(key, stride)), code.mul(index, STEP))
+                element = formats.ELEMENT[spec.k]
+                source = code.at(k, code.mul(key, stride), element)
+                source = code.at(source, code.mul(index, STEP), element)
                 valid = width if whole else code.select(code.cmp("<", key, keys), width, 0)
-                halves = _halves(code, source, valid)
+                halves = _halves(code, source, valid, spec.k)
                 rows.append(_join(code, halves, spec.planes, _CONCATENATE))
             base = code.mul(index, spec.planes * PLANE_BYTES)
             for plane in range(spec.planes):
@@ -90,7 +94,8 @@ def emit_values(
     across = code.mul(code.ceildiv(keys, STEP), planes * PLANE_BYTES)
     end = code.round_up(keys, STEP)
     with code.loop(0, end, 2) as pair:
-        rows = [code.at(v, code.mul(code.add(pair.index, i), stride)) for i in range(2)]
+        element = formats.ELEMENT[spec.v]
+        rows = [code.at(v, code.mul(code.add(pair.index, i), stride), element) for i in range(2)]
         step = code.mul(code.div(pair.index, STEP), planes * PLANE_BYTES)
         line = code.mul(code.div(code.rem(pair.index, STEP), 2), 4 * STEP)
         to = code.at(out, code.add(step, line), I8)
@@ -107,7 +112,8 @@ def emit_values(
             for i, row in enumerate(rows):
                 inside = code.cmp("<", code.add(first, i), keys)
                 valid = width if whole else code.select(inside, width, 0)
-                taken.append(_halves(code, code.at(row, code.mul(index, STEP)), valid))
+                place = code.at(row, code.mul(index, STEP), element)
+                taken.append(_halves(code, place, valid, spec.v))
             target = code.at(to, code.mul(index, across), I8)
             for half in range(2):
                 both = [taken[0][half], taken[1][half]]
@@ -131,13 +137,14 @@ def _each_step(code: Code, size: int, emit: Callable[[Int, int], None]) -> None:
         emit(whole, rest)
 
 
-def _halves(code: Code, source: ir.Value, width: Int) -> list[ir.Value]:
-    """32 f32 as two vectors, zero from ``width`` on; reads no further."""
+def _halves(code: Code, source: ir.Value, width: Int, stored: str) -> list[ir.Value]:
+    """32 elements as two vectors of f32, zero from ``width`` on; reads no further."""
     out = []
     for at in (0, _LANES):
         whole = isinstance(width, int) and width >= at + _LANES
         mask = None if whole else code.first_lanes(code.sub(width, at), _LANES)
-        out.append(code.vload(code.at(source, at), _LANES, mask))
+        place = code.at(source, at, formats.ELEMENT[stored])
+        out.append(formats.load(code, place, mask, stored))
     return out
 
 

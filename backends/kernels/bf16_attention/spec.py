@@ -8,7 +8,7 @@ from typing import Any
 from tilewright.backends.kernels.f32_attention import spec as f32
 from tilewright.backends.kernels.f32_attention.spec import AttentionSpec
 from tilewright.backends.kernels.tasks import AttentionTask
-from tilewright.backends.llvm import amx, bf16
+from tilewright.backends.llvm import amx, bf16, formats
 from tilewright.backends.llvm.amx import ROWS, TILE_BYTES
 from tilewright.backends.llvm.bf16_block import STEP, steps
 from tilewright.backends.target import Target
@@ -32,13 +32,26 @@ class Bf16AttentionSpec(AttentionSpec):
 
     ``products``: 1 rounds Q, K, V and the weights of the softmax to bf16; 3 and 6 split each into
     two and three bf16 values (bf16.ORDER). Scores, maxima, exponentials and sums are f32.
-    ``keys``: of one tile of scores, a multiple of 32.
+    ``keys``: of one tile of scores, a multiple of 32. ``q``, ``k``, ``v``, ``y``: formats of the
+    operands and the result in memory (llvm.formats), bf16 for one product.
     """
 
     products: int = 1
     keys: int = 256
+    q: str = formats.F32_FORMAT
+    k: str = formats.F32_FORMAT
+    v: str = formats.F32_FORMAT
+    y: str = formats.F32_FORMAT
+
+    @property
+    def plain(self) -> bool:
+        """Whether everything in memory is f32."""
+        return {self.q, self.k, self.v, self.y} == {formats.F32_FORMAT}
 
     def __post_init__(self) -> None:
+        formats.check(self.q, self.k, self.v, self.y)
+        if self.products > 1 and not self.plain:
+            raise ValueError(f"{self.products} products are of f32 values")
         if self.products not in bf16.PLANES or self.keys % STEP or self.keys <= 0:
             raise ValueError(f"{self.products} products, tiles of {self.keys} keys")
 
@@ -131,6 +144,15 @@ def candidates(task: Any, target: Target) -> tuple[Bf16AttentionSpec, ...]:
         return ()
     counts = ACCURACY if amx.has_bf16(target) else (1,)
     return tuple(Bf16AttentionSpec(**vars(task), products=p) for p in counts)
+
+
+def stored(
+    spec: Bf16AttentionSpec, operands: tuple[str, ...], result: str
+) -> Bf16AttentionSpec | None:
+    """The same with Q, K, V and Y in these formats; None where it cannot."""
+    q, k, v = operands
+    other = {q, k, v, result} != {formats.F32_FORMAT}
+    return None if other and spec.products > 1 else replace(spec, q=q, k=k, v=v, y=result)
 
 
 def variants(spec: Bf16AttentionSpec, _target: Target) -> tuple[Bf16AttentionSpec, ...]:

@@ -31,7 +31,9 @@ def operands(
         (batch, heads // group, seq_k, spec.value_dim),
     ]
     q, k, v = (
-        np.lib.stride_tricks.as_strided(a, shape, [4 * s for s in (*stride, 1)]).astype(np.float64)
+        np.lib.stride_tricks.as_strided(a, shape, [a.itemsize * s for s in (*stride, 1)]).astype(
+            np.float64
+        )
         for a, shape, stride in zip(args[:3], shapes, strides, strict=True)
     )
     return q, np.repeat(k, group, axis=1), np.repeat(v, group, axis=1)

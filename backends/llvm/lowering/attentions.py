@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from tilewright.backends.kernels.tasks import AttentionTask
+from tilewright.backends.llvm.lowering.handing import hand_on, settle
 from tilewright.backends.llvm.lowering.rules import lowers, rules
 from tilewright.backends.llvm.lowering.state import Lowering, formula
-from tilewright.backends.llvm.lowering.view import View
+from tilewright.backends.llvm.lowering.view import View, dense_strides
 from tilewright.backends.llvm.program import Place
 from tilewright.compiler.ir.core import Op, Value
 from tilewright.compiler.ir.dims import Dim, as_int, dmax, dmin, floordiv
@@ -36,24 +37,27 @@ def attention(low: Lowering, op: Attention) -> None:
         causal=op.causal,
         masked_zero=op.masked_zero,
     )
-    operands: list[Place] = []
+    views: list[View] = []
     strides: list[Dim] = []
-    traffic: Dim = 0
+    others: list[Place] = []
     for value, letters, order in (
         (op.q, op.q_axes, "bhqd"),
         (op.k, op.k_axes, "bgkd"),
         (op.v, op.v_axes, "bgke"),
     ):
-        view = _rows(low, low.view(value).transpose(tuple(letters.index(c) for c in order)))
-        operands.append(view.at)
+        perm = tuple(letters.index(c) for c in order)
+        view = low.stored(value).transpose(perm)
+        if view.strides[-1] != 1 and view.shape[-1] != 1:
+            view = low.make_dense(low.view(value).transpose(perm))
+        views.append(view)
         strides += view.strides[:3]
-        traffic = traffic + view.bytes
     if mask is not None:
         full = (size["b"], size["h"], size["q"], size["k"])
         view = low.view(mask).broadcast(full)
-        operands.append(view.at)
-    target = _target(low, op)
-    strides += target.strides[:3]
+        others.append(view.at)
+    letters, shape_ = _order(op)
+    steps = dense_strides(shape_)
+    strides += [steps[letters.index(c)] for c in "bhq"]
     if mask is not None:
         strides += view.strides
     group = floordiv(size["h"], size["g"])
@@ -61,13 +65,18 @@ def attention(low: Lowering, op: Attention) -> None:
     dims = (size["b"], size["h"], size["q"], size["k"], group, past, *strides)
     chosen = low.choose(op, task, dims)
     assert chosen is not None, "f32_attention computes every attention"
-    family, spec = chosen.family, chosen.spec
+    settled = settle(low, chosen, views, op.out)
+    family, spec = chosen.family, settled.spec
+    target = _target(low, op, settled.dtype)
+    traffic: Dim = target.bytes
+    for view in settled.operands:
+        traffic = traffic + view.bytes
     work = size["b"] * size["h"] * size["q"] * size["k"]
     units = formula(family.units(spec), dims)
     low.launch(
         op,
         spec,
-        operands,
+        (*(view.at for view in settled.operands), *others),
         (target.at,),
         dims,
         units,
@@ -76,26 +85,25 @@ def attention(low: Lowering, op: Attention) -> None:
         scratch=formula(family.scratch_bytes(spec), dims),
         label=family.name,
         flops=work * (2 * (task.head_dim + task.value_dim) + 8),
-        traffic=traffic + target.bytes,
+        traffic=traffic,
     )
+    hand_on(low, op.out, target, op.source, operands=len(views))
 
 
-def _target(low: Lowering, op: Attention) -> View:
-    """Memory for the result, its values contiguous, as [b, h, q, e]."""
-    letters = op.out_axes
-    if letters.endswith("e"):
-        made = low.result(op.out)
-    else:
-        letters = letters.replace("e", "") + "e"
-        shape = tuple(op.out.shape[op.out_axes.index(c)] for c in letters)
-        made = low.buffer(op.out.dtype, shape, op.out.name or "t")
-        low.alias(op.out, made.transpose(tuple(letters.index(c) for c in op.out_axes)))
-    return made.transpose(tuple(letters.index(c) for c in "bhqe"))
+def _order(op: Attention) -> tuple[str, tuple[Dim, ...]]:
+    """The axes of the result in memory, its values contiguous, and their sizes."""
+    letters = op.out_axes.replace("e", "") + "e"
+    return letters, tuple(op.out.shape[op.out_axes.index(c)] for c in letters)
 
 
-def _rows(low: Lowering, view: View) -> View:
-    """`view` with its innermost axis contiguous."""
-    return view if view.strides[-1] == 1 or view.shape[-1] == 1 else low.make_dense(view)
+def _target(low: Lowering, op: Attention, dtype: DType) -> View:
+    """Dense memory for the result in the order of `_order`. dtype: as it is stored."""
+    if op.out_axes.endswith("e"):
+        return low.result(op.out, dtype)
+    letters, shape_ = _order(op)
+    made = low.buffer(dtype, shape_, op.out.name or "t")
+    low.alias(op.out, made.transpose(tuple(letters.index(c) for c in op.out_axes)))
+    return made
 
 
 class _Chain:
