@@ -26,7 +26,14 @@ MODEL_MATMULS = (
     *((128, k, n) for k, n in ((768, 2304), (768, 3072), (3072, 768), (768, 768))),
     (512, 384, 384),
     (1, 4096, 4096),
+    # pointwise convolutions of ResNet-50
+    (3136, 64, 256),
+    (784, 512, 128),
+    (196, 1024, 256),
 )
+
+FIT_MATMULS = ((3136, 256, 64), (784, 128, 512), (196, 256, 1024))
+"""Many rows and short sums, which are seldom drawn."""
 
 CONVS = {
     # size, C, OC, kernel, stride, groups; by use
@@ -186,10 +193,10 @@ def _label(*parts: str) -> str:
 
 def _sizes(use: str) -> list[tuple[int, int, int]]:
     """Drawn evenly in their logarithm: M from 1 to 512, K and N from 64 to 4096, up to 2 GFLOP;
-    for ``check`` also those of models."""
+    also some of models."""
     rng = random.Random(use)
-    drawn: list[tuple[int, int, int]] = list(MODEL_MATMULS) if use == "check" else []
-    count = len(drawn) + (12 if use == "check" else 16)
+    drawn: list[tuple[int, int, int]] = list(MODEL_MATMULS if use == "check" else FIT_MATMULS)
+    count = len(drawn) + (12 if use == "check" else 14)
     while len(drawn) < count:
         m = round(2 ** rng.uniform(0, 9))
         k, n = (8 * round(2 ** rng.uniform(3, 9)) for _ in range(2))
