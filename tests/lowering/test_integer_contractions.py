@@ -6,8 +6,9 @@ from support.compiled_graph import check_graph, labels
 from support.draft_graph import Draft, tensor
 
 from tilewright.compiler.ir.core import Value
-from tilewright.compiler.ir.ops.binary import Add, Max, Min, Mul, Sub
+from tilewright.compiler.ir.ops.binary import Add, Div, Max, Min, Mul, Sub
 from tilewright.compiler.ir.ops.contraction import Contract, Conv
+from tilewright.compiler.ir.ops.leaf import Fill
 from tilewright.compiler.ir.ops.unary import Cast, Relu, Round
 from tilewright.compiler.ir.types import DType
 
@@ -77,15 +78,20 @@ def test_zero_points_scales_and_residual_are_fused() -> None:
     assert labels(check_graph(d.graph(y), feeds=given)) == ["integer_matmul"]
 
 
+@pytest.mark.parametrize("fill", [False, True])
 @pytest.mark.parametrize(("out", "low", "high"), [("u8", 0.0, 255.0), ("i8", -128.0, 127.0)])
-def test_requantization_is_fused(out: str, low: float, high: float) -> None:
+def test_requantization_is_fused(out: str, low: float, high: float, fill: bool) -> None:
     d = Draft()
     a = d.input("a", "i8", "m", 48)
     scale = d.input("scale", "f32", 40)
 
     def body(acc: Value, s: Value) -> Value:
-        real = d(Round, x=d(Mul, a=d(Cast, x=acc, dtype=DType.F32), b=s))
-        least, most = (d.constant(np.float32(x)) for x in (low, high))
+        def literal(x: float) -> Value:
+            return d(Fill, value=x, type=tensor("f32")) if fill else d.constant(np.float32(x))
+
+        scaled = d(Mul, a=d(Cast, x=acc, dtype=DType.F32), b=s)
+        real = d(Round, x=d(Div, a=scaled, b=literal(3.0)))
+        least, most = (literal(x) for x in (low, high))
         limited = d(Min, a=d(Max, a=real, b=least), b=most)
         return d(Cast, x=limited, dtype=DType.U8 if out == "u8" else DType.I8)
 

@@ -13,7 +13,7 @@ from tilewright.backends.llvm.program import Place
 from tilewright.compiler.ir.core import Op, Region, Value, users
 from tilewright.compiler.ir.dims import Dim
 from tilewright.compiler.ir.ops import binary, unary
-from tilewright.compiler.ir.ops.leaf import Constant
+from tilewright.compiler.ir.ops.leaf import Constant, Fill
 from tilewright.compiler.ir.types import DType
 
 STEPS: dict[type[Op], str] = {
@@ -163,12 +163,12 @@ def fuse(
     for op in body.ops:
         if op.results[0] in quotients:
             continue
-        if isinstance(op, Constant):
-            array = np.asarray(low.graph.weights.array(op.name))
-            if array.size != 1 or op.out.dtype not in known or op.out.dtype == DType.BOOL:
+        if isinstance(op, Constant | Fill):
+            literal = _literal(low, op)
+            if literal is None or op.out.dtype not in known or op.out.dtype == DType.BOOL:
                 return None
             name = "integer" if op.out.dtype == DType.I32 else "constant"
-            steps.append(Step(name, (), (float(array.reshape(-1)[0]),)))
+            steps.append(Step(name, (), (literal,)))
         elif integers and isinstance(op, unary.Cast) and op.x in refs:
             if op.x.dtype == DType.F32 and op.dtype in (DType.U8, DType.I8):
                 # What the kernel does when it stores.
@@ -210,16 +210,26 @@ def _rounded_quotients(low: Lowering, body: Region) -> dict[Value, tuple[Value, 
     used = users(body.ops)
     found = {}
     for op in body.ops:
-        if not isinstance(op, binary.Div) or not isinstance(op.b.op, Constant):
+        if not isinstance(op, binary.Div) or not isinstance(op.b.op, Constant | Fill):
             continue
-        array = low.array(op.b)
+        divisor = _literal(low, op.b.op)
         readers = used.get(op.out, [])
         alone = op.out not in body.results and all(isinstance(r, unary.Round) for r in readers)
-        if array is not None and array.size == 1 and op.out.dtype == DType.F32 and alone:
-            divisor = float(array.reshape(-1)[0])
+        if divisor is not None and op.out.dtype == DType.F32 and alone:
+            # As f32, which it may be nearer to than a fill says.
+            divisor = float(np.float32(divisor))
             if 2.0**-60 < abs(divisor) < 2.0**60:
                 found[op.out] = (op.a, divisor)
     return found
+
+
+def _literal(low: Lowering, op: Constant | Fill) -> float | None:
+    """The number that a literal of a body is, None when it has several elements."""
+    if op.out.type.elements != 1:
+        return None
+    if isinstance(op, Fill):
+        return float(op.value)
+    return float(np.asarray(low.graph.weights.array(op.name)).reshape(-1)[0])
 
 
 def _classify(view: View, outer: int) -> tuple[str, Dim] | None:
