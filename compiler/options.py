@@ -22,6 +22,10 @@ class Options:
     last_token: names of outputs of which only the last position is wanted, index -1 of the last
     axis but one; what computes the others is left away.
     threads: of the runs that kernels are chosen for; every artifact runs on any number.
+    calibrate: samples to measure errors on (`samples.read_samples`): `max_error` is then measured
+    on those held out, and formats of weights are chosen by it. keep: (pattern of ONNX node names,
+    format or `f32`, `bf16x3`, `f16`, `bf16`) pairs, the first that matches decides. optimize:
+    "latency" or "size". max_size: bytes of packed weights.
     tuned: choose by times that `tilewright tune` measured, where there are any, not predicted ones.
     """
 
@@ -35,5 +39,9 @@ class Options:
     fast_memory: int | None = None
     typical: Mapping[str, int] = field(default_factory=dict)
     threads: int = 1
+    calibrate: str | None = None
+    keep: tuple[tuple[str, str], ...] = ()
+    optimize: str = "latency"
+    max_size: int | None = None
     tuned: bool = False
     last_token: tuple[str, ...] = ()

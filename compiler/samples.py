@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import importlib
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -22,42 +22,45 @@ HELD_OUT = 4
 Feeds = Mapping[str, np.ndarray]
 
 
-@dataclass(frozen=True)
-class Samples:
+@dataclass(frozen=True, eq=False)
+class Samples(Sequence[Feeds]):
     """Feeds by number, read when they are asked for.
 
-    origin: what the user gave. count: how many there are; those whose number is HELD_OUT - 1
+    origin: what the user gave. total: how many there are; those whose number is HELD_OUT - 1
     modulo HELD_OUT are held out from calibration (the last one if there are fewer).
     """
 
     origin: str
-    count: int
+    total: int
     at: Callable[[int], Feeds]
 
     def _held(self, number: int) -> bool:
-        return number % HELD_OUT == min(HELD_OUT, self.count) - 1
+        return number % HELD_OUT == min(HELD_OUT, self.total) - 1
 
     @property
     def held_out(self) -> Samples:
         """The part to judge by."""
-        return self._part([i for i in range(self.count) if self._held(i)])
+        return self._part([i for i in range(self.total) if self._held(i)])
 
     @property
     def calibration(self) -> Samples:
         """The part to calibrate on."""
-        return self._part([i for i in range(self.count) if not self._held(i)])
+        return self._part([i for i in range(self.total) if not self._held(i)])
 
     def _part(self, numbers: Sequence[int]) -> Samples:
         return Samples(self.origin, len(numbers), lambda i: self.at(numbers[i]))
 
     def __len__(self) -> int:
-        return self.count
+        return self.total
 
-    def __iter__(self) -> Iterator[Feeds]:
-        return (self.at(i) for i in range(self.count))
-
-    def __getitem__(self, number: int) -> Feeds:
-        if not 0 <= number < self.count:
+    @overload
+    def __getitem__(self, number: int) -> Feeds: ...
+    @overload
+    def __getitem__(self, number: slice) -> list[Feeds]: ...
+    def __getitem__(self, number: int | slice) -> Feeds | list[Feeds]:
+        if isinstance(number, slice):
+            return [self.at(i) for i in range(self.total)[number]]
+        if not 0 <= number < self.total:
             raise IndexError(number)
         return self.at(number)
 
@@ -80,11 +83,11 @@ def read_samples(source: str, inputs: Sequence[Value]) -> Samples:
         found = _from_folder(path, inputs)
     else:
         found = _from_file(path, inputs)
-    if found.count < 2:
+    if found.total < 2:
         raise UserError(
             source,
             "has too few samples to calibrate",
-            f"expected at least 2, one of them to judge by, found {found.count}",
+            f"expected at least 2, one of them to judge by, found {found.total}",
             "give more samples; some dozen are usual",
         )
     return found

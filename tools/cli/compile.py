@@ -80,6 +80,32 @@ tilewright compile model.onnx --dump dump/
     help="Give only the last position of OUTPUT, [.., 1, vocabulary] of logits [.., sequence,"
     " vocabulary], and compute no other (repeatable).",
 )
+@click.option(
+    "--calibrate",
+    metavar="SAMPLES",
+    help="Measure errors on SAMPLES (an .npz file, a folder of them, or module:function that yields"
+    " feeds), choose formats of weights by them, and keep --max-error on samples held out.",
+)
+@click.option(
+    "--keep",
+    multiple=True,
+    metavar="PATTERN=FORMAT",
+    help="Numerics of the operations whose ONNX nodes match PATTERN: a weight format or f32,"
+    " bf16x3, f16, bf16 (repeatable; with --calibrate).",
+)
+@click.option(
+    "--optimize",
+    type=click.Choice(("latency", "size")),
+    default="latency",
+    show_default=True,
+    help="What to make least under the error bound (with --calibrate).",
+)
+@click.option(
+    "--max-size",
+    type=ByteCount(),
+    metavar="BYTES",
+    help="Most bytes of packed weights.  [default: no cap]",
+)
 @selection_options
 def command(
     screen: Screen,
@@ -97,6 +123,10 @@ def command(
     max_memory: int | None,
     fast_memory: int | None,
     last_token: tuple[str, ...],
+    calibrate: str | None,
+    keep: tuple[str, ...],
+    optimize: str,
+    max_size: int | None,
     typical: dict[str, int],
     for_threads: int,
     tuned: bool,
@@ -136,6 +166,10 @@ def command(
         typical=typical,
         threads=for_threads,
         tuned=tuned,
+        calibrate=calibrate,
+        keep=kept_formats(keep),
+        optimize=optimize,
+        max_size=max_size,
     )
     with screen.working(f"compiling {model}") as update, ends_workers():
         result = compile_model(
@@ -153,6 +187,25 @@ def command(
         report["printed"] = printed
     show(screen, report)
     return report
+
+
+def kept_formats(texts: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """The pairs of --keep. Raises UserError for what is no pair and for an unknown format."""
+    from tilewright.backends.kernels.candidates import NUMERICS
+    from tilewright.compiler.formats import formats
+
+    pairs = []
+    for text in texts:
+        pattern, sign, wanted = text.rpartition("=")
+        if not sign or not pattern:
+            found = f"expected PATTERN=FORMAT, found {text!r}"
+            raise UserError("--keep", "is no pattern and format", found)
+        known = [*NUMERICS.values(), *(name for name in formats() if name not in NUMERICS.values())]
+        if wanted not in known:
+            hint = nearest(wanted, known)
+            raise UserError(f"--keep {text}", f"there is no format {wanted!r}", hint=hint)
+        pairs.append((pattern, wanted))
+    return tuple(pairs)
 
 
 def pass_name(spec: str) -> str:

@@ -203,7 +203,7 @@ class Lowering:
         offered = self.offers.formats(op.source, constant)
         found = candidates(task, self.target, self.error, offered)
         kept = [c for c in found if self.offers.permits(op.source, constant, c.numerics)]
-        return tuple(kept)
+        return tuple(kept or [c for c in found if not c.format and c.accuracy <= self.error])
 
     def launch(
         self,
