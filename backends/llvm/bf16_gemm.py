@@ -28,13 +28,13 @@ from tilewright.backends.llvm.bf16_microkernel import (
     packed,
     tile_kernel,
 )
-from tilewright.backends.llvm.bf16_product import Product, depth, panel_bytes
+from tilewright.backends.llvm.bf16_product import Product, panel_bytes
 from tilewright.backends.llvm.builder import I8, I64, PTR, VOID, Code, Int, i64
 from tilewright.backends.llvm.microkernel import PANEL
 from tilewright.backends.llvm.split_tiles import Finish
 
-SCRATCH_BYTES = bf16_pipeline.scratch_bytes(2)
-"""Scratch of blocks of C, without slices of K."""
+SCRATCH_BYTES = bf16_pipeline.SCRATCH_BYTES
+"""Scratch of blocks of C."""
 
 PIPED_FROM = 512
 """From this K on sums without an epilogue also wait in scratch and go to C beside tiles: 12 % less
@@ -48,7 +48,7 @@ DOT_ROWS = 8
 
 _LANES = bf16.LANES
 
-__all__ = ["Product", "begin", "block_from", "depth", "emit_rows", "end", "panel_bytes"]
+__all__ = ["Product", "begin", "block_from", "emit_rows", "end", "panel_bytes"]
 
 
 def begin(code: Code, rows: Int) -> None:
@@ -88,9 +88,10 @@ def emit_rows(code: Code, p: Product, rows: Int, first: Int, last: Int) -> None:
 
 
 def _tiles(code: Code, p: Product, rows: Int, first: Int, last: Int) -> None:
-    """Panel by panel: its K x 32 bf16, or those of a slice of K, stay in L1 while the rows of A
-    pass. Each pass asks for its share of panels to come: with weights from L3 10 % faster."""
-    if p.finished or p.depth < p.steps or p.k >= PIPED_FROM:
+    """Panel by panel: its K x 32 bf16 stay in L1 or L2 while the rows of A pass.
+
+    Each pass asks for its share of panels to come: with weights from L3 10 % faster."""
+    if p.finished or p.k >= PIPED_FROM:
         _piped(code, p, rows, first, last)
         return
     passes = code.ceildiv(rows, 2 * ROWS)
@@ -107,9 +108,6 @@ def _piped(code: Code, p: Product, rows: Int, first: Int, last: Int) -> None:
     """By way of the pipeline."""
     passes = code.ceildiv(rows, 2 * ROWS)
     lines = code.ceildiv(p.planes * PLANE_BYTES // 64, code.mul(passes, p.streams))
-    sliced = p.depth < p.steps
-    # Two passes read a panel once from L1 and once from L2; sums that wait cost as much.
-    most = code.select(code.cmp(">", passes, 2), p.depth, p.steps) if sliced else p.steps
     pipeline = bf16_pipeline.Pipeline(
         finish=Finish(p.n, p.epilogue, p.stored),
         products=p.products,
@@ -130,43 +128,31 @@ def _piped(code: Code, p: Product, rows: Int, first: Int, last: Int) -> None:
         asked = code.select(code.cmp(">", others, 0), lines, 0)
         ahead = code.at(p.b, code.mul(group, p.panel_bytes), I8)
 
-        def rows_of(k: Int, count: Int) -> None:
-            b = code.at(p.b, code.mul(panel.index, p.panel_bytes), I8)
-            b = code.at(b, code.mul(k, p.planes * PLANE_BYTES), I8)
-            with code.loop(0, passes) as turn_of_rows:
-                start = code.mul(turn_of_rows.index, 2 * ROWS)
-                size = code.min(code.sub(rows, start), 2 * ROWS)
-                share = code.add(code.mul(turn, passes), turn_of_rows.index)
-                share = code.mul(code.add(code.mul(share, p.steps), k), code.mul(lines, 64))
-                number = code.add(code.mul(panel.index, passes), turn_of_rows.index)
-                if p.stored == formats.BF16_FORMAT:
-                    _ask_for_c(code, p, start, size, panel.index)
-                pipeline.block(
-                    code,
-                    _left(code, p, start, size, k),
-                    b,
-                    count,
-                    bf16_pipeline.Place(
-                        row=start,
-                        column=code.mul(panel.index, PANEL),
-                        size=size,
-                        buffer=code.rem(number, code.max(passes, 2) if sliced else 2),
-                        fresh=code.cmp("==", k, 0),
-                        final=code.cmp("==", code.add(k, count), p.steps),
-                    ),
-                    bf16_pipeline.Ahead(code.at(ahead, share, I8), asked, others),
-                )
-
-        if sliced:
-            with code.loop(0, p.steps, most) as part:
-                rows_of(part.index, code.min(code.sub(p.steps, part.index), most))
-        else:
-            rows_of(0, p.steps)
+        b = code.at(p.b, code.mul(panel.index, p.panel_bytes), I8)
+        with code.loop(0, passes) as turn_of_rows:
+            start = code.mul(turn_of_rows.index, 2 * ROWS)
+            size = code.min(code.sub(rows, start), 2 * ROWS)
+            share = code.add(code.mul(turn, passes), turn_of_rows.index)
+            share = code.mul(share, code.mul(lines, 64 * p.steps))
+            number = code.add(code.mul(panel.index, passes), turn_of_rows.index)
+            pipeline.block(
+                code,
+                _left(code, p, start, size),
+                b,
+                p.steps,
+                bf16_pipeline.Place(
+                    row=start,
+                    column=code.mul(panel.index, PANEL),
+                    size=size,
+                    buffer=code.rem(number, 2),
+                ),
+                bf16_pipeline.Ahead(code.at(ahead, share, I8), asked, others),
+            )
     pipeline.end(code)
 
 
-def _left(code: Code, p: Product, start: Int, size: Int, k: Int = 0) -> bf16_pipeline.Left:
-    """The rows of a pass from step ``k`` on: A itself where they are whole tiles, else those of
+def _left(code: Code, p: Product, start: Int, size: Int) -> bf16_pipeline.Left:
+    """The rows of a pass: A itself where they are whole tiles, else those of
     the block."""
     block = code.at(p.a, code.mul(code.div(start, ROWS), row_tile_bytes(p.k, p.planes)), I8)
     strides: tuple[Int, ...] = packed(p.steps, p.planes)
@@ -179,7 +165,7 @@ def _left(code: Code, p: Product, start: Int, size: Int, k: Int = 0) -> bf16_pip
         strides = tuple(code.select(whole, x, y) for x, y in zip(direct, strides, strict=True))
         block = code.b.select(whole, own, block)
     row, step, tile = strides
-    return bf16_pipeline.Left(code.at(block, code.mul(k, step), I8), row, step, tile)
+    return bf16_pipeline.Left(block, row, step, tile)
 
 
 def _straight(

@@ -13,10 +13,6 @@ from tilewright.backends.llvm.bf16_microkernel import PLANE_BYTES
 from tilewright.backends.llvm.builder import Int
 from tilewright.backends.llvm.epilogue import Epilogue, Operand
 
-SLICE = 16
-"""Most steps of K in a slice: 32 KiB of a panel, which stay in L1 while the rows of A pass.
-13 % less time of the tiles alone at K = 768, 22 % at 1536, all in L2."""
-
 STREAM_BYTES = 1 << 19
 """L2 for panels that are asked for, and as many that are in use."""
 
@@ -24,11 +20,6 @@ STREAM_BYTES = 1 << 19
 def panel_bytes(k: int, planes: int) -> int:
     """Bytes of one packed panel."""
     return steps(k) * planes * PLANE_BYTES
-
-
-def depth(k: int) -> int:
-    """Steps of nearly equal slices of K."""
-    return -(-steps(k) // max(1, -(-steps(k) // SLICE)))
 
 
 @dataclass(frozen=True)
@@ -40,8 +31,6 @@ class Product:
     loaded from there; the block then has only the rows from `block_from` on.
     ``n``: columns of C. ``products``: 1, 3 or 6 (bf16.ORDER). ``tile``: SCRATCH_BYTES of scratch.
     ``row``, ``column``: global index of element (0, 0), for the epilogue's operands.
-    ``blocks``: blocks of 32 rows whose sums fit ``tile`` (bf16_pipeline.scratch_bytes); K comes in
-    slices where that is as many as there are.
     """
 
     a: ir.Value
@@ -58,17 +47,11 @@ class Product:
     column: Int = 0
     stored: str = formats.F32_FORMAT
     rows_a: tuple[ir.Value, Int] | None = None
-    blocks: int = 2
 
     @property
     def finished(self) -> bool:
         """Whether sums go to C through an epilogue or a conversion."""
         return not self.epilogue.identity or self.stored != formats.F32_FORMAT
-
-    @property
-    def depth(self) -> int:
-        """Steps of K in a slice."""
-        return depth(self.k) if self.products == 1 and self.blocks > 2 else self.steps
 
     @property
     def streams(self) -> int:

@@ -30,8 +30,7 @@ the lower parts of a split; values from 0x1.ffp127 on are infinite. NaN and infi
 f32, but infinity times infinity with more than one product is NaN.
 
 Epilogues run between the tile instructions of the next block (backends.llvm.bf16_pipeline), and the
-next panels, up to four at once, are asked for into L2. With more than 64 rows K comes in slices of
-at most 512, of which a panel's part stays in L1 while the rows pass.
+next panels, up to four at once, are asked for into L2.
 
 Measured on one core of a Sapphire Rapids virtual machine, beside a loop of 2 x 2 tiles over
 operands in L1 (1900 GFLOP/s then) and PyTorch 2.13 in bf16 (oneDNN, weights not packed before), one

@@ -44,8 +44,8 @@ HANDED_ON = ((1, 32, 70), (3, 40, 33), (5, 32, 32), (16, 64, 65), (33, 96, 40), 
 """Shapes of cases with A or C in bf16: with tiles that are loaded from A, and copied first since K
 is not in whole steps or panels are many."""
 
-SLICED = ((70, 530, 40), (99, 1056, 33))
-"""Shapes whose K comes in slices: 65 rows or more, more than 16 steps."""
+DEEP = ((70, 530, 40), (99, 1056, 33))
+"""Shapes with several passes of rows and many steps."""
 
 
 def cases() -> tuple[Case, ...]:
@@ -64,7 +64,7 @@ def cases() -> tuple[Case, ...]:
                 for a, c in ((BF16, "f32"), ("f32", BF16), (BF16, BF16))
             ]
     out += [_case(m, 64, 70, IDENTITY, 1, special=True, a=BF16, c=BF16) for m in (2, 20, 64)]
-    for m, k, n in SLICED:
+    for m, k, n in DEEP:
         for epilogue in (IDENTITY, BIAS_RELU_RESIDUAL):
             out += [_case(m, k, n, epilogue, 1, a=f, c=f) for f in ("f32", BF16)]
     out.append(_case(100, 530, 33, IDENTITY, 1, special=True))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from llvmlite import ir
 
 from tilewright.backends.kernels.bf16_matmul.spec import Bf16MatmulSpec
-from tilewright.backends.llvm import amx, bf16, bf16_gemm, bf16_pipeline, formats, gemm
+from tilewright.backends.llvm import amx, bf16, bf16_gemm, formats, gemm
 from tilewright.backends.llvm.amx import ROWS
 from tilewright.backends.llvm.bf16_block import emit_block, row_tile_bytes
 from tilewright.backends.llvm.builder import I8, KERNEL_TYPE, Code
@@ -36,7 +36,7 @@ def emit(module: ir.Module, spec: Bf16MatmulSpec, target: Target, name: str) -> 
     blocks = code.max(code.ceildiv(m, spec.rows_per_unit), 1)
     size = code.round_up(code.ceildiv(m, blocks), 2 * ROWS)
     row_bytes = row_tile_bytes(spec.k, spec.planes)
-    block_a = code.at(scratch, bf16_pipeline.scratch_bytes(spec.blocks), I8)
+    block_a = code.at(scratch, bf16_gemm.SCRATCH_BYTES, I8)
     bf16_gemm.begin(code, m)
     # Units of one block of rows are one piece of work, so its rows are converted once.
     with code.loop(code.div(begin, across), code.ceildiv(end, across)) as block:
@@ -73,7 +73,6 @@ def emit(module: ir.Module, spec: Bf16MatmulSpec, target: Target, name: str) -> 
             row=start,
             stored=spec.c,
             rows_a=(own, lda) if direct else None,
-            blocks=spec.blocks,
         )
         bf16_gemm.emit_rows(code, product, rows, first, last)
     bf16_gemm.end(code, m)

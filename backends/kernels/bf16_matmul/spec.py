@@ -7,9 +7,10 @@ from typing import Any
 
 from tilewright.backends.kernels.family import Layout
 from tilewright.backends.kernels.tasks import MatmulTask
-from tilewright.backends.llvm import bf16, bf16_gemm, bf16_pipeline, formats
+from tilewright.backends.llvm import bf16, formats
 from tilewright.backends.llvm.amx import ROWS
 from tilewright.backends.llvm.bf16_block import STEP, row_tile_bytes, steps
+from tilewright.backends.llvm.bf16_gemm import SCRATCH_BYTES
 from tilewright.backends.llvm.epilogue import IDENTITY, Epilogue
 from tilewright.backends.llvm.microkernel import PANEL
 from tilewright.backends.target import Target
@@ -88,12 +89,6 @@ class Bf16MatmulSpec:
         bytes_a = 2 * max(row_tile_bytes(self.k, self.planes), 1)
         return 2 * ROWS * max(1, min(8, (5 << 18) // bytes_a))
 
-    @property
-    def blocks(self) -> int:
-        """Blocks of 32 rows whose sums wait: all of a unit's where K comes in slices, else two."""
-        sliced = self.products == 1 and bf16_gemm.depth(self.k) < self.steps
-        return max(2, self.rows_per_unit // (2 * ROWS)) if sliced else 2
-
 
 def units(spec: Bf16MatmulSpec) -> str:
     """Number of work units, a formula over the dims."""
@@ -104,8 +99,7 @@ def units(spec: Bf16MatmulSpec) -> str:
 def scratch_bytes(spec: Bf16MatmulSpec) -> str:
     """Bytes of scratch a thread needs, a formula over the dims: blocks of C, one of A."""
     tiles = f"ceildiv(min(p0, {spec.rows_per_unit}), {ROWS})"
-    own = bf16_pipeline.scratch_bytes(spec.blocks)
-    return f"{own} + {tiles} * {row_tile_bytes(spec.k, spec.planes)}"
+    return f"{SCRATCH_BYTES} + {tiles} * {row_tile_bytes(spec.k, spec.planes)}"
 
 
 def candidates(task: Any, _target: Target) -> tuple[Bf16MatmulSpec, ...]:
