@@ -36,12 +36,11 @@ Measured on one core of a Sapphire Rapids virtual machine, beside a loop of 2 x 
 operands in L1 (1900 GFLOP/s then) and PyTorch 2.13 in bf16 (oneDNN, weights not packed before), one
 call each in turn. With A and C in f32 against PyTorch on f32 (it converts both ways), in bf16
 against bf16:
-  128x384x384 3.9 and 2.8 times as fast, 128x384x1536 2.4 and 2.1, 128x1536x384 2.3 and 1.9,
-  512x512x512 2.1 and 1.6
-Of the loop's rate, called again and again: 60 % at 128x384x384 in f32 and 65 in bf16; 50 and 70 at
-128x384x1536. Tiles alone, over a block of A that is packed already, reach 85 to 94 % with sums that
-stay in scratch; the rest is the conversion of A (10 %), writing C to where L2 does not have it
-(30 % of 128x384x1536 in f32), and panels of B on their way.
+  128x384x384 4.6 and 3.5 times as fast, 128x384x1536 2.7 and 2.4, 128x1536x384 2.5 and 2.1,
+  512x512x512 2.6 and 1.8
+GFLOP/s of these four, called again and again, in f32 1370, 1282, 1008, 1359, in bf16 1425, 1576,
+1302, 1702 (69 to 90 % of the loop). What is left: the conversion of A (10 % in f32), writing C to
+where L2 does not have it, and at K = 1536 panels that L1 does not hold.
 With weights from memory (200 MB of them in turn) products take 1.3 to 1.5 times as long as a loop
 that only reads the weights, those with 64 rows 1.05 to 1.1 times, those with one row as long.
 With more products and 36 rows or more
