@@ -7,6 +7,12 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from tilewright.backends.artifact.error_report import (
+    errors_report,
+    numerics_report,
+    shares,
+    three_digits,
+)
 from tilewright.backends.artifact.formats_report import values_report
 from tilewright.backends.kernels.candidates import CLASSES, Candidate, candidates
 from tilewright.backends.llvm.epilogue import Epilogue
@@ -20,13 +26,16 @@ def selection_report(low: Lowering) -> dict[str, Any] | None:
     """Every choice among kernels with its candidates; None where there was none to make.
 
     Operations with equal questions and answers are one entry. Times are in microseconds at each
-    point, on the number of threads that was asked for.
+    point, on the number of threads that was asked for. Under an error contract `errors` are the
+    relative L2 errors that numerics are predicted to make: of every operation of an entry, at every
+    output.
     """
     selection = low.selection
     if selection is None:
         return None
     costs = selection.prices.costs()
     choices: dict[Any, dict[str, Any]] = {}
+    members: dict[Any, list[int]] = {}
     for i, question in enumerate(selection.questions):
         chosen = question.candidate(selection.answers)
         key = (question.task, question.dims, chosen.spec)
@@ -35,9 +44,17 @@ def selection_report(low: Lowering) -> dict[str, Any] | None:
                 "sources": [],
                 "task": describe_task(question.task),
                 "dims": [str(d) for d in question.dims],
-                "candidates": _rows(low, selection, i, chosen, costs[i]),
+                "candidates": [],
             }
+            members[key] = []
         choices[key]["sources"].append(question.source)
+        members[key].append(i)
+    for key, choice in choices.items():
+        i = members[key][0]
+        chosen = selection.questions[i].candidate(selection.answers)
+        choice["candidates"] = _rows(low, selection, members[key], chosen, costs[i])
+        if selection.squares:
+            choice["errors"] = errors_report(selection, members[key])
     return {
         "profile": selection.profile.describe(),
         "points": [dict(env) for env in selection.prices.points],
@@ -45,16 +62,25 @@ def selection_report(low: Lowering) -> dict[str, Any] | None:
         "threads": selection.threads,
         "weights_from": "memory" if selection.cold else "caches",
         "weight_limit": selection.limit,
+        "numerics": numerics_report(selection),
+        "predicted": [three_digits(e) for e in selection.predicted()],
         "choices": list(choices.values()),
         "values": values_report(selection),
     }
 
 
 def _rows(
-    low: Lowering, selection: Selection, i: int, chosen: Candidate, costs: Sequence[float]
+    low: Lowering,
+    selection: Selection,
+    alike: Sequence[int],
+    chosen: Candidate,
+    costs: Sequence[float],
 ) -> list[dict[str, Any]]:
-    """The candidates of a question: the chosen one, others by cost, then what is too inexact."""
+    """The candidates of questions that are alike: the chosen one, others by cost, then what is too
+    inexact."""
+    i = alike[0]
     question, prices = selection.questions[i], selection.prices
+    spent = shares(selection, alike)
     at = question.candidates.index(chosen)
     order = sorted(range(len(costs)), key=lambda j: (j != at, costs[j]))
     rows = [
@@ -63,7 +89,7 @@ def _rows(
             question.candidates[j],
             prices.seconds[i][j],
             prices.measured[i][j],
-            "chosen" if j == at else _reason(question, selection, j, costs[j] / costs[at]),
+            "chosen" if j == at else _reason(selection, i, (j, at), costs[j] / costs[at], spent),
         )
         for j in order
     ]
@@ -89,6 +115,7 @@ def _row(
     layout = candidate.layout
     return {
         "family": candidate.family.name,
+        "numerics": candidate.numerics,
         "spec": describe_spec(candidate.spec, question.task),
         "microseconds": [float(f"{s * 1e6:.4g}") for s in seconds],
         "measured": list(measured),
@@ -98,13 +125,26 @@ def _row(
     }
 
 
-def _reason(question: Question, selection: Selection, j: int, ratio: float) -> str:
+def _reason(
+    selection: Selection, i: int, pair: tuple[int, int], ratio: float, spent: Sequence[float]
+) -> str:
+    """Why candidate pair[0] of question i was not taken, but pair[1]; ratio: of their costs."""
+    j, at = pair
+    row = selection.questions[i].candidates
+    slower = f"{ratio:.2f} times the time"
+    layout, own = row[j].layout, row[at].layout
+    more = layout.bytes - own.bytes if layout is not None and own is not None else 0
+    dearer = spent[j] - spent[at] if spent else 0.0
+    if dearer > 0 and (ratio < 1 or more < 0):
+        return f"{slower}, but takes {spent[j]:.2g} of the error budget, not {spent[at]:.2g}"
     if ratio >= 1:
-        return f"{ratio:.2f} times the time"
-    layout = question.candidates[j].layout
-    if selection.limit is not None and layout is not None:
-        return f"{ratio:.2f} times the time, but its {layout.bytes:,} bytes of weights do not fit"
-    return f"{ratio:.2f} times the time, but conversions beside it cost more"
+        return slower
+    if more > 0 and selection.limit is not None:
+        assert layout is not None
+        return f"{slower}, but its {layout.bytes:,} bytes of weights do not fit"
+    if more > 0 and spent:
+        return f"{slower}, but {more:,} bytes larger"
+    return f"{slower}, but conversions beside it cost more"
 
 
 def describe_task(task: Any) -> str:

@@ -22,27 +22,33 @@ class ErrorBudget:
     limit: float = 1.0
 
 
-def error_budgets(questions: Sequence[Question], offers: Offers) -> tuple[ErrorBudget, ...]:
-    """One an output that may err at all. Operations that were not calibrated share what they were
-    found to make together."""
+def predicted_squares(
+    questions: Sequence[Question], offers: Offers
+) -> tuple[tuple[Squares, ...], ...]:
+    """What every candidate of every question adds to the outputs' errors. Operations that were not
+    calibrated share what they were found to make together."""
     uncalibrated = Counter(
         c.numerics
         for q in questions
         if offers.squares(q.source, q.constant, "f32") is None
         for c in {c.numerics: c for c in q.candidates}.values()
     )
-    squares = [_squares(question, offers, uncalibrated) for question in questions]
+    return tuple(_squares(question, offers, uncalibrated) for question in questions)
+
+
+def error_budgets(squares: Sequence[Sequence[Squares]], limits: Squares) -> tuple[ErrorBudget, ...]:
+    """One an output that may err at all, of what `predicted_squares` gave."""
     return tuple(
         ErrorBudget(
             f"error of output {output}",
             tuple((i, tuple(s[output] / limit for s in row)) for i, row in enumerate(squares)),
         )
-        for output, limit in enumerate(offers.limits)
+        for output, limit in enumerate(limits)
         if limit > 0
     )
 
 
-def _squares(question: Question, offers: Offers, shared: Counter[str]) -> list[Squares]:
+def _squares(question: Question, offers: Offers, shared: Counter[str]) -> tuple[Squares, ...]:
     found = []
     for candidate in question.candidates:
         own = offers.squares(question.source, question.constant, candidate.numerics)
@@ -50,4 +56,4 @@ def _squares(question: Question, offers: Offers, shared: Counter[str]) -> list[S
             count = shared[candidate.numerics]
             own = tuple(s / count for s in offers.others(candidate.numerics))
         found.append(own)
-    return found
+    return tuple(found)

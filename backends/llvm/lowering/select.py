@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import sqrt
 
 from tilewright.backends.kernels import f32_matmul
 from tilewright.backends.llvm.lowering.choice import Answers, Question
-from tilewright.backends.llvm.lowering.error_budgets import error_budgets
+from tilewright.backends.llvm.lowering.error_budgets import error_budgets, predicted_squares
 from tilewright.backends.llvm.lowering.format_prices import FormatNode, format_nodes
 from tilewright.backends.llvm.lowering.handing import STRATEGIES, Formats
-from tilewright.backends.llvm.lowering.offers import Offers
+from tilewright.backends.llvm.lowering.offers import Offers, Squares
 from tilewright.backends.llvm.lowering.packed import tied_tables
 from tilewright.backends.llvm.lowering.pricing import Env, Measured, Prices, points, price
 from tilewright.backends.llvm.lowering.state import Lowering
@@ -58,7 +59,8 @@ class Selection:
     profile: of the machine that times are predicted for. cold: whether weights were taken to come
     from beyond the caches. limit: bytes that the questions' constants could have, if any. threads:
     of the runs that times are for. values: those that could have other formats, with the number
-    of the strategy of each.
+    of the strategy of each. squares: what every candidate of every question adds to the outputs'
+    squared relative errors; limits: what these may come to; both empty without a contract.
     """
 
     questions: tuple[Question, ...]
@@ -69,6 +71,16 @@ class Selection:
     limit: int | None = None
     threads: int = 1
     values: tuple[tuple[FormatNode, int], ...] = ()
+    squares: tuple[tuple[Squares, ...], ...] = ()
+    limits: Squares = ()
+
+    def predicted(self) -> Squares:
+        """The relative L2 error of every output that the answers are predicted to make."""
+        chosen = [
+            row[q.candidates.index(q.candidate(self.answers))]
+            for q, row in zip(self.questions, self.squares, strict=False)
+        ]
+        return tuple(sqrt(sum(s[i] for s in chosen)) for i in range(len(self.limits)))
 
     def formats(self) -> Mapping[Value, Formats]:
         """Of the values that are not stored in f32 alone."""
@@ -105,14 +117,19 @@ def select(low: Lowering, how: Selecting) -> Selection:
         if how.solve is not cheapest
         else []
     )
-    budgets = () if how.offers is None else error_budgets(questions, how.offers)
+    squares = () if how.offers is None else predicted_squares(questions, how.offers)
+    limits = () if how.offers is None else how.offers.limits
+    budgets = error_budgets(squares, limits)
     lookups = _lookups(low)
     problem = tables(questions, prices, limit, lookups, values, budgets, how.objective)
     solved = how.solve(problem)
     chosen = zip(questions, solved, strict=False)  # other nodes follow
     answers = {q.key: q.candidates[j].spec for q, j in chosen}
     formats = tuple(zip(values, solved[len(questions) :], strict=False))
-    return Selection(tuple(questions), prices, answers, profile, cold, limit, how.threads, formats)
+    return Selection(
+        *(tuple(questions), prices, answers, profile, cold, limit, how.threads, formats),
+        *(squares, limits),
+    )
 
 
 def _fixed(low: Lowering) -> int:
