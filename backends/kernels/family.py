@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
+from tilewright.backends.llvm.normalization import Norm
 from tilewright.backends.target import Target
+from tilewright.compiler.formats.format import Encoded
 
 UNITS = ("f32", "bf16_tile", "bf16_dot", "int8_tile", "int8_dot", "f16")
 """What multiplies: rates of the machine profile."""
@@ -75,7 +77,7 @@ class Case:
     expected: tuple[np.ndarray, ...]
     rtol: float
     atol: float
-    weights: tuple[np.ndarray, int] | None = None
+    weights: tuple[np.ndarray | Encoded, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,9 @@ class KernelFamily:
     ``stored(spec, operands, result)``: the same with its activations and its result in these
     formats (llvm.formats), None where it cannot; it reads only what it would itself round so.
     Absent: f32 only.
+    ``normed(spec, norm, width)``: the same with its one activation normalized first (llvm.
+    normalization), if its rows have ``width`` elements, None where it cannot; the vectors follow
+    the other operands. Absent: never.
     ``suits(weights)``: whether results are right for these elements of the constant operand, in any
     order; absent: for all.
     """
@@ -118,7 +123,7 @@ class KernelFamily:
     cost: Callable[[Any, tuple[int, ...], Target], Cost]
     cases: Callable[[], tuple[Case, ...]]
     pack: Callable[..., np.ndarray] | None = None
-    unpack: Callable[..., np.ndarray] | None = None
+    unpack: Callable[..., np.ndarray | Encoded] | None = None
     supports: Callable[[Target], bool] | None = None
     variants: Callable[[Any, Target], tuple[Any, ...]] | None = None
     accuracy: Callable[[Any], float] | None = None
@@ -127,6 +132,7 @@ class KernelFamily:
     format: Callable[[Any], str] | None = None
     shaped: Callable[[int, int, int], tuple[Case, ...]] | None = None
     stored: Callable[[Any, tuple[str, ...], str], Any] | None = None
+    normed: Callable[[Any, Norm, int], Any] | None = None
     suits: Callable[[np.ndarray], bool] | None = None
 
 
