@@ -117,13 +117,15 @@ def shapes(use: str) -> tuple[Shape, ...]:
 
 
 def unreached(target: Target) -> tuple[str, ...]:
-    """Families that could serve ``target`` and compute none of the shapes."""
+    """Families that could serve ``target`` and compute none of the shapes. Those that look up rows
+    are left out: operands of random bits are no indices."""
     tasks = {shape.task for use in ("fit", "check") for shape in shapes(use)}
     reached = {c.family.name for task in tasks for c in candidates(task, target, max(CLASSES))}
     return tuple(
         name
         for name, family in families().items()
         if family.candidates is not None
+        and family.op != "gather"
         and (family.supports is None or family.supports(target))
         and name not in reached
     )
