@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from tilewright.backends.llvm import bf16, formats
+from tilewright.backends.llvm import bf16, formats, normalization
 from tilewright.backends.llvm.amx import ROW_BYTES, ROWS, TILE_BYTES
 from tilewright.backends.llvm.builder import I8, Code, Int
 
@@ -40,10 +40,11 @@ def emit_block(
     planes: int,
     out: ir.Value,
     stored: str = formats.F32_FORMAT,
+    norm: normalization.Rows | None = None,
 ) -> None:
     """Convert ``rows`` rows of ``k`` elements, ``lda`` apart; K is filled up with zeros.
 
-    ``stored``: their format, f32, or bf16 for one plane.
+    ``stored``: their format, f32, or bf16 for one plane. ``norm``: normalize f32 rows first.
 
     Rows beyond ``rows`` in the last row of tiles keep whatever is there: a row of a product
     depends on its own row of A only.
@@ -56,11 +57,22 @@ def emit_block(
         base = code.mul(code.div(tile.index, ROWS), row_tile_bytes(k, planes))
         target = code.at(out, base, I8)
 
+        if norm is not None:
+            with code.loop(0, size) as row:
+                norm.measure(code, code.at(source, code.mul(row.index, lda)), row.index)
+
         def line(row: Int, step: Int, count: int) -> None:
             taken = code.at(source, code.mul(row, lda), element)
             taken = code.at(taken, code.mul(step, STEP), element)
             at = code.add(code.mul(step, planes * TILE_BYTES), code.mul(row, ROW_BYTES))
-            _convert(code, taken, count, planes, code.at(target, at, I8), stored)
+            values = _line(code, taken, count, stored)
+            if norm is not None:
+                first = code.mul(step, STEP)
+                values = [
+                    (norm.apply(code, value, row, code.add(first, half), mask), mask)
+                    for half, (value, mask) in zip((0, bf16.LANES), values, strict=True)
+                ]
+            _convert(code, [v for v, _ in values], planes, code.at(target, at, I8), stored)
 
         with code.loop(0, whole, GROUP) as group:
             end = code.min(code.add(group.index, GROUP), whole)
@@ -71,14 +83,20 @@ def emit_block(
                 line(row.index, whole, rest)
 
 
-def _convert(
-    code: Code, source: ir.Value, count: int, planes: int, out: ir.Value, stored: str
-) -> None:
-    """``count`` of one line's 32 values, the others are zero; reads exactly those."""
+def _line(
+    code: Code, source: ir.Value, count: int, stored: str
+) -> list[tuple[ir.Value, ir.Value | None]]:
+    """``count`` of one line's 32 values in two vectors, and the masks of those that have not all
+    of theirs: the others are zero. Reads exactly those."""
+    element, found = formats.ELEMENT[stored], []
     for half in (0, bf16.LANES):
         mask = code.first_lanes(count - half, bf16.LANES) if count < half + bf16.LANES else None
-        element = formats.ELEMENT[stored]
-        value = code.vload(code.at(source, half, element), bf16.LANES, mask, element)
+        found.append((code.vload(code.at(source, half, element), bf16.LANES, mask, element), mask))
+    return found
+
+
+def _convert(code: Code, values: list[ir.Value], planes: int, out: ir.Value, stored: str) -> None:
+    for half, value in zip((0, bf16.LANES), values, strict=True):
         parts = [value] if stored == formats.BF16_FORMAT else bf16.split(code, value, planes)
         for plane, part in enumerate(parts):
             code.vstore(part, code.at(out, plane * TILE_BYTES + 2 * half, I8))

@@ -68,6 +68,7 @@ FAMILY = KernelFamily(
     shaped=cases.shaped,
     accuracy=spec.accuracy,
     stored=spec.stored,
+    normed=spec.normed,
 )
 
 __all__ = ["FAMILY", "Bf16MatmulSpec"]

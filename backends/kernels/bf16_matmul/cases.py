@@ -5,6 +5,7 @@ from __future__ import annotations
 import ml_dtypes
 import numpy as np
 
+from tilewright.backends.kernels.bf16_matmul import normed_cases
 from tilewright.backends.kernels.bf16_matmul.packing import pack, round_to_bf16, unpack, widen
 from tilewright.backends.kernels.bf16_matmul.spec import Bf16MatmulSpec
 from tilewright.backends.kernels.family import Case
@@ -70,7 +71,7 @@ def cases() -> tuple[Case, ...]:
     out.append(_case(100, 530, 33, IDENTITY, 1, special=True))
     for products in (1, 3, 6):
         out += [_case(m, 40, 70, IDENTITY, products, special=True) for m in (2, 20)]
-    return tuple(out)
+    return (*out, *normed_cases.cases())
 
 
 def shaped(m: int, n: int, k: int) -> tuple[Case, ...]:
@@ -81,6 +82,7 @@ def shaped(m: int, n: int, k: int) -> tuple[Case, ...]:
         _case(m, k, n, BIAS_RELU_RESIDUAL, 6),
         _case(m, -(-k // 32) * 32, n, BIAS_RELU_RESIDUAL, 1, a=BF16, c=BF16),
         _case(m, k, n, IDENTITY, 1, a=BF16),
+        normed_cases.normed(m, k, n, normed_cases.LAYER, 6),
     )
 
 

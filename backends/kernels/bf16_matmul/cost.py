@@ -18,6 +18,10 @@ BESIDE_TILES = 8
 119 us of 128 x 384 x 1536 with bias alone."""
 
 
+NORMALIZED = 8
+"""Operations of a normalization that take as long as the conversion of an element."""
+
+
 def estimate(spec: Bf16MatmulSpec, dims: tuple[int, ...], target: Target) -> Cost:
     """2 M K N operations for each of the products; A and C, packed B, full extras once."""
     m = dims[0]
@@ -25,6 +29,7 @@ def estimate(spec: Bf16MatmulSpec, dims: tuple[int, ...], target: Target) -> Cos
     weights = 2 * spec.planes * spec.panels * PANEL * spec.steps * STEP
     product, passes = Work(), 0
     tiles = unit_of(target, min(m, spec.rows_per_unit)) == "bf16_tile"
+    normalized = 0 if spec.norm is None else m * spec.k * spec.norm.operations // NORMALIZED
     for rows, times in work.row_blocks(m, spec.rows_per_unit):
         product += product_work(target, spec, rows) * times
         passes += times
@@ -38,7 +43,7 @@ def estimate(spec: Bf16MatmulSpec, dims: tuple[int, ...], target: Target) -> Cos
         weights=weights,
         passes=passes,
         streamed=product.streamed,
-        converted=0 if spec.direct and tiles else m * spec.k * spec.planes,
+        converted=0 if spec.direct and tiles else m * spec.k * spec.planes + normalized,
         epilogue=work.epilogue(spec.epilogue, m * spec.n) // (BESIDE_TILES if tiles else 1),
         blocks=product.blocks,
     )

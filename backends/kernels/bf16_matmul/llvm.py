@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from tilewright.backends.kernels.bf16_matmul.spec import Bf16MatmulSpec
-from tilewright.backends.llvm import amx, bf16, bf16_gemm, formats, gemm
+from tilewright.backends.kernels.bf16_matmul.spec import Bf16MatmulSpec, block_offset
+from tilewright.backends.llvm import amx, bf16, bf16_gemm, formats, gemm, normalization
 from tilewright.backends.llvm.amx import ROWS
 from tilewright.backends.llvm.bf16_block import emit_block, row_tile_bytes
 from tilewright.backends.llvm.builder import I8, KERNEL_TYPE, Code
@@ -28,7 +28,12 @@ def emit(module: ir.Module, spec: Bf16MatmulSpec, target: Target, name: str) -> 
     m, lda, ldc = (gemm.load_dim(code, dims, i) for i in range(3))
     a, b = gemm.load_pointer(code, args, 0), gemm.load_pointer(code, args, 1)
     operands = load_extras(code, spec.epilogue, args, 2, dims, 3)
-    c = gemm.load_pointer(code, args, 2 + len(operands))
+    after, norm = 2 + len(operands), None
+    if spec.norm is not None:
+        statistics = code.at(scratch, bf16_gemm.SCRATCH_BYTES, I8)
+        norm = normalization.load(code, spec.norm, spec.k, args, after, statistics)
+        after += spec.norm.arguments
+    c = gemm.load_pointer(code, args, after)
 
     across = -(-spec.panels // spec.panels_per_unit)
     # Blocks of nearly equal size, whole pairs of tiles; none is empty, as rows_per_unit is a
@@ -36,7 +41,7 @@ def emit(module: ir.Module, spec: Bf16MatmulSpec, target: Target, name: str) -> 
     blocks = code.max(code.ceildiv(m, spec.rows_per_unit), 1)
     size = code.round_up(code.ceildiv(m, blocks), 2 * ROWS)
     row_bytes = row_tile_bytes(spec.k, spec.planes)
-    block_a = code.at(scratch, bf16_gemm.SCRATCH_BYTES, I8)
+    block_a = code.at(scratch, block_offset(spec), I8)
     bf16_gemm.begin(code, m)
     # Units of one block of rows are one piece of work, so its rows are converted once.
     with code.loop(code.div(begin, across), code.ceildiv(end, across)) as block:
@@ -54,6 +59,7 @@ def emit(module: ir.Module, spec: Bf16MatmulSpec, target: Target, name: str) -> 
             spec.planes,
             code.at(block_a, code.mul(code.div(done, ROWS), row_bytes), I8),
             spec.a,
+            norm,
         )
         base = code.mul(block.index, across)
         first = code.mul(code.max(code.sub(begin, base), 0), spec.panels_per_unit)

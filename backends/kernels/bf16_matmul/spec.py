@@ -13,6 +13,7 @@ from tilewright.backends.llvm.bf16_block import STEP, row_tile_bytes, steps
 from tilewright.backends.llvm.bf16_gemm import SCRATCH_BYTES
 from tilewright.backends.llvm.epilogue import IDENTITY, Epilogue
 from tilewright.backends.llvm.microkernel import PANEL
+from tilewright.backends.llvm.normalization import STATISTICS_BYTES, Norm
 from tilewright.backends.target import Target
 
 ACCURACY = {1: 1e-2, 3: 1e-5, 6: 0.0}
@@ -27,7 +28,7 @@ DIRECT_PANELS = 8
 class Bf16MatmulSpec:
     """C[M, N] f32 = epilogue(A[M, K] f32 x B[K, N]), products in bf16, sums in f32.
 
-    Args: A, packed B, the epilogue's extras, then C.
+    Args: A, packed B, the epilogue's extras, the vectors of ``norm``, then C.
     Dims: p0 = M, p1 = row stride of A, p2 = row stride of C (elements), then one row stride for
     each ``col`` and ``full`` extra in order. Columns of A and C are contiguous.
     Leading dimensions of a contiguous A are folded into M by the caller.
@@ -35,6 +36,7 @@ class Bf16MatmulSpec:
     ``products``: 1 rounds both operands to bf16; 3 splits each into two bf16 values and leaves out
     the product of the two small ones; 6 splits into three and leaves out what is below f32.
     ``a``, ``c``: formats of A and C in memory (llvm.formats); A in bf16 is for one product.
+    ``norm``: A's rows, in f32, are normalized while they are converted.
     """
 
     k: int
@@ -43,6 +45,7 @@ class Bf16MatmulSpec:
     epilogue: Epilogue = IDENTITY
     a: str = formats.F32_FORMAT
     c: str = formats.F32_FORMAT
+    norm: Norm | None = None
 
     def __post_init__(self) -> None:
         if self.products not in bf16.PLANES:
@@ -50,6 +53,8 @@ class Bf16MatmulSpec:
         formats.check(self.a, self.c)
         if self.products > 1 and self.a != formats.F32_FORMAT:
             raise ValueError(f"{self.products} products split f32 values, not {self.a} ones")
+        if self.norm is not None and (self.a != formats.F32_FORMAT or not self.k):
+            raise ValueError("rows to normalize are f32 and not empty")
 
     @property
     def direct(self) -> bool:
@@ -97,9 +102,15 @@ def units(spec: Bf16MatmulSpec) -> str:
 
 
 def scratch_bytes(spec: Bf16MatmulSpec) -> str:
-    """Bytes of scratch a thread needs, a formula over the dims: blocks of C, one of A."""
+    """Bytes of scratch a thread needs, a formula over the dims: blocks of C, statistics of rows to
+    normalize, a block of A."""
     tiles = f"ceildiv(min(p0, {spec.rows_per_unit}), {ROWS})"
-    return f"{SCRATCH_BYTES} + {tiles} * {row_tile_bytes(spec.k, spec.planes)}"
+    return f"{block_offset(spec)} + {tiles} * {row_tile_bytes(spec.k, spec.planes)}"
+
+
+def block_offset(spec: Bf16MatmulSpec) -> int:
+    """Where A's block lies in scratch."""
+    return SCRATCH_BYTES + (STATISTICS_BYTES if spec.norm is not None else 0)
 
 
 def candidates(task: Any, _target: Target) -> tuple[Bf16MatmulSpec, ...]:
@@ -114,6 +125,13 @@ def stored(spec: Bf16MatmulSpec, operands: tuple[str, ...], result: str) -> Bf16
     if spec.products > 1 and (*operands, result) != (formats.F32_FORMAT,) * 2:
         return None
     return replace(spec, a=operands[0], c=result)
+
+
+def normed(spec: Bf16MatmulSpec, norm: Norm, width: int) -> Bf16MatmulSpec | None:
+    """The same with rows of ``width`` elements normalized first."""
+    if spec.k != width or spec.a != formats.F32_FORMAT:
+        return None
+    return replace(spec, norm=norm)
 
 
 def accuracy(spec: Bf16MatmulSpec) -> float:
