@@ -220,7 +220,8 @@ class Bench:
                             shape=shape.label,
                             kernel=repr(spec),
                             family=owner.name,
-                            accuracy=candidate.accuracy,
+                            # What a format of weights costs in accuracy depends on the model.
+                            accuracy=1.0 if candidate.format else candidate.accuracy,
                             cost=owner.cost(spec, shape.dims, self.target),
                             units=evaluate(owner.units(spec), shape.dims),
                             seconds=self.times[key],

@@ -15,6 +15,7 @@ from typing import Any
 from tilewright.backends.kernels.candidates import CLASSES, Candidate, candidates
 from tilewright.backends.kernels.registry import families
 from tilewright.backends.target import Target
+from tilewright.compiler.formats import formats
 from tilewright.tools.bench.cost_tasks import Kind, kinds
 
 EPILOGUES = ("", "bias", "bias gelu")
@@ -88,8 +89,8 @@ class Shape:
     dims: tuple[int, ...]
 
     def candidates(self, target: Target) -> tuple[Candidate, ...]:
-        """Of any accuracy."""
-        return candidates(self.task, target, max(CLASSES))
+        """Of any accuracy, those that read weights in a format of their own among them."""
+        return candidates(self.task, target, max(CLASSES), frozenset(formats()))
 
 
 @cache
@@ -120,7 +121,8 @@ def unreached(target: Target) -> tuple[str, ...]:
     """Families that could serve ``target`` and compute none of the shapes. Those that look up rows
     are left out: operands of random bits are no indices."""
     tasks = {shape.task for use in ("fit", "check") for shape in shapes(use)}
-    reached = {c.family.name for task in tasks for c in candidates(task, target, max(CLASSES))}
+    every = (candidates(task, target, max(CLASSES), frozenset(formats())) for task in tasks)
+    reached = {c.family.name for found in every for c in found}
     return tuple(
         name
         for name, family in families().items()
