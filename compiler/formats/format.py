@@ -67,11 +67,19 @@ class WeightFormat(ABC):
         """Y [T, N] in float64: what a kernel computes, but for the rounding of its sums."""
         return self.read(x, encoded) @ self.decode(encoded).astype(np.float64)
 
+    def off(self, x: np.ndarray, weights: np.ndarray, encoded: Encoded) -> np.ndarray:
+        """Y' - X W, f32 [T, N]: from the errors of X and of W, so that f32 is exact enough."""
+        stored = self.decode(encoded).astype(np.float32, copy=False)
+        found: np.ndarray = x @ (stored - weights)
+        if not self.activation.exact:
+            found += (self.read(x, encoded) - x).astype(np.float32) @ stored
+        return found
+
     def error(self, weights: np.ndarray, encoded: Encoded, inputs: Inputs) -> float:
         """||Y' - X W||_F over all rows of X, estimated from the sample."""
         x = inputs.sample
-        off = self.multiply(x, encoded) - x.astype(np.float64) @ weights
-        return float(np.linalg.norm(off) * np.sqrt(inputs.rows / max(len(x), 1)))
+        off = float(np.linalg.norm(self.off(x, weights, encoded)))
+        return off * float(np.sqrt(inputs.rows / max(len(x), 1)))
 
 
 def checked(weights: np.ndarray) -> np.ndarray:

@@ -32,13 +32,15 @@ def gptq(weights: np.ndarray, inputs: Inputs, rounding: Round, block: int = BLOC
     for begin in range(0, len(left), block):
         end = min(begin + block, len(left))
         errors = np.empty((end - begin, left.shape[1]))
-        for i in range(begin, end):
-            chosen, value = rounding(int(order[i]), left[i])
+        within = np.ascontiguousarray(factor[begin:end, begin:end].T)
+        for j, channel in enumerate(order[begin:end]):
+            # What the block's errors so far leave to make up for: one pass over them.
+            now = left[begin + j] - within[j, :j] @ errors[:j]
+            chosen, value = rounding(int(channel), now)
             if codes is None:
                 codes = np.empty(left.shape, chosen.dtype)
-            codes[order[i]] = chosen
-            error = errors[i - begin] = (left[i] - value) / factor[i, i]
-            left[i + 1 : end] -= np.outer(factor[i, i + 1 : end], error)
+            codes[channel] = chosen
+            np.divide(now - value, within[j, j], out=errors[j])
         left[end:] -= factor[begin:end, end:].T @ errors
     assert codes is not None, "a matrix has rows"
     return codes

@@ -9,6 +9,12 @@ import numpy as np
 SHRINK = tuple(1 - i / 20 for i in range(10))
 """Shares of the full range that are tried; a smaller one clips the greatest weights."""
 
+CHUNK = 1 << 16
+"""Weights that are tried together: they stay in L2."""
+
+TINY = 2.0**-120
+"""Scales of columns of which no range is better than another."""
+
 
 @dataclass(frozen=True, eq=False)
 class Grid:
@@ -44,12 +50,37 @@ def fit(
     symmetric: the zero is 2^(bits-1) and the range is even about it. half: scales are rounded to
     f16. A column of zeros has scale 0.
     """
-    weight = np.ones(len(w)) if importance is None else importance
+    weight = np.ones(len(w)) if importance is None else importance / (importance.max() or 1.0)
+    width = max(CHUNK // max(len(w), 1), 1)
+    parts = [
+        _fit(w[:, i : i + width], bits, symmetric, half, weight.astype(np.float32))
+        for i in range(0, max(w.shape[1], 1), width)
+    ]
+    scales, zeros = (np.concatenate([getattr(p, f) for p in parts]) for f in ("scales", "zeros"))
+    return Grid(bits, scales, zeros)
+
+
+def _fit(w: np.ndarray, bits: int, symmetric: bool, half: bool, weight: np.ndarray) -> Grid:
+    """`fit` of columns that stay in the cache."""
+    w = np.ascontiguousarray(w, np.float32)
+    low, high = w.min(axis=0, initial=0.0), w.max(axis=0, initial=0.0)
+    if symmetric:
+        high = np.maximum(high, -low)
+    off = np.empty_like(w)
     best: Grid | None = None
     least = np.full(w.shape[1], np.inf)
     for share in SHRINK:
-        grid = _grid(w, bits, symmetric, half, share)
-        error = weight @ (grid.rounded(w).astype(np.float64) - w) ** 2
+        grid = _grid(low * share, high * share, bits, symmetric, half)
+        tiny = grid.scales < TINY
+        inverse = np.where(tiny, 0, 1 / np.where(tiny, 1, grid.scales)).astype(np.float32)
+        zeros = grid.zeros.astype(np.float32)
+        np.multiply(w, inverse, out=off)
+        np.rint(off, out=off)
+        np.clip(off, -zeros, (2**bits - 1) - zeros, out=off)
+        off *= grid.scales
+        off -= w
+        np.square(off, out=off)
+        error = weight @ off
         if best is None:
             best, least = grid, error
             continue
@@ -61,15 +92,12 @@ def fit(
     return best
 
 
-def _grid(w: np.ndarray, bits: int, symmetric: bool, half: bool, share: float) -> Grid:
+def _grid(low: np.ndarray, high: np.ndarray, bits: int, symmetric: bool, half: bool) -> Grid:
     top = 2**bits - 1
     if symmetric:
-        high = np.abs(w).max(axis=0, initial=0.0) * share
-        scales = _stored(high / (top // 2), half)
-        return Grid(bits, scales, np.full(w.shape[1], 2 ** (bits - 1), np.int32))
-    low = np.minimum(w.min(axis=0, initial=0.0), 0) * share
-    high = np.maximum(w.max(axis=0, initial=0.0), 0) * share
-    scales = _stored((high - low) / top, half)
+        scales = _stored(high / np.float32(top // 2), half)
+        return Grid(bits, scales, np.full(len(high), 2 ** (bits - 1), np.int32))
+    scales = _stored((high - low) / np.float32(top), half)
     with np.errstate(divide="ignore", invalid="ignore"):
         zeros = np.where(scales > 0, np.rint(-low / scales), 0)
     return Grid(bits, scales, np.clip(zeros, 0, top).astype(np.int32))

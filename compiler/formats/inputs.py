@@ -42,14 +42,16 @@ class Inputs:
         """
         from scipy.linalg import cholesky, lapack
 
-        gram = self.gram[np.ix_(self.order, self.order)].copy()
+        # With channels reversed the Gram matrix is L L^T, so L^-1, reversed again, is the factor.
+        back = self.order[::-1]
+        gram = self.gram[np.ix_(back, back)]
         diagonal = np.einsum("kk->k", gram)
         diagonal[diagonal == 0] = 1.0
         diagonal += DAMP * diagonal.mean()
-        inverse, info = lapack.dpotri(cholesky(gram), overwrite_c=1)
+        lower = cholesky(gram.T, lower=True, overwrite_a=True, check_finite=False)
+        inverse, info = lapack.dtrtri(lower, lower=1, overwrite_c=1)
         assert info == 0, "the damped Gram matrix is positive definite"
-        inverse = np.triu(inverse) + np.triu(inverse, 1).T
-        found: np.ndarray = cholesky(inverse)
+        found: np.ndarray = np.ascontiguousarray(inverse[::-1, ::-1])
         return found
 
     @cached_property

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from tilewright.compiler.formats.activations import Activation, Int8, Rounded
 from tilewright.compiler.formats.format import Encoded, WeightFormat, checked
-from tilewright.compiler.formats.gptq import gptq
+from tilewright.compiler.formats.gptq import Round, gptq
 from tilewright.compiler.formats.grids import Grid, fit
 from tilewright.compiler.formats.inputs import Inputs
 
@@ -68,12 +69,7 @@ class Integers(WeightFormat):
         if inputs is None:
             return plain
 
-        def rounding(channel: int, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            grid = grids[channel // size]
-            codes = grid.codes(values)
-            return codes, grid.values(codes)
-
-        better = self._encoded(gptq(w, inputs, rounding), grids)
+        better = self._encoded(gptq(w, inputs, _rounding(grids, size)), grids)
         return min(plain, better, key=lambda e: self.error(w, e, inputs))
 
     def _encoded(self, codes: np.ndarray, grids: list[Grid]) -> Encoded:
@@ -86,12 +82,31 @@ class Integers(WeightFormat):
 
     def decode(self, encoded: Encoded) -> np.ndarray:
         size = self.group or max(encoded.shape[0], 1)
-        scales, zeros = (
-            np.repeat(encoded[name], size, axis=0)[: encoded.shape[0]]
-            for name in ("scales", "zeros")
-        )
-        found: np.ndarray = (encoded["codes"].astype(np.int32) - zeros) * scales
+        found = encoded["codes"].astype(np.float32)
+        for g, (scales, zeros) in enumerate(zip(encoded["scales"], encoded["zeros"], strict=True)):
+            part = found[g * size : (g + 1) * size]
+            part -= zeros
+            part *= scales
         return found
+
+
+def _rounding(grids: Sequence[Grid], size: int) -> Round:
+    """Nearest codes f64 on the grid of each channel's group."""
+    tables = []
+    for grid in grids:
+        scales, zeros = grid.scales.astype(np.float64), grid.zeros.astype(np.float64)
+        inverse = np.divide(1, scales, out=np.zeros_like(scales), where=scales > 0)
+        tables.append((scales, zeros, inverse, 2**grid.bits - 1 - zeros))
+
+    def rounding(channel: int, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        scales, zeros, inverse, top = tables[channel // size]
+        steps = values * inverse
+        np.rint(steps, out=steps)
+        np.maximum(steps, -zeros, out=steps)
+        np.minimum(steps, top, out=steps)
+        return steps + zeros, steps * scales
+
+    return rounding
 
 
 FORMATS = (
