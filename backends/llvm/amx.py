@@ -93,6 +93,12 @@ def multiply_int8(code: Code, c: int, a: int, b: int) -> None:
     code.b.call(fn, [_register(c), _register(a), _register(b)])
 
 
+def multiply_signed_int8(code: Code, c: int, a: int, b: int) -> None:
+    """As `multiply_int8`, A s8 too."""
+    fn = code.declare("llvm.x86.tdpbssd", ir.FunctionType(VOID, [I8, I8, I8]))
+    code.b.call(fn, [_register(c), _register(a), _register(b)])
+
+
 def _register(tile: int) -> ir.Constant:
     if not 0 <= tile < _REGISTERS:
         raise ValueError(f"tile register {tile}: expected 0 to {_REGISTERS - 1}")

@@ -47,10 +47,10 @@ def emit_block(
         target = line(code, d, out, row.index, k)
         with code.loop(0, whole) as step:
             part = code.at(source, code.mul(step.index, STEP), I8)
-            _keep(code, d, part, signed, _of_step(code, d, target, step.index))
+            _keep(code, d, part, signed, of_step(code, d, target, step.index))
         if rest:
             part = code.at(source, whole * STEP, I8)
-            _keep_rest(code, d, part, rest, signed, _of_step(code, d, target, whole))
+            _keep_rest(code, d, part, rest, signed, of_step(code, d, target, whole))
 
 
 def emit_sums(
@@ -63,7 +63,7 @@ def emit_sums(
         source = line(code, d, block, row.index, k)
         start = zeros(ir.VectorType(I32, d.lanes))
         with code.loop(0, steps(k), 1, [start]) as step:
-            here = _of_step(code, d, source, step.index)
+            here = of_step(code, d, source, step.index)
             total = step.carried[0]
             for at in range(0, d.row_bytes, 4 * d.lanes * len(one)):
                 # Both halves of an s16 step are pairs of k; any pairing with ones gives the sum.
@@ -80,7 +80,8 @@ def emit_sums(
         code.store(code.b.sub(found, excess), code.at(out, row.index, I32))
 
 
-def _of_step(code: Code, d: Dots, target: ir.Value, step: Int) -> ir.Value:
+def of_step(code: Code, d: Dots, target: ir.Value, step: Int) -> ir.Value:
+    """Address of a line in a further step."""
     return code.at(target, code.mul(step, ROWS * d.row_bytes), I8)
 
 
@@ -88,10 +89,10 @@ def _keep(code: Code, d: Dots, source: ir.Value, signed: bool, out: ir.Value) ->
     """STEP bytes from ``source``, which may be ``out``."""
     width = 4 * d.lanes
     for at in range(0, STEP, width):
-        _put(code, d, code.vload(code.at(source, at, I8), width, element=I8), signed, out, at)
+        put(code, d, code.vload(code.at(source, at, I8), width, element=I8), signed, out, at)
 
 
-def _put(code: Code, d: Dots, value: ir.Value, signed: bool, out: ir.Value, at: int) -> None:
+def put(code: Code, d: Dots, value: ir.Value, signed: bool, out: ir.Value, at: int) -> None:
     """The bytes from ``at`` on of a line of ``out``."""
     if d.held == "s16":
         quads = code.b.bitcast(value, ir.VectorType(I32, d.lanes))
@@ -110,7 +111,7 @@ def _keep_rest(
     width = 4 * d.lanes
     if d.lanes == 16:
         mask = code.first_lanes(count, width)
-        _put(code, d, code.vload(source, width, mask, I8), signed, out, 0)
+        put(code, d, code.vload(source, width, mask, I8), signed, out, 0)
         return
     # No byte masks: powers of two go to a line of their own, which is then taken as a whole.
     room = code.at(out, d.row_bytes - STEP, I8)
@@ -130,4 +131,4 @@ def keep_in_place(code: Code, d: Dots, room: ir.Value, signed: bool, out: ir.Val
     width = 4 * d.lanes
     taken = [code.vload(code.at(room, at, I8), width, element=I8) for at in range(0, STEP, width)]
     for i, value in enumerate(taken):
-        _put(code, d, value, signed, out, i * width)
+        put(code, d, value, signed, out, i * width)

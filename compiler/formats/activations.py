@@ -92,4 +92,4 @@ class Int8(Activation):
             inverse = np.where(absmax > 0, np.float32(127) / absmax, np.float32(0))
         codes = np.rint(parts * inverse[..., None]).clip(-127, 127).astype(np.int8)
         scales = (absmax / np.float32(127)).astype(np.float32)
-        return codes.reshape(rows, -1)[:, :k], scales
+        return codes.reshape(rows, blocks * size)[:, :k], scales

@@ -1,0 +1,57 @@
+"""Matmul of 8-bit weights with a scale a column, activations quantized by row in the kernel:
+C[M, N] f32 = epilogue(A[M, K] x B[K, N]), formats ``w8a8-sym`` and ``w8a8-o<n>``.
+
+Packed B, bytes, for every CPU target alike: panels of 32 columns, each the s8 of int8_matmul (K in
+steps of 64, in each 16 quads of k), then i32 column sums and f32 scales, and with outlier channels
+one step of 32 k in bf16, zeros behind the last one. Digits are the order in memory, N = 40, K = 65:
+
+    panel 0: columns 0..31                panel 1
+    k=0    0  4  8 ... 124                k=0   4352 (with outliers 6400) ...
+    k=1    1  5  9 ... 125                ...
+    ...
+    sums   4096 4100 ... 4220 (i32)
+    scales 4224 4228 ... 4348 (f32)
+    outlier 0  4352 4356 ... 4476 (bf16)
+    outlier 1  4354 4358 ... 4478
+    outlier 2  4480 ...
+
+and once, behind the panels: which channels are quantized, i32 [K in whole steps], -1 or 0, and the
+numbers of the others, i32. Those are gathered into a block of bf16 while rows are quantized, and
+multiplied apart: one step of tiles, or f32 products for few rows.
+
+Sums of quantized channels are exact; a row is x = s q with s = max |x| / 127 over its quantized
+channels. A row with NaN or infinity in them becomes NaN.
+"""
+
+from tilewright.backends.kernels.family import KernelFamily
+from tilewright.backends.kernels.int8_scaled_matmul import (
+    cases,
+    cost,
+    llvm,
+    packing,
+    reference,
+    spec,
+)
+from tilewright.backends.kernels.int8_scaled_matmul.spec import ScaledMatmulSpec
+
+FAMILY = KernelFamily(
+    name="int8_scaled_matmul",
+    op="contraction",
+    emit=llvm.emit,
+    reference=reference.run,
+    units=spec.units,
+    scratch_bytes=spec.scratch_bytes,
+    cost=cost.estimate,
+    cases=cases.cases,
+    pack=packing.pack,
+    unpack=packing.unpack,
+    supports=llvm.supports,
+    variants=spec.variants,
+    candidates=spec.candidates,
+    layout=spec.layout,
+    format=spec.weight_format,
+    shaped=cases.odd,
+    stored=spec.stored,
+)
+
+__all__ = ["FAMILY", "ScaledMatmulSpec"]

@@ -1,0 +1,123 @@
+"""Launches on which the 8-bit matmul with scales is tested."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tilewright.backends.kernels.family import Case
+from tilewright.backends.kernels.int8_scaled_matmul.packing import pack
+from tilewright.backends.kernels.int8_scaled_matmul.spec import ScaledMatmulSpec
+from tilewright.backends.llvm.epilogue import IDENTITY, Epilogue, Extra, Step, evaluate, view_extras
+from tilewright.compiler.formats.format import Encoded
+from tilewright.compiler.formats.outliers import FORMATS
+
+OUTLIERS = FORMATS[0].count
+
+BIAS_GELU = Epilogue((Extra("row"),), (Step("add", (0, 1)), Step("gelu_erf", (2,))), 3)
+RESIDUAL = Epilogue(
+    (Extra("row"), Extra("full"), Extra("col")),
+    (Step("add", (0, 1)), Step("mul", (4, 3)), Step("add", (5, 2))),
+    6,
+)
+
+SHAPES = (
+    *((m, 33, 70) for m in (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33)),
+    *((m, 64, 32) for m in (1, 48, 65)),
+    *((3, k, 5) for k in (1, 2, 3, 5, 62, 63, 65, 127)),
+    (128, 17, 96),
+    (2, 130, 300),
+    (6, 300, 290),
+    (290, 8, 33),
+    (2, 1, 1),
+    (0, 7, 40),
+    (40, 600, 64),
+)
+SPLIT = ((1, 65, 33), (3, 66, 5), (7, 130, 70), (8, 384, 32), (20, 200, 100), (33, 129, 64))
+
+
+def cases() -> tuple[Case, ...]:
+    """The launches of the generic family test."""
+    out = [shaped(*shape) for shape in SHAPES]
+    out += [shaped(*shape, OUTLIERS) for shape in SPLIT]
+    for m in (1, 3, 20, 40):
+        out.append(shaped(m, 130, 70, 0, BIAS_GELU))
+        out.append(shaped(m, 100, 64, OUTLIERS, RESIDUAL))
+        out.append(shaped(m, 1000, 5, extreme=True))
+        out.append(shaped(m, 100, 70, OUTLIERS, special=True))
+        out.append(shaped(m, 90, 40, special=True))
+    out += [shaped(m, 100, 96, o, rows=32, panels=2) for m in (1, 70) for o in (0, OUTLIERS)]
+    return tuple(out)
+
+
+def odd(m: int, n: int, k: int) -> tuple[Case, ...]:
+    """Launches for the test of odd shapes."""
+    plain = shaped(m, k, n)
+    return (plain, shaped(m, k, n, OUTLIERS, RESIDUAL)) if k > 2 * OUTLIERS else (plain,)
+
+
+def shaped(
+    m: int,
+    k: int,
+    n: int,
+    outliers: int = 0,
+    epilogue: Epilogue = IDENTITY,
+    extreme: bool = False,
+    special: bool = False,
+    rows: int = 0,
+    panels: int = 0,
+) -> Case:
+    """One launch. ``extreme``: all codes at the ends of their type. ``special``: rows of zeros, of
+    tiny and of huge values, with infinity and with NaN."""
+    rng = np.random.default_rng([m, k, n, outliers])
+    spec = ScaledMatmulSpec(k, n, outliers, epilogue, rows=rows, panels=panels)
+    encoded = _weights(rng, spec, extreme)
+    x = rng.standard_normal((m, k)).astype(np.float32)
+    quantized = np.ones(k, bool)
+    if outliers:
+        quantized[encoded["channels"]] = False
+        x[:, ~quantized] *= 30
+    if extreme:
+        x = np.where(rng.random((m, k)) < 0.9, np.float32(3), np.float32(-3))
+    if special:
+        _spoil(x, quantized)
+    extras, strides = [], []
+    for extra in epilogue.extras:
+        shape = {"row": (n,), "col": (m, 1), "full": (m, n)}[extra.index]
+        extras.append(rng.standard_normal(shape).astype(np.float32))
+        strides += {"col": [1], "full": [n]}.get(extra.index, [])
+    product = spec.format.multiply(np.where(np.isfinite(x), x, np.float32(0)), encoded)
+    product[~np.isfinite(x[:, quantized]).all(axis=1)] = np.nan
+    with np.errstate(invalid="ignore"):
+        result = evaluate(epilogue, product, view_extras(epilogue, extras, strides, m, n))
+    kinds = f"{'-extreme' if extreme else ''}{'-special' if special else ''}"
+    usual = np.abs(result[np.isfinite(result) & (np.abs(result) < 1e10)])
+    return Case(
+        label=f"{m}x{k}x{n}-o{outliers}-{len(epilogue.steps)}{kinds}",
+        spec=spec,
+        args=(x, pack(encoded, spec), *extras),
+        results=(np.zeros((m, n), np.float32),),
+        dims=(m, k, n, *strides),
+        expected=(result,),
+        weights=(encoded, 1),
+        rtol=1e-5,
+        atol=3e-6 * max(1.0, float(usual.max(initial=0))),
+    )
+
+
+def _weights(rng: np.random.Generator, spec: ScaledMatmulSpec, extreme: bool) -> Encoded:
+    found = spec.format.encode(rng.standard_normal((spec.k, spec.n)).astype(np.float32))
+    if not extreme:
+        return found
+    # Mostly the pair of greatest products, so that 16-bit sums would overflow.
+    codes = np.where(rng.random(found.shape) < 0.9, 255, 0).astype(np.uint8)
+    return Encoded(found.shape, {**found.arrays, "codes": codes})
+
+
+def _spoil(x: np.ndarray, quantized: np.ndarray) -> None:
+    first = int(np.flatnonzero(quantized)[0])
+    for row, (factor, value) in enumerate(
+        ((0, 0), (1, np.nan), (2.0**-130, 0), (1e30, 1), (1, np.inf), (1, -np.inf), (1e-40, 0))
+    ):
+        if 2 * row < len(x):
+            x[2 * row] *= np.float32(factor)
+            x[2 * row, first] += np.float32(value)

@@ -1,0 +1,68 @@
+"""Cost of the 8-bit matmul with scales."""
+
+from __future__ import annotations
+
+from tilewright.backends.kernels import work
+from tilewright.backends.kernels.family import Cost
+from tilewright.backends.kernels.int8_scaled_matmul.spec import ScaledMatmulSpec
+from tilewright.backends.kernels.work import Work
+from tilewright.backends.llvm import amx, formats, int8
+from tilewright.backends.llvm.amx import ROWS
+from tilewright.backends.llvm.int8 import STEP
+from tilewright.backends.llvm.int8_block import steps
+from tilewright.backends.llvm.int8_microkernel import most_rows
+from tilewright.backends.llvm.int8_scaled_gemm import AMX_ROWS
+from tilewright.backends.llvm.microkernel import PANEL
+from tilewright.backends.target import Target
+
+BESIDE_TILES = 8
+"""An epilogue runs between tile instructions, as in bf16_matmul.cost."""
+
+
+def estimate(spec: ScaledMatmulSpec, dims: tuple[int, ...], target: Target) -> Cost:
+    """2 M K N operations; A, packed B, C and full extras once."""
+    m = dims[0]
+    product, passes = Work(), 0
+    for rows, times in work.row_blocks(m, spec.rows_per_unit):
+        product += product_work(target, spec, rows) * times
+        passes += times
+    full = work.full_extras(spec.epilogue)
+    unit = unit_of(target, min(m, spec.rows_per_unit))
+    beside = BESIDE_TILES if unit == "int8_tile" else 1
+    finished = work.epilogue(spec.epilogue, m * spec.n) + 3 * m * spec.n
+    return Cost(
+        flops=2 * m * spec.k * spec.n,
+        bytes=formats.BYTES[spec.a] * m * spec.k
+        + (formats.BYTES[spec.c] + 4 * full) * m * spec.n
+        + spec.packed_bytes,
+        unit=unit,
+        issued=product.issued,
+        weights=spec.packed_bytes,
+        passes=passes,
+        streamed=product.streamed,
+        converted=m * (spec.k + 4 * spec.outliers),
+        epilogue=finished // beside,
+        blocks=product.blocks,
+    )
+
+
+def unit_of(target: Target, rows: int) -> str:
+    """What multiplies blocks of ``rows`` rows."""
+    return "int8_tile" if amx.has_int8(target) and rows >= AMX_ROWS else "int8_dot"
+
+
+def product_work(target: Target, spec: ScaledMatmulSpec, rows: int) -> Work:
+    """llvm.int8_scaled_gemm.emit_rows: ``rows`` rows by all panels. A tail of outliers takes as
+    long as a step of 64 and its stores, about another one."""
+    tail = 2 if spec.outliers else 0
+    depth, panels = (steps(spec.k) + tail) * STEP, spec.panel_count
+    own = steps(spec.k) * STEP * rows
+    if unit_of(target, rows) == "int8_dot":
+        passes = -(-rows // most_rows(int8.dots(target)))
+        issued = 2 * rows * depth * PANEL * panels
+        return Work(issued, passes * spec.packed_bytes + own, passes * panels)
+    tiles, passes = -(-rows // ROWS), -(-rows // (2 * ROWS))
+    issued = 2 * tiles * ROWS * depth * PANEL * panels
+    # A panel stays in L1 while the rows pass; rows that exceed what is left are read again.
+    again = panels if own > target.l1_kib << 9 else 1
+    return Work(issued, spec.packed_bytes + again * own, passes * panels)

@@ -1,0 +1,148 @@
+"""Spec of the 8-bit matmul with scales, and its division into units."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tilewright.backends.kernels.family import Layout
+from tilewright.backends.kernels.tasks import MatmulTask
+from tilewright.backends.llvm import formats
+from tilewright.backends.llvm.amx import ROWS, TILE_BYTES
+from tilewright.backends.llvm.bf16_block import STEP as TAIL
+from tilewright.backends.llvm.epilogue import IDENTITY, Epilogue
+from tilewright.backends.llvm.int8 import STEP
+from tilewright.backends.llvm.int8_block import MOST_ROW_BYTES, steps
+from tilewright.backends.llvm.int8_scaled_product import SCRATCH_BYTES, panel_bytes
+from tilewright.backends.llvm.microkernel import PANEL
+from tilewright.backends.target import Target
+from tilewright.compiler.formats import named
+from tilewright.compiler.formats.integers import Integers
+from tilewright.compiler.formats.outliers import FORMATS, OutlierSplit
+
+OUTLIERS = (0, *(f.count for f in FORMATS))
+"""Numbers of outlier channels that formats have."""
+
+
+@dataclass(frozen=True)
+class ScaledMatmulSpec:
+    """C[M, N] = epilogue(A[M, K] x B[K, N]), A quantized by row, B s8 with a scale a column.
+
+    Args: A, packed B, the epilogue's extras, then C.
+    Dims: p0 = M, p1 = row stride of A, p2 = row stride of C (elements), then one row stride for
+    each ``col`` and ``full`` extra in order. Columns of A and C are contiguous.
+
+    ``outliers``: channels that are multiplied in bf16, at most 32. ``a``, ``c``: formats of A and C
+    in memory (llvm.formats). ``rows``, ``panels``: rows and panels of 32 columns of a unit at most;
+    0: see below.
+    """
+
+    k: int
+    n: int
+    outliers: int = 0
+    epilogue: Epilogue = IDENTITY
+    a: str = formats.F32_FORMAT
+    c: str = formats.F32_FORMAT
+    rows: int = 0
+    panels: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.outliers <= TAIL or self.outliers > self.k:
+            raise ValueError(f"{self.outliers} outlier channels of {self.k}: at most {TAIL}")
+        if self.rows % (2 * ROWS):
+            raise ValueError(f"units of {self.rows} rows: expected a multiple of {2 * ROWS}")
+        formats.check(self.a, self.c)
+
+    @property
+    def format(self) -> OutlierSplit | Integers:
+        """Of its weights."""
+        found = named(weight_format(self))
+        assert isinstance(found, OutlierSplit | Integers)
+        return found
+
+    @property
+    def panel_count(self) -> int:
+        return -(-self.n // PANEL)
+
+    @property
+    def panel_bytes(self) -> int:
+        return panel_bytes(self.k, self.outliers > 0)
+
+    @property
+    def keep_bytes(self) -> int:
+        """Which channels are quantized: behind the panels."""
+        return 4 * STEP * steps(self.k) if self.outliers else 0
+
+    @property
+    def packed_bytes(self) -> int:
+        return self.panel_count * self.panel_bytes + self.keep_bytes + 4 * self.outliers
+
+    @property
+    def panels_per_unit(self) -> int:
+        """As int8_matmul: few enough for two threads, in fours where there are many."""
+        if self.panels:
+            return self.panels
+        if self.panel_count < 8:
+            return 1
+        return 2 if self.panel_count < 32 else 4 * -(-self.panel_count // 64)
+
+    @property
+    def rows_per_unit(self) -> int:
+        """At most this many, in pairs of tiles: as int8_matmul, 1.25 of 2 MiB of L2."""
+        if self.rows:
+            return self.rows
+        pair = 2 * ROWS * STEP * max(steps(self.k), 1)
+        return 2 * ROWS * max(1, min(16, (5 << 18) // pair))
+
+
+def weight_format(spec: ScaledMatmulSpec) -> str:
+    """Name of the format of the weights."""
+    return f"w8a8-o{spec.outliers}" if spec.outliers else "w8a8-sym"
+
+
+def units(spec: ScaledMatmulSpec) -> str:
+    """Number of work units, a formula over the dims."""
+    across = -(-spec.panel_count // spec.panels_per_unit)
+    return f"ceildiv(p0, {spec.rows_per_unit}) * {across}"
+
+
+def row_bytes(spec: ScaledMatmulSpec) -> int:
+    """Bytes of the scales of a block of rows, a whole number of lines."""
+    return -(-4 * spec.rows_per_unit // 64) * 64
+
+
+def scratch_bytes(spec: ScaledMatmulSpec) -> str:
+    """Bytes of scratch a thread needs, a formula over the dims: blocks of C, scales of rows, blocks
+    of A."""
+    tile = steps(spec.k) * ROWS * MOST_ROW_BYTES + (TILE_BYTES if spec.outliers else 0)
+    tiles = f"ceildiv(min(p0, {spec.rows_per_unit}), {ROWS})"
+    return f"{SCRATCH_BYTES} + {row_bytes(spec)} + {tiles} * {tile}"
+
+
+def variants(spec: ScaledMatmulSpec, target: Target) -> tuple[ScaledMatmulSpec, ...]:
+    """``spec`` and other divisions of the same work; all compute the same bits."""
+    whole = replace(spec, rows=4 * ROWS, panels=spec.panel_count)
+    return (spec, whole) if spec.panel_count > 1 else (spec,)
+
+
+def candidates(task: Any, _target: Target) -> tuple[ScaledMatmulSpec, ...]:
+    """One a format."""
+    if not isinstance(task, MatmulTask):
+        return ()
+    found = (ScaledMatmulSpec(task.k, task.n, 0, task.epilogue),)
+    fitting = (f.count for f in FORMATS if f.supports(task.k, task.n))
+    return (*found, *(ScaledMatmulSpec(task.k, task.n, o, task.epilogue) for o in fitting))
+
+
+def stored(
+    spec: ScaledMatmulSpec, operands: tuple[str, ...], result: str
+) -> ScaledMatmulSpec | None:
+    """The same with A and C in these formats. A in bf16 is rounded twice; 8 bits are the coarser
+    rounding by far."""
+    return replace(spec, a=operands[0], c=result)
+
+
+def layout(spec: ScaledMatmulSpec) -> Layout:
+    """Of packed B."""
+    tail = f", {spec.outliers} channels in bf16" if spec.outliers else ""
+    return Layout(f"s8 panels of 32 columns with scales{tail}", spec.packed_bytes)

@@ -1,0 +1,244 @@
+"""Rows of activations in 8 bits, each by its own scale, put into the block of int8_block.
+
+q = round(x * (127 / max |x|)), scale max |x| / 127, as compiler.formats.activations.Int8 says.
+Columns can be kept out of it: a mask of all ones and zeros is and-ed to the elements, and those
+columns go to a block of bf16 instead, [row][32], which bf16 products take.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from llvmlite import ir
+
+from tilewright.backends.llvm import formats
+from tilewright.backends.llvm.bf16_block import STEP as TAIL
+from tilewright.backends.llvm.builder import F32, I8, I32, I64, Code, Int, zeros
+from tilewright.backends.llvm.int8 import STEP, Dots
+from tilewright.backends.llvm.int8_block import line, of_step, put
+from tilewright.backends.llvm.rounding import bits_of, narrow
+
+LEAST = 2.0**-120
+"""Rows that are nowhere as great count as zeros: the inverse of their scale would overflow."""
+
+_I16 = ir.IntType(16)
+_CONVERT = {4: "sse2.cvtps2dq", 8: "avx.cvt.ps2dq.256"}
+_TO_WORDS = {4: "sse2.packssdw.128", 8: "avx2.packssdw", 16: "avx512.packssdw.512"}
+_TO_BYTES = {4: "sse2.packsswb.128", 8: "avx2.packsswb", 16: "avx512.packsswb.512"}
+
+
+@dataclass(frozen=True)
+class Split:
+    """Columns that are kept out: ``keep`` i32 [K, filled up to steps], 0 for them and -1 for the
+    others; ``channels`` i32 [count] their numbers; ``tail``: where their bf16 go, 64 bytes a row.
+    """
+
+    keep: ir.Value
+    channels: ir.Value
+    count: int
+    tail: ir.Value
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of A: element (0, 0), elements from row to row, columns, format in memory."""
+
+    base: ir.Value
+    stride: Int
+    k: int
+    stored: str = formats.F32_FORMAT
+
+    def at(self, code: Code, row: Int, column: Int = 0) -> ir.Value:
+        """Address of an element."""
+        kind = formats.ELEMENT[self.stored]
+        return code.at(code.at(self.base, code.mul(row, self.stride), kind), column, kind)
+
+
+def emit_rows(
+    code: Code,
+    d: Dots,
+    a: Rows,
+    rows: Int,
+    out: ir.Value,
+    scales: ir.Value,
+    split: Split | None = None,
+    signed: ir.Value | None = None,
+) -> None:
+    """Quantize ``rows`` rows; ``scales`` [rows] f32 get the scales.
+
+    A row whose greatest magnitude is below LEAST has the scale 0; one with NaN or infinity the
+    scale NaN. signed: an i1, whether the block holds s8 whatever `Dots` says (512-bit vectors
+    only).
+    """
+    with code.loop(0, rows) as row:
+        source = a.at(code, row.index)
+        most = _greatest(code, a, source, split)
+        tiny = code.b.fcmp_ordered("<", most, ir.Constant(F32, LEAST))
+        zero, top = ir.Constant(F32, 0.0), ir.Constant(F32, 127.0)
+        scale = code.b.select(tiny, zero, code.b.fdiv(most, top))
+        # Infinite less itself is NaN, finite less itself nothing.
+        scale = code.b.fadd(scale, code.b.fsub(most, most))
+        code.store(scale, code.at(scales, row.index))
+        inverse = code.b.select(tiny, zero, code.b.fdiv(top, most))
+        factor = code.splat(inverse, d.lanes)
+        target = line(code, d, out, row.index, a.k)
+        _line(code, d, a, source, factor, target, split, signed)
+        if split is not None:
+            _tail(code, a, source, split, code.at(split.tail, code.mul(row.index, 2 * TAIL), I8))
+
+
+def _load(
+    code: Code, a: Rows, source: ir.Value, column: Int, mask: ir.Value | None, split: Split | None
+) -> ir.Value:
+    """Bits of the elements from ``column`` on, those kept out as zeros."""
+    lanes = code.target.lanes_f32
+    place = code.at(source, column, formats.ELEMENT[a.stored])
+    bits = bits_of(code, place, lanes, mask, a.stored)
+    if split is None:
+        return bits
+    keep = code.vload(code.at(split.keep, column, I32), lanes, element=I32)
+    return code.b.and_(bits, keep)
+
+
+def _greatest(code: Code, a: Rows, source: ir.Value, split: Split | None) -> ir.Value:
+    """max |x| of a row, NaN if there is one."""
+    lanes = code.target.lanes_f32
+    bits = ir.VectorType(I32, lanes)
+    clear = ir.Constant(bits, [0x7FFFFFFF] * lanes)
+
+    # The bits of magnitudes are in the order of their values, NaN above all.
+    def larger(x: ir.Value, column: Int, mask: ir.Value | None = None) -> ir.Value:
+        y = code.b.and_(_load(code, a, source, column, mask, split), clear)
+        return code.b.select(code.b.icmp_unsigned(">", x, y), x, y)
+
+    chains = STEP // lanes
+    with code.loop(0, a.k // STEP * STEP, STEP, [zeros(bits)] * chains) as step:
+        step.next = [larger(x, code.add(step.index, i * lanes)) for i, x in enumerate(step.carried)]
+    found = list(step.carried)
+    whole = a.k // STEP * STEP
+    for i, column in enumerate(range(whole, a.k, lanes)):
+        mask = code.first_lanes(a.k - column, lanes) if a.k - column < lanes else None
+        found[i] = larger(found[i], column, mask)
+    most = found[0]
+    for other in found[1:]:
+        most = code.b.select(code.b.icmp_unsigned(">", most, other), most, other)
+    kind = ir.FunctionType(I32, [bits])
+    name = f"llvm.vector.reduce.umax.v{lanes}i32"
+    return code.b.bitcast(code.b.call(code.declare(name, kind), [most]), F32)
+
+
+def _line(
+    code: Code,
+    d: Dots,
+    a: Rows,
+    source: ir.Value,
+    factor: ir.Value,
+    out: ir.Value,
+    split: Split | None,
+    signed: ir.Value | None,
+) -> None:
+    """One row into its line of every step."""
+    lanes = d.lanes
+    flip = None
+    if signed is not None:
+        bit = code.b.select(signed, ir.Constant(I8, 0), ir.Constant(I8, -128))
+        flip = code.splat(bit, 4 * lanes)
+
+    def step(index: Int, count: int) -> None:
+        target = of_step(code, d, out, index)
+        for first in range(0, STEP, 4 * lanes):
+            quantized = []
+            for at in range(first, first + 4 * lanes, lanes):
+                if at >= count:
+                    quantized.append(zeros(ir.VectorType(F32, lanes)))
+                    continue
+                mask = code.first_lanes(count - at, lanes) if count < at + lanes else None
+                column = code.add(code.mul(index, STEP), at)
+                bits = _load(code, a, source, column, mask, split)
+                quantized.append(code.b.fmul(code.b.bitcast(bits, factor.type), factor))
+            value = _bytes(code, quantized)
+            if flip is not None:
+                code.vstore(code.b.xor(value, flip), code.at(target, first, I8))
+            else:
+                put(code, d, value, True, target, first)
+
+    with code.loop(0, a.k // STEP) as whole:
+        step(whole.index, STEP)
+    if a.k % STEP:
+        step(a.k // STEP, a.k % STEP)
+
+
+def _bytes(code: Code, parts: Sequence[ir.Value]) -> ir.Value:
+    """Four vectors of f32 within the limits of s8 as one of s8, to even; NaN becomes anything."""
+    lanes = parts[0].type.count
+    if not code.target.triple.startswith("x86_64"):
+        return _plain_bytes(code, parts)
+    words = ir.VectorType(_I16, 2 * lanes)
+    wide = [_integers(code, part) for part in parts]
+    kind = ir.FunctionType(words, [wide[0].type] * 2)
+    to_words = code.declare(f"llvm.x86.{_TO_WORDS[lanes]}", kind)
+    low, high = (code.b.call(to_words, wide[i : i + 2]) for i in (0, 2))
+    kind = ir.FunctionType(ir.VectorType(I8, 4 * lanes), [words] * 2)
+    to_bytes = code.declare(f"llvm.x86.{_TO_BYTES[lanes]}", kind)
+    found = code.b.call(to_bytes, [low, high])
+    groups = lanes // 4  # of 128 bits: each was packed by itself
+    if groups == 1:
+        return found
+    quads = code.b.bitcast(found, wide[0].type)
+    order = [i % groups * 4 + i // groups for i in range(lanes)]
+    picked = code.b.shuffle_vector(quads, quads, ir.Constant(wide[0].type, order))
+    return code.b.bitcast(picked, found.type)
+
+
+def _integers(code: Code, value: ir.Value) -> ir.Value:
+    """f32 to i32, to even in one instruction."""
+    lanes = value.type.count
+    kind = ir.VectorType(I32, lanes)
+    if lanes in _CONVERT:
+        fn = code.declare(f"llvm.x86.{_CONVERT[lanes]}", ir.FunctionType(kind, [value.type]))
+        return code.b.call(fn, [value])
+    mask = ir.IntType(lanes)
+    name = "llvm.x86.avx512.mask.cvtps2dq.512"
+    fn = code.declare(name, ir.FunctionType(kind, [value.type, kind, mask, I32]))
+    current = ir.Constant(I32, 4)  # as MXCSR says: to even
+    return code.b.call(fn, [value, zeros(kind), ir.Constant(mask, -1), current])
+
+
+def _plain_bytes(code: Code, parts: Sequence[ir.Value]) -> ir.Value:
+    narrow_ = []
+    for part in parts:
+        whole = code.intrinsic("roundeven", part)
+        ordered = code.b.fcmp_ordered("ord", whole, whole)
+        whole = code.b.select(ordered, whole, zeros(whole.type))
+        integers = code.b.fptosi(whole, ir.VectorType(I32, part.type.count))
+        narrow_.append(code.b.trunc(integers, ir.VectorType(I8, part.type.count)))
+    while len(narrow_) > 1:
+        count = narrow_[0].type.count
+        order = ir.Constant(ir.VectorType(I32, 2 * count), list(range(2 * count)))
+        pairs = zip(narrow_[::2], narrow_[1::2], strict=True)
+        narrow_ = [code.b.shuffle_vector(x, y, order) for x, y in pairs]
+    return narrow_[0]
+
+
+def _tail(code: Code, a: Rows, source: ir.Value, split: Split, out: ir.Value) -> None:
+    """The columns kept out as 32 bf16, zeros behind them."""
+    element = formats.ELEMENT[a.stored]
+    size = formats.BYTES[a.stored]
+    # One by one to memory first: there are fewer instructions to it than to gathering vectors.
+    room = code.at(out, 0, I8)
+    taken = []
+    for i in range(split.count):
+        channel = code.b.zext(code.load(code.at(split.channels, i, I32), I32), I64)
+        taken.append(code.load(code.at(source, channel, element), element))
+    if size == 2:
+        for i in range(TAIL):
+            value = taken[i] if i < split.count else ir.Constant(_I16, 0)
+            code.store(value, code.at(room, 2 * i, I8))
+        return
+    lanes = min(code.target.lanes_f32, TAIL)
+    for first in range(0, TAIL, lanes):
+        value = zeros(ir.VectorType(F32, lanes))
+        for i in range(first, min(first + lanes, split.count)):
+            value = code.b.insert_element(value, taken[i], ir.Constant(I32, i - first))
+        code.vstore(narrow(code, value), code.at(room, 2 * first, I8))
