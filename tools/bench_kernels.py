@@ -46,9 +46,9 @@ LOOP_S = 100e-6
 
 @dataclass(frozen=True)
 class Row:
-    """Microseconds of a kernel: lower quartile and median of its runs. ``issued``: operations with padding
-    and partial products, by those of the mathematical product. ``best_share``, ``share``: issued
-    operations a second by those of the bare loop, likewise. ``torch``: times as fast as
+    """Microseconds of a kernel: lower quartile and median of its runs. ``issued``: operations with
+    padding and partial products, by those of the mathematical product. ``best_share``, ``share``:
+    issued operations a second by those of the bare loop, likewise. ``torch``: times as fast as
     PyTorch, by medians."""
 
     shape: str
