@@ -1,8 +1,10 @@
-"""How far an artifact is from the model that it was made of, on samples."""
+"""How far an artifact is from the model that it was made of, on samples, and how fast it is."""
 
 from __future__ import annotations
 
 import os
+import statistics
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,10 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from tilewright.runtime.session import load
+from tilewright.backends.target import Target, cpu_flags, runs_here
+from tilewright.compiler.errors import UserError
+from tilewright.runtime.session import Session, load
 
 Feeds = Mapping[str, np.ndarray]
-Run = Callable[[Feeds], dict[str, np.ndarray]]
+Run = Callable[[Feeds], Mapping[str, np.ndarray]]
 """Feeds by input name to outputs by output name."""
 
 
@@ -39,6 +43,20 @@ def running(path: str | os.PathLike[str], variant: str | None = None) -> Iterato
             return dict(zip(names, session.run(None, feeds), strict=True))
 
         yield run
+
+
+def require_here(targets: Iterable[Target]) -> None:
+    """Raise UserError for a target whose artifacts cannot be run, and so not measured, here."""
+    for target in targets:
+        if not runs_here(target):
+            missing = sorted(set(target.required_flags) - cpu_flags())
+            need = f"it needs {', '.join(missing)}" if missing else "it is another architecture"
+            raise UserError(
+                f"--target {target.name}",
+                "this machine cannot run it, so the error of its artifact cannot be measured",
+                need,
+                "compile without --calibrate, or on a machine that runs it",
+            )
 
 
 def original(source: str | os.PathLike[str] | bytes, names: Sequence[str]) -> Run | None:
@@ -96,3 +114,49 @@ def _squares(found: np.ndarray, wanted: np.ndarray) -> tuple[float, float]:
 
 def _relative(distance: float, norm: float) -> float:
     return float(np.sqrt(distance / norm if norm else distance))
+
+
+@dataclass(frozen=True)
+class Times:
+    """Of one artifact: the median of its runs in seconds, and milliseconds by the ONNX nodes of its
+    launches."""
+
+    seconds: float
+    by_source: Mapping[str, float]
+
+
+def interleaved(
+    paths: Sequence[str | os.PathLike[str]],
+    variant: str,
+    samples: Sequence[Feeds],
+    threads: int,
+    seconds: float = 1.0,
+) -> list[Times]:
+    """The times of artifacts, run in turns on `samples` for about `seconds`, after one run each."""
+    sessions = [load(path, threads, variant=variant) for path in paths]
+    try:
+        runs: list[list[float]] = [[] for _ in sessions]
+        for session in sessions:
+            session.run(None, samples[0])
+        end = time.perf_counter() + seconds
+        for number in range(1_000_000):
+            for session, found in zip(sessions, runs, strict=True):
+                start = time.perf_counter()
+                session.run(None, samples[number % len(samples)])
+                found.append(time.perf_counter() - start)
+            if time.perf_counter() > end and number >= len(samples):
+                break
+        return [
+            Times(statistics.median(found), _by_source(session, samples[0]))
+            for session, found in zip(sessions, runs, strict=True)
+        ]
+    finally:
+        for session in sessions:
+            session.close()
+
+
+def _by_source(session: Session, feeds: Feeds) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for row in session.profile(feeds, 5):
+        found[row.source] = found.get(row.source, 0.0) + row.ms
+    return found

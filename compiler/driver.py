@@ -6,11 +6,8 @@ The stages that `--stop-after` takes: `import`, `passes`, `lower`, `codegen`, `p
 from __future__ import annotations
 
 import contextlib
-import math
-import shutil
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,28 +15,42 @@ from typing import Any
 from tilewright.backends import reference
 from tilewright.backends.artifact.package import Variant, write_package
 from tilewright.backends.llvm.backend import Lowered, build, prepare, share_weights
+from tilewright.backends.llvm.lowering.offers import Offers
 from tilewright.backends.llvm.lowering.select import Selecting
+from tilewright.backends.llvm.lowering.state import PackedWeight
 from tilewright.backends.llvm.lowering.tables import Objective
 from tilewright.backends.target import Target, UnknownTargetError, detect, parse
-from tilewright.backends.trial import Run, deviations, original, running
+from tilewright.backends.trial import (
+    Feeds,
+    Run,
+    Times,
+    deviations,
+    interleaved,
+    original,
+    require_here,
+    running,
+)
 from tilewright.backends.tuning.cache import Cache, Measurements
-from tilewright.compiler.errors import UserError, nearest
+from tilewright.compiler.contract import Contract, Errors
+from tilewright.compiler.errors import UserError
 from tilewright.compiler.frontend.load import load_onnx
 from tilewright.compiler.ir.core import Graph
 from tilewright.compiler.last_token import keep_last_token
-from tilewright.compiler.options import Options
-from tilewright.compiler.samples import Samples, read_samples
+from tilewright.compiler.metric import read_metric
+from tilewright.compiler.options import STAGES, Options, check_options
+from tilewright.compiler.samples import read_samples
+from tilewright.compiler.stages import Stages
+from tilewright.compiler.typical import check_typical
 from tilewright.passes.memory.caps import Caps
 from tilewright.passes.memory.plan import Plan
 from tilewright.passes.memory.planner import MemoryPlanner
 from tilewright.passes.pipelines import PIPELINES, Step, run_pipeline
-from tilewright.passes.quantization.calibration import GAIN_SAMPLES, SMALL, calibrate
-from tilewright.passes.quantization.negotiate import Broken, Kept, negotiate
+from tilewright.passes.quantization import agreement
+from tilewright.passes.quantization.planned import Planned, for_target, read_formats
 from tilewright.passes.quantization.terms import Terms
-from tilewright.passes.selection.problem import InfeasibleError
 from tilewright.passes.selection.tables import solve_tables
 
-STAGES = ("import", "passes", "lower", "codegen", "package")
+__all__ = ["STAGES", "CompileResult", "Options", "compile_graph", "compile_model"]
 
 OBJECTIVES = {"latency": Objective(), "size": Objective(time=1e-2, size=1.0)}
 """What `--optimize` minimizes; the other quantity decides among equals."""
@@ -54,7 +65,7 @@ class CompileResult:
 
     `seconds` are the wall times of the stages; `steps` the passes that ran; `variants` the lowered
     programs, one a target; `plans` their memory plans. `contract`: how the error bound was kept, if
-    it was measured.
+    samples were given to measure it on: the rounds, predicted and measured errors of every output.
     """
 
     graph: Graph
@@ -65,7 +76,22 @@ class CompileResult:
     plans: list[Plan] = field(default_factory=list)
     tiers: list[dict[str, str]] = field(default_factory=list)
     bytes: int = 0
-    contract: Kept[Path] | None = None
+    contract: Contract | None = None
+
+
+@dataclass
+class _Built:
+    """Code for all targets, to be written. at: where it was written to be measured."""
+
+    variants: list[Variant]
+    weights: list[PackedWeight]
+    at: Path = Path()
+
+    @property
+    def predicted(self) -> Errors:
+        """The worst of the targets, by output; empty where there was nothing to choose."""
+        found = [s.predicted() for v in self.variants if (s := v.lowered.state.selection)]
+        return tuple(max(errors) for errors in zip(*found, strict=True))
 
 
 def compile_model(
@@ -82,16 +108,10 @@ def compile_model(
     ours, `ArtifactWriteError` when the file cannot be written (nothing half-written stays).
     """
     options = options or Options()
-    if options.stop_after is not None and options.stop_after not in STAGES:
-        hint = nearest(options.stop_after, STAGES)
-        raise UserError(f"stage {options.stop_after!r}", "there is no such stage", hint=hint)
-    bound = options.max_error
-    if bound is not None and not 0 <= bound < math.inf:
-        found = f"expected a number of 0 or more, found {bound}"
-        raise UserError("max_error", "is no relative error", found, "give 0.01 for one percent")
+    check_options(options)
     say = progress or (lambda stage, what: None)
     targets = resolve_targets(options.targets)
-    done = _Stages(options.stop_after)
+    done = Stages(options.stop_after)
 
     with done.stage("import"):
         say("import", str(source) if isinstance(source, str | Path) else "model")
@@ -108,14 +128,22 @@ def compile_model(
             if observer is not None:
                 observer(step)
 
-        result.graph = graph = run_passes(graph, PIPELINES["default"], watch)
+        result.graph = run_passes(graph, PIPELINES["default"], watch)
     if done.stopped:
         return result
 
     if options.calibrate is not None:
-        _keep_contract(source, result, targets, output, options, done, say)
+        with contextlib.ExitStack() as stack:
+            built = _keep_contract(source, _Workshop(result, targets, options, done, say, stack))
     else:
-        _build(result, targets, output, options, done, say)
+        made = _build(result, targets, options, done, say)
+        if made is None:
+            return result
+        built = made
+    if output is not None:
+        with done.stage("package"):
+            say("package", str(output))
+            _package(result, built, output, options)
     return result
 
 
@@ -126,39 +154,50 @@ def compile_graph(
     jobs: int | None = None,
 ) -> CompileResult:
     """Compile a graph as it is, without passes; for tests and for looking at single steps."""
-    result = CompileResult(graph)
-    done = _Stages(None)
-    _build(
-        result, resolve_targets(targets), output, Options(jobs=jobs), done, lambda stage, what: None
-    )
+    result, options = CompileResult(graph), Options(jobs=jobs)
+    built = _build(result, resolve_targets(targets), options, Stages(None), _silent)
+    assert built is not None
+    _package(result, built, output, options)
     return result
+
+
+def _silent(stage: str, what: str) -> None:
+    """Progress that nobody asked for."""
 
 
 def _build(
     result: CompileResult,
     targets: list[Target],
-    output: str | Path | None,
     options: Options,
-    done: _Stages,
+    done: Stages,
     say: Progress,
     terms: Terms | None = None,
-) -> None:
-    """The stages after the passes: lower, generate code, write the artifact."""
+) -> _Built | None:
+    """The stages from lowering to code; None if one of them was the last asked for."""
     graph = result.graph
     for made in (result.variants, result.plans, result.tiers):
         made.clear()
     caps = Caps(options.max_memory, options.fast_memory)
     check_typical(graph, options.typical)
+    plan = read_formats(options.plan) if options.plan is not None else None
     with done.stage("lower"):
         for target in targets:
             say("lower", target.name)
-            how = selecting(options, target, terms)
-            lowered, plan = lower_for(graph, target, options.max_error, caps, how)
+            offers: Offers | None = terms
+            if plan is not None:
+                wanted = for_target(plan, target.name)
+                planned = Planned(graph, wanted) if terms is None else terms.under(wanted)
+                offers = planned
+            how = selecting(options, target, offers)
+            lowered, placed = lower_for(graph, target, options.max_error, caps, how)
+            if plan is not None:
+                wanted.check(_operations(lowered), target.name)
             result.variants.append(lowered)
-            result.plans.append(plan)
+            result.plans.append(placed)
         weights = share_weights(result.variants)
+        _check_size(weights, options.max_size)
     if done.stopped:
-        return
+        return None
 
     images: list[bytes] = []
     with done.stage("codegen"):
@@ -168,124 +207,122 @@ def _build(
             )
             images.append(image)
             result.tiers.append(tiers)
-    if done.stopped or output is None:
-        return
-
-    with done.stage("package"):
-        say("package", str(output))
-        variants = [
-            Variant(lowered, image, plan, tiers)
-            for lowered, image, plan, tiers in zip(
-                result.variants, images, result.plans, result.tiers, strict=True
-            )
-        ]
-        result.path = Path(output)
-        name = options.name or graph.name or result.path.stem
-        result.bytes = write_package(result.path, name, variants, weights, result.steps)
+    if done.stopped:
+        return None
+    return _Built(list(map(Variant, result.variants, images, result.plans, result.tiers)), weights)
 
 
-def _keep_contract(
-    source: Any,
-    result: CompileResult,
-    targets: list[Target],
-    output: str | Path | None,
-    options: Options,
-    done: _Stages,
-    say: Progress,
-) -> None:
+def _package(result: CompileResult, built: _Built, output: str | Path, options: Options) -> None:
+    """Write the artifact."""
+    path = Path(output)
+    name = options.name or result.graph.name or path.stem
+    variants, weights = built.variants, built.weights
+    result.bytes = write_package(path, name, variants, weights, result.steps, result.contract)
+    result.path = path
+
+
+def _check_size(weights: list[PackedWeight], most: int | None) -> None:
+    need = sum(weight.bytes for weight in weights)
+    if most is not None and need > most:
+        found = f"the smallest choice has {need:,} bytes of packed weights"
+        raise UserError(f"max-size {most:,}", "cannot be kept", found)
+
+
+def _operations(lowered: Lowered) -> list[tuple[str, str, str]]:
+    """Nodes, constant and numerics of everything that had a choice."""
+    chosen = lowered.state.selection
+    if chosen is None:
+        return []
+    return [(q.source, q.constant, q.candidate(chosen.answers).numerics) for q in chosen.questions]
+
+
+def _keep_contract(source: Any, shop: _Workshop) -> _Built:
     """Calibrate, then choose and build until the held-out samples keep the bound.
 
-    The artifact is measured as it is, against the model in ONNX Runtime or, where that cannot run
+    Artifacts are measured as they are, against the model in ONNX Runtime or, where that cannot run
     it, against an exact artifact.
     """
-    graph, bound = result.graph, options.max_error
-    if bound is None:
-        found = "calibration chooses formats by a bound"
-        raise UserError("calibrate", "there is no error bound", found, "give --max-error 0.01")
+    graph, options = shop.result.graph, shop.options
+    require_here(shop.targets)
     assert options.calibrate is not None
-    samples = read_samples(options.calibrate, graph.inputs)
-    names = graph.output_names
-    with (
-        tempfile.TemporaryDirectory(prefix="tilewright-") as folder,
-        contextlib.ExitStack() as stack,
-    ):
-        made: list[Path] = []
+    with shop.done.stage("calibrate"):
+        metric = read_metric(options.metric) if options.metric is not None else None
+        samples = read_samples(options.calibrate, graph.inputs)
+        shop.say("calibrate", f"{len(samples.calibration)} samples")
+        there = None if options.last_token else original(source, graph.output_names)
+        made = agreement.prepare(graph, samples, options, shop, there, metric)
+    built, shop.result.contract = agreement.agree(made, options, shop)
+    shop.result.variants = [v.lowered for v in built.variants]
+    return built
 
-        def native(other: Graph) -> Run:
-            made.append(Path(folder) / f"{len(made)}.tw")
-            compile_graph(other, made[-1], jobs=options.jobs)
-            return stack.enter_context(running(made[-1]))
 
-        with done.stage("calibrate"):
-            say("calibrate", f"{len(samples.calibration)} samples")
-            calibration = calibrate(graph, samples.calibration, native)
-            terms = Terms(calibration, bound, keep=options.keep)
-            terms = replace(terms, rest=_rest(terms, samples, options, Path(folder), native))
-            expected = None if options.last_token else original(source, names)
-            expected = expected or native(graph)
-        trial = Path(folder) / "trial.tw"
+@dataclass
+class _Workshop:
+    """Compiles, runs and times for `passes.quantization.agreement`.
 
-        def build_under(terms: Terms) -> Path:
-            _build(result, targets, trial, options, done, say, terms)
-            return trial
+    stack: closes what is running, and removes the artifacts that were only measured.
+    """
 
-        def measure(path: Path) -> tuple[float, ...]:
-            say("measure", f"{len(samples.held_out)} samples held out")
-            with done.stage("measure"):
-                worst = [0.0] * len(names)
-                for target in targets:
-                    with running(path, target.name) as run:
-                        found = deviations(run, expected, samples.held_out, names)
-                    worst = [max(w, d.error) for w, d in zip(worst, found, strict=True)]
-            return tuple(worst)
+    result: CompileResult
+    targets: list[Target]
+    options: Options
+    done: Stages
+    say: Progress
+    stack: contextlib.ExitStack
 
-        try:
-            result.contract = negotiate(terms, build_under, measure)
-        except InfeasibleError as tight:
-            least = math.sqrt(tight.least) * bound
-            found = f"the choice of least error is predicted to make {least:.2g}"
-            raise UserError(f"max-error {bound:g}", "cannot be kept", found) from None
-        except Broken as broken:
-            least = min(max(r.errors) for r in broken.rounds)
-            found = (
-                f"the best of {len(broken.rounds)} choices makes {least:.3g} on held-out samples"
+    def _folder(self) -> Path:
+        made = tempfile.TemporaryDirectory(prefix="tilewright-")
+        return Path(self.stack.enter_context(made))
+
+    def native(self, graph: Graph) -> Run:
+        path = self._folder() / "exact.tw"
+        compile_graph(graph, path, jobs=self.options.jobs)
+        return self.stack.enter_context(running(path))
+
+    def operations(self, terms: Terms) -> list[agreement.Operation]:
+        found: list[agreement.Operation] = []
+        for target in self.targets:
+            how = selecting(self.options, target, terms)
+            lowered, _ = lower_for(self.result.graph, target, how=how)
+            found += (
+                (q.source, q.constant, frozenset(c.numerics for c in q.candidates))
+                for q in lowered.state.choices.questions
             )
-            raise UserError(f"max-error {bound:g}", "cannot be kept", found) from None
-        if output is not None:
-            result.path = Path(output)
-            beside = result.path.with_name(f".{result.path.name}.part")
-            shutil.copyfile(trial, beside)
-            beside.replace(result.path)
+        return found
 
+    def build(self, terms: Terms) -> tuple[_Built, Errors]:
+        options = self.options
+        if terms.sites is not None:  # not a choice, but a probe
+            options = replace(options, max_size=None, plan=None)
+        built = _build(self.result, self.targets, options, self.done, self.say, terms)
+        assert built is not None
+        built.at = self._folder() / "trial.tw"
+        write_package(built.at, "trial", built.variants, built.weights, self.result.steps)
+        return built, built.predicted
 
-def _rest(
-    terms: Terms, samples: Samples, options: Options, folder: Path, native: Callable[[Graph], Run]
-) -> dict[str, tuple[float, ...]]:
-    """What operations that were not calibrated make together in the numerics that they could run
-    in, by running the graph with only them in these."""
-    graph, (target,) = terms.calibration.graph, resolve_targets(["native"])
-    silent = dict.fromkeys(("f16", "bf16"), (0.0,) * len(graph.outputs))
-    probe = replace(terms, bound=math.inf, keep=(), rest=silent, sites="f32")
-    lowered, _ = lower_for(graph, target, how=selecting(options, target, probe))
-    could = {
-        c.numerics
-        for q in lowered.state.choices.questions
-        if terms.squares(q.source, q.constant, "f32") is None
-        for c in q.candidates
-    }
-    tried = samples.calibration[:GAIN_SAMPLES]
-    exact: Run | None = None
-    found: dict[str, tuple[float, ...]] = {}
-    for numerics in sorted(could - SMALL.keys()):
-        exact = exact or native(graph)
-        only = CompileResult(graph)
-        alone = replace(probe, others_as=numerics)
-        path = folder / f"{numerics}.tw"
-        _build(only, [target], path, options, _Stages(None), lambda stage, what: None, alone)
-        with running(path) as run:
-            rows = deviations(run, exact, tried, graph.output_names)
-        found[numerics] = tuple(row.error**2 for row in rows)
-    return found
+    def deviations(self, built: _Built, expected: Run, samples: Sequence[Feeds]) -> Errors:
+        self.say("measure", f"{len(samples)} samples")
+        names, rows = self.result.graph.output_names, []
+        with self.done.stage("measure"):
+            for target in self.targets:
+                with running(built.at, target.name) as run:
+                    rows.append([d.error for d in deviations(run, expected, samples, names)])
+        return tuple(max(errors) for errors in zip(*rows, strict=True))
+
+    def worst(self, built: _Built, metric: Callable[[Run], float]) -> float:
+        found = []
+        for target in self.targets:
+            with running(built.at, target.name) as run:
+                found.append(metric(run))
+        return max(found)
+
+    def chosen(self, built: _Built) -> dict[str, str]:
+        return {s: numerics for s, _, numerics in _operations(built.variants[0].lowered)}
+
+    def times(self, builds: Sequence[_Built], samples: Sequence[Feeds]) -> list[Times]:
+        self.say("time", "with and without weight formats")
+        paths, name = [built.at for built in builds], self.targets[0].name
+        return interleaved(paths, name, samples, self.options.threads)
 
 
 def resolve_targets(names: Sequence[str]) -> list[Target]:
@@ -313,7 +350,7 @@ def run_passes(
     return run_pipeline(graph, names, observer, evaluate)
 
 
-def selecting(options: Options, target: Target, terms: Terms | None = None) -> Selecting:
+def selecting(options: Options, target: Target, offers: Offers | None = None) -> Selecting:
     """How a compile chooses among kernels."""
     measured = Measurements(Cache(), target) if options.tuned else None
     return Selecting(
@@ -322,24 +359,10 @@ def selecting(options: Options, target: Target, terms: Terms | None = None) -> S
         solve_tables,
         measured,
         threads=options.threads,
-        offers=terms,
-        objective=OBJECTIVES[options.optimize] if terms is not None else None,
+        offers=offers,
+        objective=OBJECTIVES[options.optimize] if offers is not None else None,
         max_size=options.max_size,
     )
-
-
-def check_typical(graph: Graph, typical: Mapping[str, int]) -> None:
-    """Raise UserError for a typical size of no dimension, or outside of its bounds."""
-    known = {name: s for name, s in graph.symbols.items() if s.source[0] == "shape"}
-    for name, size in typical.items():
-        symbol = known.get(name)
-        if symbol is None:
-            hint = nearest(name, known) if known else "this model has no symbolic dimensions"
-            raise UserError(f"typical {name}={size}", "there is no such dimension", hint=hint)
-        if size < symbol.low or (symbol.high is not None and size > symbol.high):
-            bounds = f"{symbol.low}..{'' if symbol.high is None else symbol.high}"
-            found = f"{name} is {bounds}"
-            raise UserError(f"typical {name}={size}", "the dimension does not allow it", found)
 
 
 def lower_for(
@@ -357,19 +380,3 @@ def lower_for(
     lowered = prepare(graph, target, planner, max_error, how)
     assert planner.plan is not None
     return lowered, planner.plan
-
-
-class _Stages:
-    """Times the stages and remembers whether the last one asked for was done."""
-
-    def __init__(self, stop_after: str | None) -> None:
-        self.stop_after = stop_after
-        self.seconds: dict[str, float] = {}
-        self.stopped = False
-
-    @contextlib.contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
-        self.stopped = name == self.stop_after

@@ -2,6 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import inf
+
+from tilewright.compiler.errors import UserError, nearest
+
+STAGES = ("import", "passes", "lower", "codegen", "package")
+"""The stages of a compile, as `stop_after` names them."""
+
+OPTIMIZE = ("latency", "size")
+"""What a choice under an error bound can make least."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +34,9 @@ class Options:
     calibrate: samples to measure errors on (`samples.read_samples`): `max_error` is then measured
     on those held out, and formats of weights are chosen by it. keep: (pattern of ONNX node names,
     format or `f32`, `bf16x3`, `f16`, `bf16`) pairs, the first that matches decides. optimize:
-    "latency" or "size". max_size: bytes of packed weights.
+    "latency" or "size". max_size: bytes of packed weights. metric: `module:function`; `max_error`
+    then bounds by how much its value on the held-out samples grows (`metric.read_metric`). plan: a
+    plan.json or an artifact whose `formats` operations get; what it does not list chooses.
     tuned: choose by times that `tilewright tune` measured, where there are any, not predicted ones.
     """
 
@@ -43,5 +54,49 @@ class Options:
     keep: tuple[tuple[str, str], ...] = ()
     optimize: str = "latency"
     max_size: int | None = None
+    metric: str | None = None
+    plan: str | None = None
     tuned: bool = False
     last_token: tuple[str, ...] = ()
+
+
+def check_options(options: Options) -> None:
+    """Raise UserError for values that no compile can have, and for options that need others."""
+    stage = options.stop_after
+    if stage is not None and stage not in STAGES:
+        hint = nearest(stage, STAGES)
+        raise UserError(f"stage {stage!r}", "there is no such stage", hint=hint)
+    bound = options.max_error
+    if bound is not None and not 0 <= bound < inf:
+        found = f"expected a number of 0 or more, found {bound}"
+        raise UserError("max_error", "is no relative error", found, "give 0.01 for one percent")
+    if options.optimize not in OPTIMIZE:
+        hint = nearest(options.optimize, OPTIMIZE)
+        raise UserError(f"optimize {options.optimize!r}", "there is no such objective", hint=hint)
+    size = options.max_size
+    if size is not None and size < 1:
+        found = f"expected a number of bytes of 1 or more, found {size}"
+        raise UserError("max_size", "is no size", found)
+    if options.calibrate is None:
+        _check_without_samples(options)
+    elif bound is None:
+        found = "calibration chooses formats by a bound"
+        raise UserError("calibrate", "there is no error bound", found, "give --max-error 0.01")
+    elif stage in ("lower", "codegen"):
+        found = "formats are chosen by measuring whole artifacts"
+        hint = "leave --calibrate away, or stop after passes"
+        raise UserError("calibrate", f"cannot stop after {stage}", found, hint)
+    if options.plan is not None and options.keep:
+        hint = "edit the plan"
+        raise UserError("keep", "the plan says which formats to take", hint=hint)
+
+
+def _check_without_samples(options: Options) -> None:
+    given = {
+        "keep": bool(options.keep),
+        "metric": options.metric is not None,
+        "optimize": options.optimize != "latency",
+    }
+    for name in (name for name, there in given.items() if there):
+        found = "formats are chosen by errors that are measured on samples"
+        raise UserError(name, "needs calibration samples", found, "give --calibrate SAMPLES")

@@ -27,12 +27,14 @@ class Samples(Sequence[Feeds]):
     """Feeds by number, read when they are asked for.
 
     origin: what the user gave. total: how many there are; those whose number is HELD_OUT - 1
-    modulo HELD_OUT are held out from calibration (the last one if there are fewer).
+    modulo HELD_OUT are held out from calibration (the last one if there are fewer). label: what
+    messages call a sample.
     """
 
     origin: str
     total: int
     at: Callable[[int], Feeds]
+    label: Callable[[int], str]
 
     def _held(self, number: int) -> bool:
         return number % HELD_OUT == min(HELD_OUT, self.total) - 1
@@ -48,7 +50,12 @@ class Samples(Sequence[Feeds]):
         return self._part([i for i in range(self.total) if not self._held(i)])
 
     def _part(self, numbers: Sequence[int]) -> Samples:
-        return Samples(self.origin, len(numbers), lambda i: self.at(numbers[i]))
+        return Samples(
+            self.origin,
+            len(numbers),
+            lambda i: self.at(numbers[i]),
+            lambda i: self.label(numbers[i]),
+        )
 
     def __len__(self) -> int:
         return self.total
@@ -105,7 +112,7 @@ def _from_file(path: Path, inputs: Sequence[Value]) -> Samples:
         rows = [{name: a[i : i + 1] for name, a in arrays.items()} for i in range(count)]
     else:
         rows = [arrays]
-    return Samples(where, len(rows), lambda i: _checked(f"{where}, sample {i}", rows[i], inputs))
+    return _numbered(where, rows, inputs)
 
 
 def _from_folder(folder: Path, inputs: Sequence[Value]) -> Samples:
@@ -118,29 +125,46 @@ def _from_folder(folder: Path, inputs: Sequence[Value]) -> Samples:
         str(folder),
         len(files),
         cache(lambda i: _checked(str(files[i]), _load(files[i]), inputs)),
+        lambda i: str(files[i]),
     )
 
 
-def _from_function(source: str, inputs: Sequence[Value]) -> Samples:
+def _numbered(where: str, rows: Sequence[Feeds], inputs: Sequence[Value]) -> Samples:
+    def label(number: int) -> str:
+        return f"{where}, sample {number}"
+
+    return Samples(where, len(rows), lambda i: _checked(label(i), rows[i], inputs), label)
+
+
+def named_function(source: str, hint: str) -> Callable[..., Any]:
+    """The function that `module:function` names.
+
+    Raises UserError, with `hint` where there is no such module.
+    """
     module_name, _, function_name = source.partition(":")
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as missing:
         found = f"Python says: {missing}"
-        hint = "give the path of an .npz file or folder, or make the module importable"
         raise UserError(source, "there is no such file or module", found, hint) from None
-    function = getattr(module, function_name, None)
+    function: object = getattr(module, function_name, None)
     if not callable(function):
         known = [n for n in vars(module) if callable(getattr(module, n)) and n[0] != "_"]
         what = f"module {module_name} has no function {function_name!r}"
         raise UserError(source, what, hint=nearest(function_name, known) if known else "")
+    return function
+
+
+def _from_function(source: str, inputs: Sequence[Value]) -> Samples:
+    hint = "give the path of an .npz file or folder, or make the module importable"
+    function = named_function(source, hint)
     rows: list[dict[str, np.ndarray]] = []
     for i, feeds in enumerate(function()):
         if not isinstance(feeds, Mapping):
             found = f"expected a mapping of input names to arrays, found {type(feeds).__name__}"
             raise UserError(f"{source}, sample {i}", "is no set of feeds", found)
         rows.append({name: np.asarray(a) for name, a in feeds.items()})
-    return Samples(source, len(rows), lambda i: _checked(f"{source}, sample {i}", rows[i], inputs))
+    return _numbered(source, rows, inputs)
 
 
 def _load(path: Path) -> dict[str, np.ndarray]:

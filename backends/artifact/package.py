@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from tilewright.backends.artifact.error_report import formats_report
 from tilewright.backends.artifact.launch_work import launch_work
 from tilewright.backends.artifact.safetensors import TensorSpec, WeightLayout, plan_weights
 from tilewright.backends.artifact.selection_report import selection_report
@@ -18,6 +19,7 @@ from tilewright.backends.llvm.backend import Lowered
 from tilewright.backends.llvm.body import collect_errors
 from tilewright.backends.llvm.emitters import kernel_name
 from tilewright.backends.llvm.lowering.state import PackedWeight
+from tilewright.compiler.contract import Contract
 from tilewright.compiler.ir.core import Graph, Value
 from tilewright.compiler.ir.dims import Dim
 from tilewright.runtime.manifest import Launch, Manifest, TensorInfo
@@ -67,10 +69,12 @@ def write_package(
     variants: Sequence[Variant],
     weights: Sequence[PackedWeight],
     steps: Sequence[PassStep],
+    contract: Contract | None = None,
 ) -> int:
     """Write the artifact at `path` and return its size in bytes.
 
-    weights: what `share_weights` gave for these variants. Raises `ArtifactWriteError`.
+    weights: what `share_weights` gave for these variants. contract: of errors, if one was kept.
+    Raises `ArtifactWriteError`.
     """
     first = variants[0].lowered
     layout = layout_of(weights)
@@ -94,7 +98,8 @@ def write_package(
         errors=collect_errors(first.graph, first.state.program).table,
         metadata=dict(first.graph.metadata),
     )
-    plan = json.dumps(plan_report(variants, steps), indent=1, ensure_ascii=False).encode() + b"\n"
+    report = plan_report(variants, steps, contract)
+    plan = json.dumps(report, indent=1, ensure_ascii=False).encode() + b"\n"
     write_artifact(path, manifest, code, layout, _weights(weights, layout), plan)
     return path.stat().st_size
 
@@ -147,15 +152,21 @@ def _launches(lowered: Lowered) -> Iterator[Launch]:
         yield Launch(name, launch.source, str(launch.flops), str(launch.bytes))
 
 
-def plan_report(variants: Sequence[Variant], steps: Sequence[PassStep]) -> dict[str, Any]:
-    """plan.json: the passes, and for every variant its launches, choices and memory map."""
+def plan_report(
+    variants: Sequence[Variant], steps: Sequence[PassStep], contract: Contract | None = None
+) -> dict[str, Any]:
+    """plan.json: the passes, the error contract if there is one, and for every variant its
+    launches, choices and memory map."""
     report: dict[str, Any] = {
+        **({} if contract is None else {"contract": contract.document()}),
         "passes": [{"name": s.name, "changed": s.changed} for s in steps],
         "variants": {},
     }
     for variant in variants:
         lowered, plan = variant.lowered, variant.plan
+        selection = lowered.state.selection
         report["variants"][lowered.target.name] = {
+            "formats": {} if selection is None else formats_report(selection),
             "launches": [
                 {
                     "kernel": kernel_name(launch.spec, lowered.target),

@@ -27,6 +27,9 @@ PROBES = {True: "w4-g64", False: "w8a8-sym"}
 all that round it to codes (False): errors of weights and of inputs spread differently."""
 
 SMALL = {"f32": 0.0, "bf16x3": 1e-5}
+"""Relative errors of results in numerics that need not be measured."""
+
+SUMS = {**SMALL, "f16": 1e-3}
 """Relative errors of sums in numerics that no format describes."""
 
 
@@ -71,10 +74,10 @@ class Calibration:
 
     def _predict(self, site: Site, numerics: str) -> Squares:
         inputs, weights = self.inputs[site.name], site.weights(self.graph)
-        if numerics in SMALL:
+        if numerics in SUMS:
             x = inputs.sample
             size = float(np.linalg.norm(x @ weights) * np.sqrt(inputs.rows / max(len(x), 1)))
-            return self.gains[site.name, True].error(SMALL[numerics] * size, self.norms)
+            return self.gains[site.name, True].error(SUMS[numerics] * size, self.norms)
         made = named(numerics)
         local = made.error(weights, self._encode(site, made), inputs)
         return self.gains[site.name, _kind(made)].error(local, self.norms)
@@ -88,7 +91,7 @@ class Calibration:
 
 
 def calibrate(graph: Graph, samples: Sequence[Feeds], build: Compile) -> Calibration:
-    """Calibrate `graph` on `samples`. Raises ValueError for values that are not finite."""
+    """Calibrate `graph` on `samples`. Raises `collect.NotFinite`."""
     found = sites(graph)
     show = build(showing(graph, found))
     norms = np.zeros(len(graph.outputs))

@@ -23,6 +23,14 @@ JUDGE = 4
 """Every how many samples one is kept from the Gram matrix, for its rows to judge by."""
 
 
+class NotFinite(ValueError):
+    """A site that reads infinite or NaN values. sample: the number of the sample that it is on."""
+
+    def __init__(self, site: str, sample: int) -> None:
+        super().__init__(f"{site} reads infinite or NaN values")
+        self.site, self.sample = site, sample
+
+
 @dataclass
 class _Sums:
     """Of one site so far; rows are kept by reservoir sampling, so that all are equally likely."""
@@ -64,7 +72,7 @@ def collect(run: Run, found: Sequence[Site], samples: Sequence[Feeds]) -> dict[s
     run: of the graph that `instrument.showing` made of these sites. One sample in JUDGE gives the
     rows that errors are judged by, the others those that weights are rounded by. One sample's
     values are in memory at a time. Sites that read the same value share one object. Raises
-    ValueError for values that are not finite, naming the site.
+    NotFinite.
     """
     first: dict[tuple[Value, tuple[int, ...]], int] = {}
     for i, site in enumerate(found):
@@ -76,7 +84,7 @@ def collect(run: Run, found: Sequence[Site], samples: Sequence[Feeds]) -> dict[s
         for i, total in sums.items():
             value = found[i].matrix(outputs[READ.format(i)])
             if not np.isfinite(value).all():
-                raise ValueError(f"{found[i].name} reads infinite or NaN values")
+                raise NotFinite(found[i].name, number)
             total.add(value, fit=not judge or len(samples) == 1, judge=judge)
     made = {i: total.inputs() for i, total in sums.items()}
     return {site.name: made[first[site.x, site.x_axes]] for site in found}

@@ -1,64 +1,124 @@
-"""Choose, build, measure; choose again under a tighter budget until the contract is kept."""
+"""Choose, build, measure; choose again under another budget until the contract is kept."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf, sqrt
 from typing import Generic, TypeVar
 
+from tilewright.compiler.contract import Errors, Round
 from tilewright.passes.quantization.terms import Terms
+from tilewright.passes.selection.problem import InfeasibleError
 
 ROUNDS = 6
-"""How often a choice is built and measured before the contract counts as impossible."""
+"""How many choices are built and measured at most."""
 
 MARGIN = 0.9
 """Share of the corrected budget that the next choice gets: errors do not add exactly."""
+
+ENOUGH = 0.8
+"""Part of the bound that a choice must use for nothing looser to be tried."""
+
+BINDING = 0.7
+"""Part of its budget that a choice must be predicted to use for a larger one to change it."""
+
+STEP = 16.0
+"""By how much a budget changes at most from one round to the next."""
+
+CLOSE = 1.3
+"""Ratio of two budgets between which nothing is tried."""
 
 Built = TypeVar("Built")
 
 
 @dataclass(frozen=True)
-class Round:
-    """One choice: the share of the budget that it had, and the errors that were measured, by
-    output."""
+class Verdict:
+    """What was measured of a build: relative L2 errors by output, and the change of a metric if the
+    bound is on that."""
 
-    share: float
-    errors: tuple[float, ...]
+    errors: Errors
+    change: float | None = None
+
+    def used(self, bound: float) -> float:
+        """In units of the bound; more than 1 breaks it."""
+        worst = max(self.errors, default=0.0) if self.change is None else self.change
+        if bound > 0:
+            return max(worst, 0.0) / bound
+        return 0.0 if worst <= 0 else inf
 
 
 @dataclass(frozen=True)
 class Kept(Generic[Built]):
-    """A build that keeps the contract, and all rounds that led to it."""
+    """The build of the largest budget that keeps the contract, which round it is, and all rounds
+    that led to it."""
 
     built: Built
+    chosen: int
     rounds: tuple[Round, ...]
 
 
 class Broken(Exception):
-    """No round kept the contract. rounds: all of them."""
+    """No round kept the contract. rounds: all of them; used: the least that one used of the bound,
+    in units of it."""
 
-    def __init__(self, rounds: tuple[Round, ...]) -> None:
+    def __init__(self, rounds: tuple[Round, ...], used: float) -> None:
         super().__init__(f"the contract was not kept in {len(rounds)} rounds")
-        self.rounds = rounds
+        self.rounds, self.used = rounds, used
 
 
 def negotiate(
     terms: Terms,
-    build: Callable[[Terms], Built],
-    measure: Callable[[Built], tuple[float, ...]],
+    bound: float,
+    build: Callable[[Terms], tuple[Built, Errors]],
+    judge: Callable[[Built], Verdict],
 ) -> Kept[Built]:
-    """Build under `terms`, tightening them until no output's measured error exceeds the bound.
+    """Build under `terms`, with a tighter budget where the bound is broken and a looser one where
+    it is far from used.
 
-    Squared errors nearly add, so that the budget is corrected by the square of what was measured
-    over what was allowed. Raises `Broken` after ROUNDS, and what `build` raises.
+    build gives what was built and the errors that it is predicted to make. Squared errors nearly
+    add, so that the budget is corrected by the square of what was measured over what was allowed;
+    the change of a metric counts as a square. Raises `Broken` after ROUNDS, and what `build` raises
+    under the first terms.
     """
     rounds: tuple[Round, ...] = ()
-    for _ in range(ROUNDS):
-        built = build(terms)
-        errors = measure(built)
-        rounds = (*rounds, Round(terms.share, errors))
-        worst = max(errors, default=0.0)
-        if worst <= terms.bound:
-            return Kept(built, rounds)
-        terms = terms.tightened(MARGIN * (terms.bound / worst) ** 2)
-    raise Broken(rounds)
+    best: Kept[Built] | None = None
+    kept_share, broken_share, least = 0.0, inf, inf
+    while len(rounds) < ROUNDS:
+        try:
+            built, predicted = build(terms)
+        except InfeasibleError:
+            if not rounds:
+                raise
+            break
+        verdict = judge(built)
+        used = verdict.used(bound)
+        least = min(least, used)
+        made = Round(terms.share, predicted, verdict.errors, used <= 1, verdict.change)
+        rounds = (*rounds, made)
+        if made.kept:
+            best, kept_share = Kept(built, len(rounds) - 1, rounds), terms.share
+            if used >= ENOUGH or not _binds(terms, predicted):
+                break
+        else:
+            broken_share = terms.share
+        if broken_share < CLOSE * kept_share:
+            break
+        power = 2 if verdict.change is None else 1
+        factor = MARGIN / used**power if used else STEP
+        share = terms.share * min(max(factor, 1 / STEP), STEP)
+        if best is not None and not kept_share * CLOSE < share < broken_share / CLOSE:
+            if broken_share == inf:
+                break
+            share = sqrt(kept_share * broken_share)
+        terms = terms.tightened(share / terms.share)
+    if best is None:
+        raise Broken(rounds, least)
+    return Kept(best.built, best.chosen, rounds)
+
+
+def _binds(terms: Terms, predicted: Errors) -> bool:
+    """Whether a choice may have been another under a larger budget."""
+    return any(
+        error**2 >= BINDING * limit for error, limit in zip(predicted, terms.limits, strict=True)
+    )

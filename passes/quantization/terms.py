@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
+from tilewright.compiler.errors import UserError, nearest
 from tilewright.compiler.formats.format import Encoded
 from tilewright.passes.quantization.calibration import SMALL, Calibration
 from tilewright.passes.quantization.errors import Squares
+from tilewright.passes.quantization.planned import Formats
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,15 +19,18 @@ class Terms:
 
     bound: relative L2 error that every output may have. share: of its square that predictions may
     come to; less than 1 when they proved too low. keep: (pattern, numerics) pairs; the first
-    pattern that an operation's ONNX nodes match decides its numerics. rest: by numerics, what the
-    operations that were not calibrated add together. sites, others: the only numerics of calibrated
-    operations and of others; None for any.
+    pattern that one of an operation's ONNX nodes matches decides its numerics, if it can have them.
+    fixed: of a plan. without: weight formats that are not
+    offered. rest: by numerics, what the operations that were not calibrated add together. sites,
+    others_as: the only numerics of calibrated operations and of others; None for any.
     """
 
     calibration: Calibration
     bound: float
     share: float = 1.0
     keep: tuple[tuple[str, str], ...] = ()
+    fixed: Formats | None = None
+    without: frozenset[str] = frozenset()
     rest: Mapping[str, Squares] = field(default_factory=dict)
     sites: str | None = None
     others_as: str | None = None
@@ -37,15 +42,16 @@ class Terms:
 
     def permits(self, source: str, constant: str, numerics: str) -> bool:
         """Whether an operation may run in these numerics."""
-        for pattern, wanted in self.keep:
-            if fnmatchcase(source, pattern):
-                return numerics == wanted
+        wanted = self.fixed.of(source, constant) if self.fixed is not None else None
+        wanted = wanted or kept(self.keep, source)
+        if wanted is not None:
+            return numerics == wanted
         only = self.sites if self._calibrated(source, constant) else self.others_as
         return only is None or numerics == only
 
     def formats(self, source: str, constant: str) -> frozenset[str]:
         """Weight formats that a contraction may take."""
-        return self.calibration.formats(source, constant)
+        return self.calibration.formats(source, constant) - self.without
 
     def encoded(self, source: str, constant: str, name: str) -> Encoded:
         """The weights of a contraction in a format."""
@@ -66,5 +72,47 @@ class Terms:
         """The same with `factor` times the share."""
         return replace(self, share=self.share * factor)
 
+    def under(self, fixed: Formats) -> Terms:
+        """The same with what a plan fixes."""
+        return replace(self, fixed=fixed)
+
+    def plain(self) -> Terms:
+        """The same without any weight format, and without what was asked for."""
+        every = frozenset().union(
+            *(self.calibration.formats(*key) for key in self.calibration.sites)
+        )
+        return replace(self, keep=(), fixed=None, without=every)
+
     def _calibrated(self, source: str, constant: str) -> bool:
         return (source, constant) in self.calibration.sites
+
+
+def kept(keep: Iterable[tuple[str, str]], source: str) -> str | None:
+    """The numerics that `keep` asks of an operation, None if nothing does."""
+    nodes = (source, *source.split(", "))
+    for pattern, wanted in keep:
+        if any(fnmatchcase(node, pattern) for node in nodes):
+            return wanted
+    return None
+
+
+def check_keep(
+    keep: Sequence[tuple[str, str]], could: Iterable[tuple[str, frozenset[str]]]
+) -> None:
+    """Raise UserError for a pattern that no operation matches, and for numerics that none of those
+    that match it can have.
+
+    could: ONNX nodes of every operation, and the numerics that it could run in.
+    """
+    known = list(could)
+    for pattern, wanted in keep:
+        where = f"keep {pattern}={wanted}"
+        alike = [(s, numerics) for s, numerics in known if kept([(pattern, wanted)], s)]
+        if not alike:
+            hint = nearest(pattern, [s for s, _ in known]) if known else ""
+            raise UserError(where, "no operation that has a choice matches the pattern", hint=hint)
+        if not any(wanted in numerics for _, numerics in alike):
+            every = sorted(frozenset().union(*(numerics for _, numerics in alike)))
+            count = f"{len(alike)} operations" if len(alike) > 1 else alike[0][0]
+            found = f"{count} could have {', '.join(every)}"
+            raise UserError(where, f"nothing that matches can run in {wanted}", found)

@@ -1,0 +1,132 @@
+"""Formats that a plan gives to operations, read from plan.json or an artifact."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tilewright.compiler.errors import UserError, nearest
+from tilewright.compiler.formats import formats, named
+from tilewright.compiler.formats.format import Encoded
+from tilewright.compiler.ir.core import Graph
+from tilewright.passes.quantization.calibration import SUMS
+from tilewright.passes.quantization.errors import Squares
+from tilewright.passes.quantization.sites import Site, sites
+
+EXACT = "f32"
+"""Numerics of operations that a plan does not list, where nothing says what errors others make."""
+
+
+@dataclass(frozen=True)
+class Formats:
+    """Numerics by operation, as `formats` of a plan's variant lists them: the key is its ONNX
+    nodes, with `@constant` where these have several operations."""
+
+    where: str
+    by_key: Mapping[str, str] = field(default_factory=dict)
+
+    def of(self, source: str, constant: str) -> str | None:
+        """The numerics that an operation gets; None where the plan does not list it."""
+        return self.by_key.get(f"{source}@{constant}", self.by_key.get(source))
+
+    def check(self, operations: Iterable[tuple[str, str, str]], target: str) -> None:
+        """Raise UserError for an entry of no operation, and for one that was not followed.
+
+        operations: nodes, constant and chosen numerics of what was lowered for `target`.
+        """
+        known = list(operations)
+        keys = {key for s, c, _ in known for key in (s, f"{s}@{c}")}
+        for key in self.by_key:
+            if key not in keys:
+                what = f"{key!r} is no operation of this model that has a choice"
+                raise UserError(self.where, what, hint=nearest(key, {s for s, _, _ in known}))
+        for source, constant, numerics in known:
+            wanted = self.of(source, constant)
+            if wanted not in (None, numerics):
+                hint = f"`tilewright inspect MODEL --explain {source.split(', ')[0]}`"
+                what = f"{source!r} cannot run in {wanted} on {target}"
+                raise UserError(self.where, what, "no kernel does that", hint)
+
+
+def read_formats(path: str | Path) -> dict[str, Formats]:
+    """By target, the formats in a plan.json or in an artifact's.
+
+    Raises UserError for what cannot be read or is no plan, and for unknown numerics.
+    """
+    where = str(path)
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                text = archive.read("plan.json")
+        else:
+            text = Path(path).read_bytes()
+        variants = json.loads(text)["variants"]
+        read = {name: dict(variant["formats"]) for name, variant in variants.items()}
+    except OSError as refusal:
+        found = f"the system says: {refusal.strerror or refusal}"
+        hint = "give plan.json of an artifact, or the artifact"
+        raise UserError(where, "cannot be read", found, hint) from None
+    except (KeyError, TypeError, ValueError, AttributeError) as damage:
+        found = f"expected variants with formats, found {type(damage).__name__}: {damage}"
+        hint = "take plan.json of an artifact that this version compiled"
+        raise UserError(where, "is no plan", found, hint) from None
+    known = [*SUMS, *formats()]
+    for variant in read.values():
+        for key, numerics in variant.items():
+            if numerics not in known:
+                what = f"{key!r}: there is no format {numerics!r}"
+                raise UserError(where, what, hint=nearest(str(numerics), known))
+    return {name: Formats(where, variant) for name, variant in read.items()}
+
+
+def for_target(plan: Mapping[str, Formats], target: str) -> Formats:
+    """Those of `target`, of the only variant where there is just one. Raises UserError."""
+    if target in plan:
+        return plan[target]
+    if len(plan) != 1:
+        where = next((f.where for f in plan.values()), "plan")
+        raise UserError(where, f"has no variant {target}", hint=nearest(target, plan))
+    return next(iter(plan.values()))
+
+
+class Planned:
+    """A plan as a lowering takes it (`Offers`), without calibration: every operation has the
+    numerics that the plan lists, others are exact; weights are rounded to their nearest codes."""
+
+    limits: Squares = ()
+
+    def __init__(self, graph: Graph, wanted: Formats) -> None:
+        self._graph, self._wanted = graph, wanted
+        self._sites: dict[tuple[str, str], Site] = {site.key: site for site in sites(graph)}
+        self._encoded: dict[tuple[str, str, str], Encoded] = {}
+
+    def permits(self, source: str, constant: str, numerics: str) -> bool:
+        """Whether they are those that the plan lists."""
+        return numerics == (self._wanted.of(source, constant) or EXACT)
+
+    def formats(self, source: str, constant: str) -> frozenset[str]:
+        """The weight format that the plan lists, if it is one."""
+        wanted, site = self._wanted.of(source, constant), self._sites.get((source, constant))
+        made: Any = formats().get(wanted or "")
+        fits = made is not None and site is not None and made.supports(site.k, site.n)
+        return frozenset({made.name} if fits else ())
+
+    def encoded(self, source: str, constant: str, name: str) -> Encoded:
+        """The weights of a contraction in a format."""
+        key = (source, constant, name)
+        if key not in self._encoded:
+            weights = self._sites[source, constant].weights(self._graph)
+            self._encoded[key] = named(name).encode(weights)
+        return self._encoded[key]
+
+    def squares(self, source: str, constant: str, numerics: str) -> Squares | None:
+        """Nothing is known of errors."""
+        return ()
+
+    def others(self, numerics: str) -> Squares:
+        """Nothing is known of errors."""
+        return ()
