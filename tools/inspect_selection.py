@@ -11,7 +11,8 @@ Row = tuple[str, ...]
 
 
 def choice_rows(selection: Mapping[str, Any]) -> list[Row]:
-    """One row a choice: task, operations, kernel, times at the points, the next best kernel."""
+    """One row a choice: task, operations, numerics, the greatest predicted error of any of these,
+    kernel, times at the points, the next best kernel."""
     rows: list[Row] = []
     for choice in selection["choices"]:
         chosen, *others = choice["candidates"]
@@ -20,6 +21,8 @@ def choice_rows(selection: Mapping[str, Any]) -> list[Row]:
             (
                 choice["task"],
                 str(len(choice["sources"])),
+                chosen["numerics"],
+                error_of(choice, chosen["numerics"]),
                 kernel(chosen),
                 times(chosen),
                 f"{kernel(allowed[0])}: {allowed[0]['reason']}" if allowed else "-",
@@ -97,11 +100,19 @@ def candidate_rows(choice: Mapping[str, Any]) -> list[Row]:
             kernel(c),
             times(c),
             f"{c['weight_bytes']:,}" if c["weight_bytes"] else "-",
-            f"{c['accuracy']:g}" if c["accuracy"] else "float32",
+            c["numerics"],
+            error_of(choice, c["numerics"]),
             c["reason"],
         )
         for c in choice["candidates"]
     ]
+
+
+def error_of(choice: Mapping[str, Any], numerics: str) -> str:
+    """The greatest relative L2 error that an operation of a choice is predicted to make at any
+    output in some numerics; `-` where nothing was calibrated."""
+    found = choice.get("errors", {}).get(numerics)
+    return f"{max(max(row, default=0.0) for row in found):.3g}" if found else "-"
 
 
 def kernel(candidate: Mapping[str, Any]) -> str:

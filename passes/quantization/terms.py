@@ -91,7 +91,7 @@ def kept(keep: Iterable[tuple[str, str]], source: str) -> str | None:
     """The numerics that `keep` asks of an operation, None if nothing does."""
     nodes = (source, *source.split(", "))
     for pattern, wanted in keep:
-        if any(fnmatchcase(node, pattern) for node in nodes):
+        if pattern in nodes or any(fnmatchcase(node, pattern) for node in nodes):
             return wanted
     return None
 

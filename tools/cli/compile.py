@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tilewright.compiler.errors import UserError, nearest
+from tilewright.tools.cli.contract import show_contract, show_numerics
 from tilewright.tools.cli.files import check_output
 from tilewright.tools.cli.interrupt import ends_workers
 from tilewright.tools.cli.options import (
@@ -32,10 +33,19 @@ tilewright compile model.onnx -o model.tw
 tilewright compile model.onnx --target x86-64-v3,x86-64-v4 --dim batch=1..8 --dim seq=1..512
 tilewright compile model.onnx --stop-after passes --print-after fuse-regions
 tilewright compile model.onnx --max-error 1e-2
+tilewright compile model.onnx --calibrate samples.npz --max-error 0.02
+tilewright compile model.onnx --calibrate data/ --max-error 0.02 --keep '*lm_head*=bf16'
+tilewright compile model.onnx --calibrate mine:texts --metric mine:perplexity --max-error 0.05
+tilewright compile model.onnx --plan plan.json
 tilewright compile model.onnx --dim batch=1..8 --max-memory 512M
 tilewright compile decoder.onnx --last-token logits
 tilewright compile model.onnx --dump dump/
 """
+
+UNMEASURED = (
+    "warning: --max-error {:g} without --calibrate chooses kernels by the class of their error;"
+    " the error of outputs is not measured and may be more, and weights keep their precision"
+)
 
 
 @subcommand("compile", EXAMPLES)
@@ -57,8 +67,9 @@ tilewright compile model.onnx --dump dump/
     "--max-error",
     type=click.FloatRange(min=0),
     metavar="E",
-    help="Relative L2 error that outputs may have: from 1e-2 on, products may be bf16. It chooses"
-    " by element type; what was reached is not measured.  [default: as exact as float32]",
+    help="Relative L2 error that every output may have. With --calibrate it is measured and kept;"
+    " without, kernels are chosen by the class of their error (bf16 from 1e-2 on), and what was"
+    " reached is not measured.  [default: as exact as float32]",
 )
 @click.option(
     "--max-memory",
@@ -106,6 +117,17 @@ tilewright compile model.onnx --dump dump/
     metavar="BYTES",
     help="Most bytes of packed weights.  [default: no cap]",
 )
+@click.option(
+    "--metric",
+    metavar="MODULE:FUNCTION",
+    help="A number that FUNCTION(run, samples) gives, less being better; --max-error then bounds by"
+    " how much it grows on the held-out samples (with --calibrate).",
+)
+@click.option(
+    "--plan",
+    metavar="PLAN",
+    help="Take the formats that a plan.json (or an artifact) lists under `formats`.",
+)
 @selection_options
 def command(
     screen: Screen,
@@ -127,6 +149,8 @@ def command(
     keep: tuple[str, ...],
     optimize: str,
     max_size: int | None,
+    metric: str | None,
+    plan: str | None,
     typical: dict[str, int],
     for_threads: int,
     tuned: bool,
@@ -170,7 +194,11 @@ def command(
         keep=kept_formats(keep),
         optimize=optimize,
         max_size=max_size,
+        metric=metric,
+        plan=plan,
     )
+    if max_error and calibrate is None and stop_after in (None, "package"):
+        screen.warn(UNMEASURED.format(max_error))
     with screen.working(f"compiling {model}") as update, ends_workers():
         result = compile_model(
             model,
@@ -200,7 +228,7 @@ def kept_formats(texts: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
         if not sign or not pattern:
             found = f"expected PATTERN=FORMAT, found {text!r}"
             raise UserError("--keep", "is no pattern and format", found)
-        known = [*NUMERICS.values(), *(name for name in formats() if name not in NUMERICS.values())]
+        known = list(dict.fromkeys([*NUMERICS.values(), *formats()]))
         if wanted not in known:
             hint = nearest(wanted, known)
             raise UserError(f"--keep {text}", f"there is no format {wanted!r}", hint=hint)
@@ -223,6 +251,9 @@ def check_passes(names: set[str]) -> None:
 
 def summary(result: CompileResult, model: Path) -> dict[str, Any]:
     """What a compile did, as the document of --json; sizes in bytes, times in seconds."""
+    from tilewright.backends.artifact.error_report import numerics_report
+
+    contract = result.contract
     return {
         "model": str(model),
         "artifact": str(result.path) if result.path is not None else None,
@@ -230,6 +261,7 @@ def summary(result: CompileResult, model: Path) -> dict[str, Any]:
         "model_bytes": model.stat().st_size,
         "seconds": dict(result.seconds),
         "operations": len(result.graph.ops),
+        "contract": None if contract is None else contract.document(),
         "passes": [
             {
                 "name": s.name,
@@ -245,6 +277,9 @@ def summary(result: CompileResult, model: Path) -> dict[str, Any]:
                 "launches": len(lowered.launches),
                 "kernels": len(lowered.specs),
                 "weight_bytes": sum(weight.bytes for weight in lowered.weights),
+                "numerics": numerics_report(lowered.state.selection)
+                if lowered.state.selection is not None
+                else {},
                 "memory": {
                     "arena": str(plan.arena),
                     "arena_bytes": plan.nominal,
@@ -280,7 +315,11 @@ def show(screen: Screen, report: dict[str, Any]) -> None:
                 for p in report["passes"]
             ],
         )
+    if report["contract"] is not None:
+        show_contract(screen, report["contract"])
     for variant in report["variants"]:
+        if report["contract"] is not None:
+            show_numerics(screen, f"formats on {variant['target']}", variant["numerics"])
         memory = variant["memory"]
         at = ", ".join(f"{name} = {size}" for name, size in memory["at"].items())
         bytes_at = f" bytes with {at}" if at else " bytes"

@@ -10,6 +10,8 @@ import click
 
 from tilewright.compiler.errors import UserError
 from tilewright.tools.cli.build import imported
+from tilewright.tools.cli.choices import show_choices, show_explained
+from tilewright.tools.cli.contract import show_contract
 from tilewright.tools.cli.files import is_artifact
 from tilewright.tools.cli.options import dim_option, path_type, sizes, subcommand
 from tilewright.tools.cli.screen import Screen
@@ -18,6 +20,7 @@ EXAMPLES = """
 tilewright inspect model.onnx
 tilewright inspect model.tw --plan
 tilewright inspect model.tw --explain encoder.layer.0.query
+tilewright inspect model.tw --explain worst
 tilewright inspect model.tw --memory --shape seq=128
 tilewright inspect model.onnx --ir fuse-regions
 tilewright inspect model.onnx --diff recognize-attention fuse-regions
@@ -29,7 +32,12 @@ tilewright inspect model.tw --kernel encoder.layer.0.query
 @subcommand("inspect", EXAMPLES)
 @click.argument("path", type=path_type, metavar="MODEL.onnx|ARTIFACT.tw")
 @click.option("--plan", "plan_", is_flag=True, help="Every kernel launch: its work and ONNX nodes.")
-@click.option("--explain", metavar="NODE", help="Why an ONNX node runs on the kernel it has.")
+@click.option(
+    "--explain",
+    metavar="NODE",
+    help="Why an ONNX node runs on the kernel it has, and what other formats would cost; `worst` is"
+    " the node that costs the most error.",
+)
 @click.option("--memory", is_flag=True, help="The map of the arena.")
 @click.option(
     "--shape",
@@ -203,6 +211,9 @@ def _artifact(
         screen.text(code.assembly.rstrip("\n"))
         return report
     if plan_ or memory or explain is not None:
+        if plan_ and "contract" in plan:
+            report["contract"] = plan["contract"]
+            show_contract(screen, plan["contract"])
         _plan_and_memory(screen, report, variant, plan_, explain, memory, shape)
         if memory:
             _proof(screen, report["memory"])
@@ -241,15 +252,16 @@ def _plan_and_memory(
     from tilewright.tools.inspect_kernel import kernel_rows
 
     if plan_:
-        report["plan"] = {key: variant[key] for key in ("launches", "selection", "notes")}
+        keys = ("formats", "launches", "selection", "notes")
+        report["plan"] = {key: variant[key] for key in keys if key in variant}
         columns = (">#", "operation", "kernel", "tier", "units", "flops", "bytes", "ONNX nodes")
         screen.table("kernel launches", columns, kernel_rows(variant["launches"]))
-        _choices(screen, variant["selection"])
+        show_choices(screen, variant["selection"])
         notes = dict.fromkeys((n["source"], n["note"]) for n in variant["notes"])
         if notes:
             screen.table("decisions", ("ONNX nodes", "note"), list(notes))
     if explain is not None:
-        report["explain"] = _explain(screen, variant["selection"], explain)
+        report["explain"] = show_explained(screen, variant["selection"], explain, report)
     if memory:
         found = variant["memory"]
         rows, arena, values = memory_rows(found, shape)
@@ -281,32 +293,6 @@ def _proof(screen: Screen, memory: dict[str, Any]) -> None:
     if at:
         screen.text(f"with {at}:")
     screen.text("\n".join(memory["proof"]["text"]))
-
-
-def _choices(screen: Screen, selection: dict[str, Any] | None) -> None:
-    from tilewright.tools import inspect_selection as tables
-
-    if selection is None:
-        return
-    columns = ("task", ">operations", "kernel", "microseconds", "next best")
-    screen.table("choices among kernels", columns, tables.choice_rows(selection))
-    if rows := tables.value_rows(selection):
-        screen.table("formats of values", ("stored in", ">values", "as", "because"), rows)
-    screen.text(tables.describe(selection) + "\n")
-
-
-def _explain(screen: Screen, selection: dict[str, Any] | None, node: str) -> list[Any]:
-    from tilewright.tools import inspect_selection as tables
-
-    found = tables.explained(selection or {"choices": []}, node)
-    columns = ("kernel", "microseconds", ">weight bytes", "error", "")
-    for choice in found:
-        screen.table(choice["task"], columns, tables.candidate_rows(choice))
-    if rows := tables.values_of(selection or {}, node):
-        heads = ("value", "stored in", "shape", "cost in thousandths", "because")
-        screen.table("values that it makes or reads", heads, rows)
-    screen.text(f"{tables.describe(selection or {})}\nchosen alike for:\n{tables.sources(found)}")
-    return list(found)
 
 
 def _signature(screen: Screen, title: str, report: dict[str, Any]) -> None:

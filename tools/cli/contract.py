@@ -1,0 +1,59 @@
+"""An error contract on the terminal: what was promised, predicted and measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tilewright.tools.cli.screen import Screen
+
+
+def show_contract(screen: Screen, contract: Mapping[str, Any]) -> None:
+    """The tables of a kept contract: its document as in plan.json."""
+    samples, bound = contract["samples"], contract["bound"]
+    rows = [
+        (output, f"{bound:g}" if "metric" not in contract else "-", number(p), number(m))
+        for output, p, m in zip(
+            contract["outputs"], contract["predicted"], contract["measured"], strict=True
+        )
+    ]
+    title = (
+        f"error contract: relative L2 errors against {contract['reference']},"
+        f" {samples['calibration']} samples to calibrate, {samples['held_out']} held out"
+    )
+    screen.table(title, ("output", ">bound", ">predicted", ">measured, held out"), rows)
+    if "metric" in contract:
+        growth = [(contract["metric"], f"{bound:g}", number(contract["change"]))]
+        screen.table("metric", ("function", ">may grow by", ">grew by"), growth)
+    rounds: list[tuple[str, ...]] = [
+        (
+            str(i),
+            f"{r['share']:g}",
+            number(max(r["predicted"], default=0.0)),
+            number(max(r["measured"], default=0.0)),
+            *([number(r["change"])] if "metric" in contract else []),
+            ("kept" if r["kept"] else "broken")
+            + (", chosen" if i == contract["chosen_round"] else ""),
+        )
+        for i, r in enumerate(contract["rounds"])
+    ]
+    grew = [">metric grew"] if "metric" in contract else []
+    columns = (">round", ">share of budget", ">predicted", ">measured", *grew, "")
+    screen.table("rounds", columns, rounds)
+    for timing in contract.get("timing", ()):
+        dropped = ", ".join(timing["dropped"])
+        screen.text(
+            f"timed: {timing['milliseconds']:g} ms, without weight formats"
+            f" {timing['without_formats']:g} ms" + (f"; gave up {dropped}" if dropped else "")
+        )
+
+
+def show_numerics(screen: Screen, title: str, numerics: Mapping[str, Mapping[str, int]]) -> None:
+    """How many operations run in which numerics, and the bytes of their weights."""
+    rows = [(name, row["operations"], f"{row['weight_bytes']:,}") for name, row in numerics.items()]
+    screen.table(title, ("format", ">operations", ">weight bytes"), rows)
+
+
+def number(error: float) -> str:
+    """Three digits."""
+    return f"{error:.3g}"
