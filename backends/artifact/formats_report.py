@@ -6,7 +6,7 @@ from math import inf
 from typing import Any
 
 from tilewright.backends.llvm.lowering.format_prices import FormatNode
-from tilewright.backends.llvm.lowering.handing import ALONE, ROUNDED, STRATEGIES
+from tilewright.backends.llvm.lowering.handing import ALONE, ROUNDED, STRATEGIES, UNMADE
 from tilewright.backends.llvm.lowering.select import Selection
 
 
@@ -16,7 +16,7 @@ def values_report(selection: Selection) -> list[dict[str, Any]]:
     time (null: not possible)."""
     found = []
     for node, strategy in selection.values:
-        costs = [_cost(selection, node, j) for j in range(len(STRATEGIES))]
+        costs = [_cost(selection, node, j) for j in range(len(node.costs))]
         handed = node.handed
         found.append(
             {
@@ -51,6 +51,8 @@ def _reason(node: FormatNode, strategy: int, costs: list[float]) -> str:
     formats = STRATEGIES[strategy]
     if formats == ROUNDED:
         return "all that read it round it to bf16 anyway"
+    if formats == UNMADE:
+        return "all that read it normalize its rows on their way, for less than a kernel of its own"
     if formats != ALONE:
         return "some that read it round it to bf16, others need f32"
     if costs[STRATEGIES.index(ROUNDED)] == inf:

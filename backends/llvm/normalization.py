@@ -145,7 +145,7 @@ def load(code: Code, norm: Norm, k: int, args: ir.Value, first: int, statistics:
 
 def evaluate(norm: Norm, rows: np.ndarray, vectors: Sequence[np.ndarray]) -> np.ndarray:
     """What ``rows`` [M, K] become, in float64; ``vectors``: [K] each."""
-    x = rows.astype(np.float64)
+    x: np.ndarray = rows.astype(np.float64)
     if norm.kind == "layer":
         x = x - x.mean(-1, keepdims=True)
     x = x / np.sqrt((x * x).mean(-1, keepdims=True) + norm.eps)

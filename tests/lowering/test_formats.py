@@ -111,7 +111,8 @@ def forced(wanted: tuple[str, ...]) -> Callable[[Tables], Sequence[int]]:
         chosen = []
         for node, costs in enumerate(problem.costs):
             j = STRATEGIES.index(wanted) if node in values else costs.index(min(costs))
-            chosen.append(j if np.isfinite(costs[j]) else STRATEGIES.index(BOTH))
+            offered = j < len(costs) and np.isfinite(costs[j])
+            chosen.append(j if offered else STRATEGIES.index(BOTH))
         return chosen
 
     return solve

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from tilewright.backends.kernels.coded_matmul import CodedMatmulTask
 from tilewright.backends.kernels.f16_matmul import HalfMatmulTask
 from tilewright.backends.kernels.int8_matmul import IntegerMatmulTask
 from tilewright.backends.kernels.tasks import BatchedMatmulTask, MatmulTask
@@ -87,7 +88,7 @@ def _constant_weights(
     dims = (m, stride, n, *fused.strides)
     assert isinstance(w.op, Constant)
     axes = tuple(iw.index(c) for c in summed + columns)
-    task = _task(low, op, x, w, (k, n), fused)
+    task = _task(low, op, x, w, (k, n), fused, axes)
     chosen = low.choose(op, task, dims, w.op.name, (axes, (k, n)))
     if chosen is None:
         return False
@@ -99,7 +100,7 @@ def _constant_weights(
     low.launch(
         op,
         spec,
-        (a.at, place, *fused.places),
+        (a.at, place, *fused.places, *settled.further),
         (target.at,),
         dims,
         formula(family.units(spec), dims),
@@ -121,9 +122,13 @@ def _task(
     w: Value,
     shape: tuple[int, int],
     fused: FusedEpilogue,
+    axes: tuple[int, ...],
 ) -> MatmulTask | IntegerMatmulTask:
     if _floats(op):
         assert isinstance(w.op, Constant)
+        coded = low.graph.weights[w.op.name].coded
+        if coded is not None and axes == (coded.axis, 1 - coded.axis):
+            return CodedMatmulTask(*shape, fused.epilogue, coded.format)
         kind = HalfMatmulTask if low.graph.weights[w.op.name].halves else MatmulTask
         return kind(*shape, fused.epilogue)
     return integer_contractions.task(x, w, *shape, fused.epilogue, op.out.dtype)

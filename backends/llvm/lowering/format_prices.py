@@ -9,20 +9,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
+from typing import Any
 
 from tilewright.backends.cost.model import predict
+from tilewright.backends.kernels.candidates import Candidate
 from tilewright.backends.llvm.formats import BF16_FORMAT, BYTES, F32_FORMAT
 from tilewright.backends.llvm.lowering.choice import Question
 from tilewright.backends.llvm.lowering.handing import (
     BOTH,
     ROUNDED,
     STRATEGIES,
+    UNMADE,
     Formats,
     Handed,
+    normed,
     stored,
 )
 from tilewright.backends.llvm.lowering.pricing import Prices, sizes
 from tilewright.backends.llvm.lowering.state import Lowering
+from tilewright.backends.llvm.lowering.unmade import Unmade
 from tilewright.backends.profile import MachineProfile
 from tilewright.compiler.ir.dims import Dim
 
@@ -30,13 +35,15 @@ ROUNDING = 8
 """Operations of a region that rounds an element: bits, oddness, sum, shift, NaN, narrowing."""
 
 Edge = tuple[int, tuple[tuple[float, ...], ...]]
-"""A question, and for each of its candidates what each of STRATEGIES adds."""
+"""A question, and for each of its candidates what each of STRATEGIES adds, the last one for values
+that may stay unmade."""
 
 
 @dataclass(frozen=True)
 class FormatNode:
     """A value as a node of the selection: what each of STRATEGIES costs by itself, in the units of
-    `Prices.costs`, and beside the kernel that answers a question."""
+    `Prices.costs`, and beside the kernel that answers a question. UNMADE, the last one, is a
+    strategy of normalized values only."""
 
     handed: Handed
     costs: tuple[float, ...]
@@ -73,15 +80,17 @@ class _Table:
 
     def node(self, handed: Handed) -> FormatNode | None:
         edges = self._readers(handed)
-        if all(row[1] == inf for _, rows in edges for row in rows):
+        strategies = STRATEGIES if handed.unmade is not None else STRATEGIES[:-1]
+        if all(cost == inf for _, rows in edges for row in rows for cost in row[1::2]):
             return None
         if handed.maker is None:
-            costs = [self._region(handed, formats) for formats in STRATEGIES]
+            costs = [self._region(handed, formats) for formats in strategies]
         else:
-            costs = [0.0] * len(STRATEGIES)
+            costs = [0.0] * len(strategies)
             edges.append((handed.maker, self._maker(handed, handed.maker)))
-        if handed.plain:
-            costs[STRATEGIES.index(ROUNDED)] = inf
+        for j, formats in enumerate(strategies):
+            if handed.plain and formats in (ROUNDED, UNMADE):
+                costs[j] = inf
         return FormatNode(handed, tuple(costs), tuple(edges))
 
     def _readers(self, handed: Handed) -> list[Edge]:
@@ -94,7 +103,11 @@ class _Table:
             rows = []
             for j in range(len(self.questions[number].candidates)):
                 change = self._change(number, j, reads, F32_FORMAT)
-                rows.append((0.0, change, 0.0 if change == inf else change))
+                row = [0.0, change, 0.0 if change == inf else change]
+                if handed.unmade is not None:
+                    whole = len(mine) == 1 and mine[0].rows
+                    row.append(self._normalizing(number, j, handed.unmade) if whole else inf)
+                rows.append(tuple(row))
             edges.append((number, tuple(rows)))
         return edges
 
@@ -112,6 +125,9 @@ class _Table:
 
     def _region(self, handed: Handed, formats: Formats) -> float:
         elements = handed.value.type.elements
+        if formats == UNMADE and handed.unmade is not None:
+            moved = 2 * BYTES[F32_FORMAT]
+            return self._moved(elements, -moved, -handed.unmade.norm.operations, launches=-1)
         if formats == BOTH:
             return self._moved(elements, BYTES[BF16_FORMAT], ROUNDING)
         if formats == ROUNDED:
@@ -120,9 +136,17 @@ class _Table:
 
     def _change(self, number: int, j: int, reads: tuple[str, ...], writes: str) -> float:
         """What other formats add to a candidate's cost; inf if it has them not."""
+        candidate = self.questions[number].candidates[j]
+        return self._difference(number, candidate, stored(candidate, reads, writes))
+
+    def _normalizing(self, number: int, j: int, found: Unmade) -> float:
+        """What it costs a candidate to normalize the rows that it reads; inf if it cannot."""
+        candidate = self.questions[number].candidates[j]
+        return self._difference(number, candidate, normed(candidate, candidate.spec, found))
+
+    def _difference(self, number: int, candidate: Candidate, other: Any) -> float:
+        """What the spec `other` costs more than a candidate's own; inf for None."""
         question = self.questions[number]
-        candidate = question.candidates[j]
-        other = stored(candidate, reads, writes)
         if other is None:
             return inf
         total = 0.0

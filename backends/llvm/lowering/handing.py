@@ -1,7 +1,8 @@
 """Values as one operation hands them to the next: who makes and reads them, in which formats.
 
 A value lies in memory in f32 unless the selection says otherwise: in bf16, where all that read it
-round it anyway, or in both, where some do. The first lowering stores f32 and records makers and
+round it anyway, or in both, where some do. What a normalization makes may be left out altogether
+(see `unmade`). The first lowering stores f32 and records makers and
 readers, the second follows the formats that were chosen (see `tables`). Values that nobody recorded
 (graph outputs, bodies of loops, operands of kernels that know f32 only) stay f32.
 """
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from tilewright.backends.kernels.candidates import Candidate
 from tilewright.backends.llvm.formats import BF16_FORMAT, F32_FORMAT
+from tilewright.backends.llvm.lowering.unmade import Unmade
 from tilewright.backends.llvm.lowering.view import View
 from tilewright.backends.llvm.program import Place
 from tilewright.compiler.ir.core import Graph, Value, walk
@@ -28,7 +30,9 @@ Formats = tuple[str, ...]
 ALONE: Formats = (F32_FORMAT,)
 ROUNDED: Formats = (BF16_FORMAT,)
 BOTH: Formats = (F32_FORMAT, BF16_FORMAT)
-STRATEGIES = (ALONE, ROUNDED, BOTH)
+UNMADE: Formats = ("unmade",)
+"""Not in memory: all that read it normalize rows themselves."""
+STRATEGIES = (ALONE, ROUNDED, BOTH, UNMADE)
 
 ROUNDING_CLASS = 1e-2
 """The accuracy class that values in bf16 belong to."""
@@ -36,11 +40,13 @@ ROUNDING_CLASS = 1e-2
 
 @dataclass(frozen=True)
 class Reader:
-    """The question whose kernel reads a value, as which of its `count` activations."""
+    """The question whose kernel reads a value, as which of its `count` activations; rows: whether
+    it reads whole rows of a value that may stay unmade."""
 
     question: int
     operand: int
     count: int
+    rows: bool = False
 
 
 @dataclass
@@ -50,6 +56,7 @@ class Handed:
     maker: the question whose kernel makes it, None for a region. operands: activations that this
     kernel reads. ``inplace``: whether it may write f32 over one of its extras, and so into lines
     that it has read. ``plain``: whether something reads the value that knows f32 only.
+    ``unmade``: how its readers may make it, if they may.
     """
 
     value: Value
@@ -59,13 +66,14 @@ class Handed:
     inplace: bool = False
     readers: list[Reader] = field(default_factory=list)
     plain: bool = False
+    unmade: Unmade | None = None
 
 
 class Handing:
     """The values of one lowering. ``formats``: those chosen, by value; f32 for all others.
 
     known: values that the second lowering meets again. bases: the whole of each value in memory.
-    twins: where the same elements lie in bf16.
+    twins: where the same elements lie in bf16. unmade: by the places of values that are not made.
     """
 
     def __init__(self, graph: Graph, formats: Mapping[Value, Formats] | None = None) -> None:
@@ -74,6 +82,7 @@ class Handing:
         self.values: dict[Place, Handed] = {}
         self.bases: dict[Place, View] = {}
         self.twins: dict[Place, Place] = {}
+        self.unmade: dict[Place, Unmade] = {}
 
     def of(self, value: Value) -> Formats:
         """The formats of `value`."""
@@ -94,11 +103,13 @@ class Handing:
 
 @dataclass(frozen=True)
 class Settled:
-    """A launch with its formats: spec, activations, and the element type of its result."""
+    """A launch with its formats: spec, activations, the element type of its result, and what the
+    spec takes after all other operands."""
 
     spec: Any
     operands: tuple[View, ...]
     dtype: DType
+    further: tuple[Place, ...] = ()
 
 
 def settle(low: Lowering, chosen: Candidate, views: Sequence[View], value: Value) -> Settled:
@@ -107,18 +118,25 @@ def settle(low: Lowering, chosen: Candidate, views: Sequence[View], value: Value
     question = len(low.choices.questions) - 1
     for operand, view in enumerate(views):
         if view.place in handing.values:
-            handing.values[view.place].readers.append(Reader(question, operand, len(views)))
+            handed = handing.values[view.place]
+            rows = handed.unmade is not None and handed.unmade.in_rows(view)
+            handed.readers.append(Reader(question, operand, len(views), rows))
     wanted = [handing.rounded(view) for view in views]
     reads = tuple(F32_FORMAT if w is None else BF16_FORMAT for w in wanted)
     if stored(chosen, reads, F32_FORMAT) is None:
         reads = (F32_FORMAT,) * len(views)
     rounds = handing.of(value) == ROUNDED and stored(chosen, reads, BF16_FORMAT) is not None
     writes = BF16_FORMAT if rounds else F32_FORMAT
+    dtype = DType.BF16 if rounds else value.dtype
+    found = handing.unmade.get(views[0].place) if len(views) == 1 else None
+    if found is not None and found.in_rows(views[0]):
+        spec = normed(chosen, stored(chosen, reads, writes), found)
+        if spec is not None:
+            return Settled(spec, (found.reads(views[0]),), dtype, found.vectors)
     operands = [
         low.widened(view) if name == F32_FORMAT or other is None else other
         for view, other, name in zip(views, wanted, reads, strict=True)
     ]
-    dtype = DType.BF16 if rounds else value.dtype
     return Settled(stored(chosen, reads, writes), tuple(operands), dtype)
 
 
@@ -129,6 +147,12 @@ def stored(chosen: Candidate, reads: Sequence[str], writes: str) -> Any:
         return chosen.spec
     hook = chosen.family.stored
     return None if hook is None else hook(chosen.spec, tuple(reads), writes)
+
+
+def normed(chosen: Candidate, spec: Any, found: Unmade) -> Any:
+    """The spec of a candidate with its rows normalized first, None if its family has none."""
+    hook = chosen.family.normed
+    return None if hook is None else hook(spec, found.norm, found.width)
 
 
 def hand_on(

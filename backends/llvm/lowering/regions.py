@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 
 from tilewright.backends.llvm.lowering import fallback
 from tilewright.backends.llvm.lowering.elementwise_names import NAMES
-from tilewright.backends.llvm.lowering.handing import BOTH, ROUNDED, hand_on
+from tilewright.backends.llvm.lowering.handing import BOTH, ROUNDED, UNMADE, hand_on
 from tilewright.backends.llvm.lowering.region_nodes import Nodes, Unsuitable, identity
 from tilewright.backends.llvm.lowering.region_rows import RowNodes
 from tilewright.backends.llvm.lowering.rules import lowers
 from tilewright.backends.llvm.lowering.state import Lowering, formula
+from tilewright.backends.llvm.lowering.unmade import leave, unmade
 from tilewright.backends.llvm.lowering.view import View, element_bytes
 from tilewright.backends.llvm.region import dims as region_dims
 from tilewright.backends.llvm.region.kernel import grain, scratch_bytes, units
@@ -49,11 +50,23 @@ def fused(low: Lowering, op: control.Fused) -> None:
 @lowers(*NAMES, *ROW_OPS, nn.Rope, shape.Gather, leaf.Iota, leaf.Fill, leaf.DimValue)
 def single(low: Lowering, op: Op) -> None:
     """An operation on its own, as a region if it fits, else as a loop nest."""
+    if isinstance(op, nn.LayerNorm | nn.RmsNorm) and low.handing.of(op.out) == UNMADE:
+        leave(low, op)
+        return
     try:
-        _launch(low, op, (op,), [(op.out, op.out)], {})
+        launch_single(low, op)
     except Unsuitable as reason:
         low.notes.append((op.source, f"{op.opname} by the general loop nest: {reason}"))
         fallback.lower_plain(low, op)
+        return
+    handed = low.handing.values.get(low.views[op.out].place)
+    if isinstance(op, nn.LayerNorm | nn.RmsNorm) and handed is not None:
+        handed.unmade = unmade(low, op)
+
+
+def launch_single(low: Lowering, op: Op) -> None:
+    """One region kernel for one operation; raises `Unsuitable`."""
+    _launch(low, op, (op,), [(op.out, op.out)], {})
 
 
 def _domain(ops: Sequence[Op], results: Sequence[Value]) -> tuple[tuple[Dim, ...], tuple[int, ...]]:

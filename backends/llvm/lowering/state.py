@@ -118,7 +118,12 @@ class Lowering:
         return self.widened(found)
 
     def widened(self, view: View) -> View:
-        """`view` in f32, converted if it is stored in bf16 alone."""
+        """`view` in f32, converted if it is stored in bf16 alone, made if it was left out."""
+        left = self.handing.unmade.get(view.place)
+        if left is not None:
+            from tilewright.backends.llvm.lowering.unmade import make
+
+            return replace(view, place=make(self, left).place)
         base = self.handing.bases.get(view.place)
         if base is None or base.dtype == DType.F32:
             return view
@@ -186,6 +191,12 @@ class Lowering:
         how its elements are brought into the order in which they are packed.
         """
         found = self._permitted(op, task, constant)
+        # A model that stores codes wants few bytes: what would store more of them stands back.
+        found = (
+            tuple(c for c in found if c.family.codes or c.format)
+            if any(c.family.codes for c in found)
+            else found
+        )
         tests = {c.family.name: c.family.suits for c in found if constant and c.family.suits}
         if tests:
             weights = self.graph.weights.array(constant)
