@@ -1,10 +1,12 @@
 """Contractions of one input become one contraction."""
 
+import dataclasses
 from collections import defaultdict
 from collections.abc import Hashable
 
 import numpy as np
 
+from tilewright.compiler.formats.format import Encoded
 from tilewright.compiler.ir.core import Graph, Op, Value, users
 from tilewright.compiler.ir.dims import Dim
 from tilewright.compiler.ir.ops.binary import Add
@@ -13,7 +15,7 @@ from tilewright.compiler.ir.ops.leaf import Constant
 from tilewright.compiler.ir.ops.shape import Slice
 from tilewright.compiler.ir.rewrite import Builder, Replacement, rewrite
 from tilewright.compiler.ir.types import DType, TensorType
-from tilewright.compiler.ir.weights import Weight, WeightStore
+from tilewright.compiler.ir.weights import Coded, Weight, WeightStore
 from tilewright.passes.common_steps import CommonStep, common_steps, emit_steps
 from tilewright.passes.match import constant_array, sides
 from tilewright.passes.op_sets import EPILOGUE_OPS
@@ -102,7 +104,33 @@ def _concatenated(weights: list[Weight], axis: int) -> Weight:
             kept.append(np.concatenate([w.load() for w in weights], axis=axis))
         return kept[0]
 
-    return Weight(TensorType(first.dtype, shape), load)
+    return Weight(TensorType(first.dtype, shape), load, _coded(weights, axis))
+
+
+def _coded(weights: list[Weight], axis: int) -> Coded | None:
+    """The codes of weights one after another along `axis`, where all have codes of one format."""
+    first, *others = (w.coded for w in weights)
+    if first is None or first.axis == axis:
+        return None
+    known = [first]
+    for other in others:
+        if other is None or _kind(other) != _kind(first):
+            return None
+        known.append(other)
+
+    def load() -> Encoded:
+        parts = [c.load() for c in known]
+        arrays = {
+            name: np.concatenate([p[name] for p in parts], axis=1) for name in parts[0].arrays
+        }
+        k, n = arrays["codes"].shape
+        return Encoded((k, n), arrays)
+
+    return dataclasses.replace(first, load=load)
+
+
+def _kind(coded: Coded) -> tuple[object, ...]:
+    return coded.format, coded.axis, coded.level
 
 
 def _width(op: Contract) -> int:

@@ -102,6 +102,8 @@ class KernelFamily:
     ``format(spec)``: name of the weight format (compiler.formats) that the kernel reads, "" for
     weights as they are; absent: as they are. ``pack`` then takes an ``Encoded``, ``unpack`` gives
     one, and `accuracy` says nothing: the format decides the error.
+    ``codes``: `pack` takes the `Encoded` that the model has for a constant (CodedMatmulTask); its
+    numbers are the model's own, so it needs no format to be allowed.
     ``shaped(m, n, k)``: launches for the test of odd shapes, of m rows, n columns and sums of k;
     absent: the family has none of these.
     ``stored(spec, operands, result)``: the same with its activations and its result in these
@@ -130,6 +132,7 @@ class KernelFamily:
     candidates: Callable[[Any, Target], tuple[Any, ...]] | None = None
     layout: Callable[[Any], Layout] | None = None
     format: Callable[[Any], str] | None = None
+    codes: bool = False
     shaped: Callable[[int, int, int], tuple[Case, ...]] | None = None
     stored: Callable[[Any, tuple[str, ...], str], Any] | None = None
     normed: Callable[[Any, Norm, int], Any] | None = None

@@ -7,6 +7,8 @@ from functools import cached_property
 
 import numpy as np
 
+from tilewright.compiler.formats.blocks import Blocks
+from tilewright.compiler.formats.format import Encoded
 from tilewright.compiler.ir.types import DType, TensorType, from_numpy
 
 CHUNK = 1 << 14
@@ -14,14 +16,32 @@ CHUNK = 1 << 14
 
 
 @dataclass(frozen=True)
+class Coded:
+    """That an f32 constant of two axes is exactly what integer codes stand for.
+
+    axis: of the constant, along which blocks lie: the K of `load()`, the other one is its N.
+    level: how what is multiplied by it may be read, ONNX Runtime's accuracy level: 0 and 1 as it
+    is, 2 as f16, 3 as bf16, 4 as 8-bit codes by block.
+    """
+
+    format: Blocks
+    axis: int
+    load: Callable[[], Encoded]
+    level: int = 0
+
+
+@dataclass(frozen=True)
 class Weight:
     """A constant tensor: its type and a loader that returns the array (a memory map if possible).
 
-    Sub-byte elements are unpacked in the array (one per ml_dtypes element).
+    Sub-byte elements are unpacked in the array (one per ml_dtypes element). coded: where the model
+    has codes for it, which kernels can read instead; whatever makes another constant of it may
+    drop that.
     """
 
     type: TensorType
     load: Callable[[], np.ndarray]
+    coded: Coded | None = None
 
     def hash(self) -> str:
         """sha256 of type and bytes, for sharing equal constants and for the text form."""

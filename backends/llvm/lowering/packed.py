@@ -25,6 +25,8 @@ from tilewright.compiler.ir.types import DType
 
 PANEL = 32
 
+OUT_OF_RANGE = "an index of Gather is out of range"
+
 
 def packed_matrix(
     low: Lowering,
@@ -41,16 +43,14 @@ def packed_matrix(
     assert layout is not None
 
     def load() -> np.ndarray:
+        assert isinstance(w.op, Constant)
+        assert kernel.family.pack is not None
+        known = low.graph.weights[w.op.name].coded
+        if kernel.family.codes and known is not None:
+            return kernel.family.pack(known.load(), kernel.spec)
         stored = low.array(w)
         assert stored is not None
         return kernel.pack(stored.transpose(axes).reshape(shape))
-
-    def encode() -> np.ndarray:
-        assert isinstance(w.op, Constant)
-        assert low.offers is not None
-        assert kernel.family.pack is not None
-        encoded = low.offers.encoded(source, w.op.name, kernel.format)
-        return kernel.family.pack(encoded, kernel.spec)
 
     key: tuple[Hashable, ...] = (
         layout.name,
@@ -58,7 +58,13 @@ def packed_matrix(
         (axes, shape),
     )
     if kernel.format and low.offers is not None:
-        return low.weight((*key, source), w.op.name, layout.bytes, encode), layout.bytes
+        encoded = low.offers.encoded(source, w.op.name, kernel.format)
+        pack = kernel.family.pack
+        assert pack is not None
+        # Operations with the same codes share a copy, others do not.
+        key = (*key, encoded)
+        place = low.weight(key, w.op.name, layout.bytes, lambda: pack(encoded, kernel.spec))
+        return place, layout.bytes
     return low.weight(key, w.op.name, layout.bytes, load), layout.bytes
 
 
