@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -50,7 +51,10 @@ def require_here(targets: Iterable[Target]) -> None:
     for target in targets:
         if not runs_here(target):
             missing = sorted(set(target.required_flags) - cpu_flags())
-            need = f"it needs {', '.join(missing)}" if missing else "it is another architecture"
+            machine = target.triple.split("-")[0]
+            need = f"it needs {', '.join(missing)}"
+            if machine != platform.machine():
+                need = f"it is for {machine}, this is {platform.machine()}"
             raise UserError(
                 f"--target {target.name}",
                 "this machine cannot run it, so the error of its artifact cannot be measured",

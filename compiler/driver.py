@@ -279,11 +279,12 @@ class _Workshop:
         compile_graph(graph, path, jobs=self.options.jobs)
         return self.stack.enter_context(running(path))
 
-    def operations(self, terms: Terms) -> list[agreement.Operation]:
+    def operations(self) -> list[agreement.Operation]:
         found: list[agreement.Operation] = []
+        graph = self.result.graph
         for target in self.targets:
-            how = selecting(self.options, target, terms)
-            lowered, _ = lower_for(self.result.graph, target, how=how)
+            how = selecting(self.options, target, Planned(graph))
+            lowered, _ = lower_for(graph, target, how=replace(how, max_size=None))
             found += (
                 (q.source, q.constant, frozenset(c.numerics for c in q.candidates))
                 for q in lowered.state.choices.questions

@@ -53,7 +53,7 @@ def selection_report(low: Lowering) -> dict[str, Any] | None:
         i = members[key][0]
         chosen = selection.questions[i].candidate(selection.answers)
         choice["candidates"] = _rows(low, selection, members[key], chosen, costs[i])
-        if selection.squares:
+        if selection.limits:
             choice["errors"] = errors_report(selection, members[key])
     return {
         "profile": selection.profile.describe(),

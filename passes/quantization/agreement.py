@@ -52,8 +52,8 @@ class Workshop(Protocol[Built]):
     def native(self, graph: Graph) -> Run:
         """A graph, compiled exactly for this machine."""
 
-    def operations(self, terms: Terms) -> list[Operation]:
-        """All operations of all targets that have a choice under `terms`."""
+    def operations(self) -> list[Operation]:
+        """All operations of all targets that have a choice."""
 
     def build(self, terms: Terms) -> tuple[Built, Errors]:
         """The choice under `terms`, and the errors that it is predicted to make.
@@ -104,6 +104,8 @@ def prepare(
     not finite, naming sample and node, and for `--keep` that nothing can follow.
     """
     assert options.max_error is not None
+    operations = workshop.operations()
+    check_keep(options.keep, ((source, numerics) for source, _, numerics in operations))
     try:
         calibration = calibrate(graph, samples.calibration, workshop.native)
     except NotFinite as bad:
@@ -117,8 +119,6 @@ def prepare(
     terms = Terms(calibration, start, keep=options.keep)
     silent = dict.fromkeys(("f16", "bf16"), (0.0,) * len(graph.outputs))
     probe = replace(terms, bound=inf, keep=(), rest=silent)
-    operations = workshop.operations(probe)
-    check_keep(options.keep, ((source, numerics) for source, _, numerics in operations))
     exact = workshop.native(graph) if original is None else original
     rest = _rest(replace(probe, sites="f32"), operations, samples, exact, workshop)
     base = 0.0 if metric is None else metric(exact, samples.held_out)

@@ -7,7 +7,6 @@ import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from tilewright.compiler.errors import UserError, nearest
 from tilewright.compiler.formats import formats, named
@@ -15,7 +14,7 @@ from tilewright.compiler.formats.format import Encoded
 from tilewright.compiler.ir.core import Graph
 from tilewright.passes.quantization.calibration import SUMS
 from tilewright.passes.quantization.errors import Squares
-from tilewright.passes.quantization.sites import Site, sites
+from tilewright.passes.quantization.sites import Site, rounded_as, sites
 
 EXACT = "f32"
 """Numerics of operations that a plan does not list, where nothing says what errors others make."""
@@ -95,31 +94,38 @@ def for_target(plan: Mapping[str, Formats], target: str) -> Formats:
 
 class Planned:
     """A plan as a lowering takes it (`Offers`), without calibration: every operation has the
-    numerics that the plan lists, others are exact; weights are rounded to their nearest codes."""
+    numerics that the plan lists, others are exact; weights are rounded to their nearest codes.
+
+    Without a plan everything is offered that an operation could have.
+    """
 
     limits: Squares = ()
 
-    def __init__(self, graph: Graph, wanted: Formats) -> None:
+    def __init__(self, graph: Graph, wanted: Formats | None = None) -> None:
         self._graph, self._wanted = graph, wanted
         self._sites: dict[tuple[str, str], Site] = {site.key: site for site in sites(graph)}
         self._encoded: dict[tuple[str, str, str], Encoded] = {}
 
     def permits(self, source: str, constant: str, numerics: str) -> bool:
         """Whether they are those that the plan lists."""
+        if self._wanted is None:
+            return True
         return numerics == (self._wanted.of(source, constant) or EXACT)
 
     def formats(self, source: str, constant: str) -> frozenset[str]:
-        """The weight format that the plan lists, if it is one."""
-        wanted, site = self._wanted.of(source, constant), self._sites.get((source, constant))
-        made: Any = formats().get(wanted or "")
-        fits = made is not None and site is not None and made.supports(site.k, site.n)
-        return frozenset({made.name} if fits else ())
+        """The weight format that the plan lists, if it is one that the operation can have."""
+        site = self._sites.get((source, constant))
+        if site is None:
+            return frozenset()
+        could = frozenset(f.name for f in formats().values() if f.supports(site.k, site.n))
+        return could if self._wanted is None else could & {self._wanted.of(source, constant)}
 
     def encoded(self, source: str, constant: str, name: str) -> Encoded:
         """The weights of a contraction in a format."""
-        key = (source, constant, name)
+        site = rounded_as(self._sites[source, constant], self._sites.values())
+        key = (*site.key, name)
         if key not in self._encoded:
-            weights = self._sites[source, constant].weights(self._graph)
+            weights = site.weights(self._graph)
             self._encoded[key] = named(name).encode(weights)
         return self._encoded[key]
 
