@@ -14,7 +14,7 @@ from tilewright.compiler.ir.core import Graph
 from tilewright.passes.quantization.collect import Feeds, Run, collect
 from tilewright.passes.quantization.errors import Gain, Squares, measure_gains, squared_distance
 from tilewright.passes.quantization.instrument import disturbed, showing
-from tilewright.passes.quantization.sites import Site, sites
+from tilewright.passes.quantization.sites import Lookup, Site, rounded_as, rounding, sites
 
 Compile = Callable[[Graph], Run]
 """Compiles a graph for this machine and gives a function that runs it."""
@@ -37,13 +37,17 @@ SUMS = {**SMALL, "f16": 1e-3}
 class Calibration:
     """Of one graph: its sites, their inputs, and how their errors reach the outputs.
 
-    norms: squared L2 norm of every output over the calibration samples. gains: by name of the site
-    and whether X is read without codes (`PROBES`).
+    inputs: of products by name. reads: of lookups, how often each row was read. norms: squared L2
+    norm of every output over the calibration samples. gains: by name of the site and whether X is
+    read without codes (`PROBES`).
+
+    A lookup in a table that a product multiplies with as well has the product's codes.
     """
 
     graph: Graph
     sites: Mapping[tuple[str, str], Site]
     inputs: Mapping[str, Inputs]
+    reads: Mapping[str, np.ndarray]
     norms: Squares
     gains: Mapping[tuple[str, bool], Gain]
     _encoded: dict[tuple[str, str], Encoded] = field(default_factory=dict)
@@ -73,7 +77,11 @@ class Calibration:
         return self._squares[key]
 
     def _predict(self, site: Site, numerics: str) -> Squares:
-        inputs, weights = self.inputs[site.name], site.weights(self.graph)
+        weights = site.weights(self.graph)
+        if isinstance(site, Lookup):
+            local = self._lookup_error(site, weights, numerics)
+            return self.gains[site.name, True].error(local, self.norms)
+        inputs = self.inputs[site.name]
         if numerics in SUMS:
             x = inputs.sample
             size = float(np.linalg.norm(x @ weights) * np.sqrt(inputs.rows / max(len(x), 1)))
@@ -82,17 +90,31 @@ class Calibration:
         local = made.error(weights, self._encode(site, made), inputs)
         return self.gains[site.name, _kind(made)].error(local, self.norms)
 
+    def _lookup_error(self, site: Lookup, weights: np.ndarray, numerics: str) -> float:
+        """||Y' - Y||_F over all rows that were read."""
+        counts = self.reads[site.name]
+        read = np.flatnonzero(counts)
+        if numerics in SUMS:
+            off = weights[:, read] * np.float32(SUMS[numerics])
+        elif rounded_as(site, self.sites.values()) is site:
+            off = rounding(named(numerics), weights, read)
+        else:
+            made = named(numerics)
+            off = made.decode(self._encode(site, made))[:, read] - weights[:, read]
+        return float(np.sqrt(counts[read] @ np.sum(off.astype(np.float64) ** 2, axis=0)))
+
     def _encode(self, site: Site, made: WeightFormat) -> Encoded:
+        site = rounded_as(site, self.sites.values())
         key = (site.name, made.name)
         if key not in self._encoded:
             weights = site.weights(self.graph)
-            self._encoded[key] = made.encode(weights, self.inputs[site.name])
+            self._encoded[key] = made.encode(weights, self.inputs.get(site.name))
         return self._encoded[key]
 
 
 def calibrate(graph: Graph, samples: Sequence[Feeds], build: Compile) -> Calibration:
     """Calibrate `graph` on `samples`. Raises `collect.NotFinite`."""
-    found = sites(graph)
+    found = [site for site in sites(graph) if np.isfinite(site.weights(graph)).all()]
     show = build(showing(graph, found))
     norms = np.zeros(len(graph.outputs))
 
@@ -101,21 +123,22 @@ def calibrate(graph: Graph, samples: Sequence[Feeds], build: Compile) -> Calibra
         norms[:] += [squared_distance(outputs[n], np.zeros(1)) for n in graph.output_names]
         return outputs
 
-    inputs = collect(run, found, samples)
+    statistics = collect(run, found, samples)
     tried = [samples[i] for i in _spread(len(samples), GAIN_SAMPLES)]
     clean = [show(feeds) for feeds in tried]
     disturb = build(disturbed(graph, found))
     gains: dict[tuple[str, bool], Gain] = {}
     for kind, name in PROBES.items():
-        probe = named(name)
-        probed = {}
-        for site in found:
-            encoded = probe.encode(site.weights(graph))
-            probed[site.name] = (probe, encoded, site.weights(graph))
+        probed = {
+            site.name: site.disturbance(named(name), site.weights(graph))
+            for site in found
+            if kind or not isinstance(site, Lookup)
+        }
         measured = measure_gains(disturb, clean, found, tried, graph.output_names, probed)
         gains |= {(site, kind): gain for site, gain in measured.items()}
     by_key = {site.key: site for site in found}
-    return Calibration(graph, by_key, inputs, tuple(float(n) for n in norms), gains)
+    total = tuple(float(n) for n in norms)
+    return Calibration(graph, by_key, statistics.inputs, statistics.reads, total, gains)
 
 
 def _kind(made: WeightFormat) -> bool:

@@ -10,11 +10,14 @@ import numpy as np
 from tilewright.compiler.formats.inputs import Inputs
 from tilewright.compiler.ir.core import Value
 from tilewright.passes.quantization.instrument import READ
-from tilewright.passes.quantization.sites import Site
+from tilewright.passes.quantization.sites import Lookup, Product, Site
 
 Feeds = Mapping[str, np.ndarray]
 Run = Callable[[Feeds], Mapping[str, np.ndarray]]
 """Runs a graph: feeds by input name to outputs by output name."""
+
+TOGETHER = 1024
+"""Rows whose products are summed in f32."""
 
 SAMPLE = 512
 """Rows of X that are kept of each site to judge errors by."""
@@ -31,9 +34,21 @@ class NotFinite(ValueError):
         self.site, self.sample = site, sample
 
 
+@dataclass(frozen=True)
+class Statistics:
+    """Of all sites by name. inputs: of products. reads: of lookups, how often each row was read,
+    int64 [N]."""
+
+    inputs: Mapping[str, Inputs]
+    reads: Mapping[str, np.ndarray]
+
+
 @dataclass
 class _Sums:
-    """Of one site so far; rows are kept by reservoir sampling, so that all are equally likely."""
+    """Of one site so far; rows are kept by reservoir sampling, so that all are equally likely.
+
+    Products of rows are f32 for up to TOGETHER rows, their sums f64.
+    """
 
     gram: np.ndarray
     absmax: np.ndarray
@@ -41,6 +56,7 @@ class _Sums:
     fitted: int = 0
     rows: int = 0
     judging: int = 0
+    waiting: list[np.ndarray] = field(default_factory=list)
     random: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
 
     @staticmethod
@@ -51,9 +67,10 @@ class _Sums:
         np.maximum(self.absmax, np.abs(x).max(axis=0, initial=0), out=self.absmax)
         self.rows += len(x)
         if fit:
-            wide = x.astype(np.float64)
-            self.gram += wide.T @ wide
             self.fitted += len(x)
+            self.waiting.append(np.array(x, np.float32))
+            if sum(map(len, self.waiting)) >= TOGETHER:
+                self._multiply()
         if judge:
             seen = self.judging + np.arange(len(x))
             places = np.where(seen < SAMPLE, seen, self.random.integers(seen + 1))
@@ -61,13 +78,20 @@ class _Sums:
                 self.sample[places[i]] = x[i]
             self.judging += len(x)
 
+    def _multiply(self) -> None:
+        if self.waiting:
+            rows = np.concatenate(self.waiting)
+            self.gram += rows.T @ rows
+            self.waiting.clear()
+
     def inputs(self) -> Inputs:
+        self._multiply()
         kept = self.sample[: self.judging].copy()
         return Inputs(self.gram, self.fitted, self.rows, self.absmax, kept)
 
 
-def collect(run: Run, found: Sequence[Site], samples: Sequence[Feeds]) -> dict[str, Inputs]:
-    """Statistics of every site's X over `samples`, by the name of the site.
+def collect(run: Run, found: Sequence[Site], samples: Sequence[Feeds]) -> Statistics:
+    """Statistics of every site over `samples`.
 
     run: of the graph that `instrument.showing` made of these sites. One sample in JUDGE gives the
     rows that errors are judged by, the others those that weights are rounded by. One sample's
@@ -75,16 +99,26 @@ def collect(run: Run, found: Sequence[Site], samples: Sequence[Feeds]) -> dict[s
     NotFinite.
     """
     first: dict[tuple[Value, tuple[int, ...]], int] = {}
-    for i, site in enumerate(found):
+    products = {i: site for i, site in enumerate(found) if isinstance(site, Product)}
+    for i, site in products.items():
         first.setdefault((site.x, site.x_axes), i)
     sums = {i: _Sums.of(found[i].k) for i in first.values()}
+    counts = {
+        i: np.zeros(site.n, np.int64) for i, site in enumerate(found) if isinstance(site, Lookup)
+    }
     for number, feeds in enumerate(samples):
         judge = number % JUDGE == min(JUDGE, len(samples)) - 1
         outputs = run(feeds)
         for i, total in sums.items():
-            value = found[i].matrix(outputs[READ.format(i)])
+            value = products[i].matrix(outputs[READ.format(i)])
             if not np.isfinite(value).all():
                 raise NotFinite(found[i].name, number)
             total.add(value, fit=not judge or len(samples) == 1, judge=judge)
+        for i, count in counts.items():
+            rows = outputs[READ.format(i)].reshape(-1) % found[i].n
+            count += np.bincount(rows, minlength=found[i].n)
     made = {i: total.inputs() for i, total in sums.items()}
-    return {site.name: made[first[site.x, site.x_axes]] for site in found}
+    return Statistics(
+        {site.name: made[first[site.x, site.x_axes]] for site in products.values()},
+        {found[i].name: count for i, count in counts.items()},
+    )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
-from tilewright.compiler.formats.format import Encoded, WeightFormat
 from tilewright.passes.quantization.collect import Feeds, Run
 from tilewright.passes.quantization.instrument import NOISE, READ
 from tilewright.passes.quantization.sites import Site
@@ -38,45 +38,35 @@ def measure_gains(
     found: Sequence[Site],
     samples: Sequence[Feeds],
     outputs: Sequence[str],
-    tried: Mapping[str, tuple[WeightFormat, Encoded, np.ndarray]],
+    tried: Mapping[str, Callable[[np.ndarray], np.ndarray]],
 ) -> dict[str, Gain]:
-    """The gain of every site in `tried` (format, encoded weights, weights f32 [K, N]).
+    """The gain of every site in `tried`, by its name: its disturbance for what it reads.
 
     run: of the graph that `instrument.disturbed` made. clean: for every sample the outputs of the
-    undisturbed graph and what every site reads (`READ`). A site's disturbance is the error that its
-    format really makes on the sample.
+    undisturbed graph and what every site reads (`READ`).
     """
-    zeros = [
-        {
-            NOISE.format(i): np.zeros_like(_exact(site, values[READ.format(i)]))
-            for i, site in enumerate(found)
-        }
-        for values in clean
-    ]
+    silent = [_silent(found, values) for values in clean]
     gains: dict[str, Gain] = {}
     for i, site in enumerate(found):
         if site.name not in tried:
             continue
-        made, encoded, weights = tried[site.name]
         before, after = 0.0, np.zeros(len(outputs))
-        for feeds, values, silent in zip(samples, clean, zeros, strict=True):
-            x = values[READ.format(i)]
-            rows = site.matrix(x)
-            error = made.multiply(rows, encoded) - rows.astype(np.float64) @ weights
-            noise = site.result(error, x).astype(np.float32)
-            found_out = run({**feeds, **silent, NOISE.format(i): np.ascontiguousarray(noise)})
-            before += float(np.sum(noise.astype(np.float64) ** 2))
+        for feeds, values, others in zip(samples, clean, silent, strict=True):
+            noise = np.ascontiguousarray(tried[site.name](values[READ.format(i)]), np.float32)
+            found_out = run({**feeds, **others, NOISE.format(i): noise})
+            before += squared_distance(noise, np.zeros(1))
             after += [squared_distance(found_out[name], values[name]) for name in outputs]
         gains[site.name] = Gain(tuple(float(a / before) if before else 0.0 for a in after))
     return gains
 
 
+def _silent(found: Sequence[Site], values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """No disturbance of any site: views of one array of zeros, which stays in the caches."""
+    shapes = [site.shape(values[READ.format(i)]) for i, site in enumerate(found)]
+    zeros = np.zeros(max((prod(shape) for shape in shapes), default=0), np.float32)
+    return {NOISE.format(i): zeros[: prod(shape)].reshape(shape) for i, shape in enumerate(shapes)}
+
+
 def squared_distance(a: np.ndarray, b: np.ndarray) -> float:
     """||a - b||^2 in float64."""
     return float(np.sum((a.astype(np.float64) - b.astype(np.float64)) ** 2))
-
-
-def _exact(site: Site, x: np.ndarray) -> np.ndarray:
-    """An array of the shape of the site's result for the operand x."""
-    rows = site.matrix(x).shape[0]
-    return site.result(np.zeros((rows, site.n), np.float32), x)

@@ -8,6 +8,7 @@ from tilewright.compiler.ir.core import Graph, Op, Value
 from tilewright.compiler.ir.ops.binary import Add
 from tilewright.compiler.ir.ops.contraction import Contract
 from tilewright.compiler.ir.ops.control import Fused
+from tilewright.compiler.ir.ops.shape import Gather
 from tilewright.compiler.ir.rewrite import Builder, Replacement, rewrite
 from tilewright.passes.quantization.sites import Site
 
@@ -25,18 +26,24 @@ def showing(graph: Graph, found: Sequence[Site]) -> Graph:
 
 def disturbed(graph: Graph, found: Sequence[Site]) -> Graph:
     """`graph` with an input for every site, `NOISE` with its number, that is added to its sums
-    before their epilogue."""
+    before their epilogue, or to the rows that it looks up."""
     numbers: dict[Op, int] = {site.op: i for i, site in enumerate(found)}
     noises: list[Value] = []
 
+    def noise(like: Value, number: int) -> Value:
+        noises.append(Value(like.type, NOISE.format(number)))
+        return noises[-1]
+
     def rule(op: Op, builder: Builder) -> Replacement:
         number = numbers.get(builder.original or op)
-        if number is None or not isinstance(op, Contract):
+        if number is None:
             return None
+        if isinstance(op, Gather):
+            rows = builder.emit(Gather, x=op.x, indices=op.indices, axis=op.axis)
+            return (builder.emit(Add, a=rows, b=noise(rows, number)),)
+        assert isinstance(op, Contract)
         bare = builder.emit(Contract, a=op.a, b=op.b, spec=op.spec)
-        noise = Value(bare.type, NOISE.format(number))
-        noises.append(noise)
-        total = builder.emit(Add, a=bare, b=noise)
+        total = builder.emit(Add, a=bare, b=noise(bare, number))
         if op.body is None:
             return (total,)
         return builder.emit_multi(Fused, inputs=(total, *op.extras), body=op.body)

@@ -1,37 +1,39 @@
-"""Sites: contractions with constant f32 weights, seen as Y [T, N] = X [T, K] W [K, N]."""
+"""Sites: operations with constant f32 weights, which may be stored in a format.
+
+A contraction is Y [T, N] = X [T, K] W [K, N]. A lookup of rows of a table takes columns of the
+transposed table W [K, N]: as if X had a single one in each row.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tilewright.compiler.ir.core import Graph, Value
+from tilewright.compiler.formats.format import WeightFormat
+from tilewright.compiler.ir.core import Graph, Op, Value
 from tilewright.compiler.ir.dims import as_int, product
 from tilewright.compiler.ir.ops.contraction import Contract, axis_sizes
 from tilewright.compiler.ir.ops.leaf import Constant
+from tilewright.compiler.ir.ops.shape import Gather
 from tilewright.compiler.ir.types import DType
 
 
 @dataclass(frozen=True, eq=False)
-class Site:
-    """One contraction of a graph whose weights may be stored in a format.
+class Site(ABC):
+    """One operation of a graph whose weights W [k, n] may be stored in a format.
 
-    name: the ONNX nodes that it came from, unique in the graph. x, w: its operands. x_axes: axes
-    of x that make [rows.., K]; axes: those of w that make [K, columns..]; columns: their sizes.
-    back: axes of [rows.., columns..] in the order of the operation's result.
+    name: the ONNX nodes that it came from, unique in the graph. x, w: its operands.
     """
 
     name: str
-    op: Contract
+    op: Op
     x: Value
     w: Value
-    x_axes: tuple[int, ...]
-    axes: tuple[int, ...]
     k: int
     n: int
-    columns: tuple[int, ...]
-    back: tuple[int, ...]
 
     @property
     def key(self) -> tuple[str, str]:
@@ -44,8 +46,36 @@ class Site:
         assert isinstance(self.w.op, Constant)
         return self.w.op.name
 
+    @abstractmethod
     def weights(self, graph: Graph) -> np.ndarray:
         """W, f32 [K, N]."""
+
+    @abstractmethod
+    def shape(self, x: np.ndarray) -> tuple[int, ...]:
+        """Shape of the result for an array of the operand x."""
+
+    @abstractmethod
+    def disturbance(
+        self, made: WeightFormat, weights: np.ndarray
+    ) -> Callable[[np.ndarray], np.ndarray]:
+        """What W [K, N], rounded to nearest in a format, adds to the result: f32 in its shape, by
+        an array of the operand x."""
+
+
+@dataclass(frozen=True, eq=False)
+class Product(Site):
+    """A contraction.
+
+    x_axes: axes of x that make [rows.., K]; axes: those of w that make [K, columns..]; columns:
+    their sizes. back: axes of [rows.., columns..] in the order of the operation's result.
+    """
+
+    x_axes: tuple[int, ...]
+    axes: tuple[int, ...]
+    columns: tuple[int, ...]
+    back: tuple[int, ...]
+
+    def weights(self, graph: Graph) -> np.ndarray:
         found: np.ndarray = graph.weights.array(self.constant)
         return found.transpose(self.axes).reshape(self.k, self.n)
 
@@ -55,8 +85,68 @@ class Site:
 
     def result(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
         """Y [T, N] in the shape of the operation's result, for an array of the operand x."""
-        rows = [x.shape[a] for a in self.x_axes[: len(self.back) - len(self.columns)]]
-        return y.reshape((*rows, *self.columns)).transpose(self.back)
+        return y.reshape((*self._rows(x), *self.columns)).transpose(self.back)
+
+    def shape(self, x: np.ndarray) -> tuple[int, ...]:
+        natural = (*self._rows(x), *self.columns)
+        return tuple(natural[a] for a in self.back)
+
+    def disturbance(
+        self, made: WeightFormat, weights: np.ndarray
+    ) -> Callable[[np.ndarray], np.ndarray]:
+        encoded = made.encode(weights)
+
+        def found(x: np.ndarray) -> np.ndarray:
+            return self.result(made.off(self.matrix(x), weights, encoded), x)
+
+        return found
+
+    def _rows(self, x: np.ndarray) -> list[int]:
+        return [x.shape[a] for a in self.x_axes[: len(self.back) - len(self.columns)]]
+
+
+@dataclass(frozen=True, eq=False)
+class Lookup(Site):
+    """Rows of a table [N, K], along axis 0; x are the indices, negative ones from the end."""
+
+    def weights(self, graph: Graph) -> np.ndarray:
+        return graph.weights.array(self.constant).T
+
+    def shape(self, x: np.ndarray) -> tuple[int, ...]:
+        return (*x.shape, self.k)
+
+    def disturbance(
+        self, made: WeightFormat, weights: np.ndarray
+    ) -> Callable[[np.ndarray], np.ndarray]:
+        def found(x: np.ndarray) -> np.ndarray:
+            rows, where = np.unique(x % self.n, return_inverse=True)
+            off = rounding(made, weights, rows)
+            return np.ascontiguousarray(off.T[where.reshape(-1)].reshape(self.shape(x)))
+
+        return found
+
+    def same_matrix(self, other: Site) -> bool:
+        """Whether another site multiplies with the same W, so that one stored copy serves both."""
+        return (
+            isinstance(other, Product)
+            and other.constant == self.constant
+            and (other.k, other.n, other.axes) == (self.k, self.n, (1, 0))
+        )
+
+
+def rounded_as(site: Site, found: Iterable[Site]) -> Site:
+    """The site whose inputs decide how the weights of this one are rounded: of a lookup in a table
+    that is multiplied too, the product."""
+    if not isinstance(site, Lookup):
+        return site
+    return next((other for other in found if site.same_matrix(other)), site)
+
+
+def rounding(made: WeightFormat, weights: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """W' - W of some columns, rounded to nearest in a format: f32 [K, columns]."""
+    part = np.ascontiguousarray(weights[:, columns])
+    found: np.ndarray = made.decode(made.encode(part)) - part
+    return found
 
 
 def sites(graph: Graph) -> list[Site]:
@@ -64,20 +154,24 @@ def sites(graph: Graph) -> list[Site]:
     found: list[Site] = []
     seen: dict[str, int] = {}
     for op in graph.ops:
-        if not isinstance(op, Contract):
-            continue
-        made = _site(op)
+        made = _product(op) if isinstance(op, Contract) else _lookup(op)
         if made is None:
             continue
         count = seen[op.source] = seen.get(op.source, 0) + 1
-        if count > 1:
-            made = _site(op, f"{op.source}#{count}")
-            assert made is not None
-        found.append(made)
+        found.append(made if count == 1 else replace(made, name=f"{op.source}#{count}"))
     return found
 
 
-def _site(op: Contract, name: str = "") -> Site | None:
+def _lookup(op: Op) -> Lookup | None:
+    if not isinstance(op, Gather) or op.axis != 0 or not isinstance(op.x.op, Constant):
+        return None
+    if op.x.dtype != DType.F32 or op.x.rank != 2:
+        return None
+    n, k = (as_int(size) for size in op.x.shape)
+    return Lookup(op.source, op, op.indices, op.x, k, n) if k and n else None
+
+
+def _product(op: Contract) -> Product | None:
     if not op.a.dtype == op.b.dtype == DType.F32:
         return None
     (ia, ib, out), sizes = axis_sizes(op.spec, op.a, op.b)
@@ -91,15 +185,15 @@ def _site(op: Contract, name: str = "") -> Site | None:
         if not isinstance(k, int) or not isinstance(n, int) or not k or not n:
             continue
         natural = rows + columns
-        return Site(
-            name=name or op.source,
+        return Product(
+            name=op.source,
             op=op,
             x=x,
             w=w,
-            x_axes=tuple(ix.index(c) for c in rows + summed),
-            axes=tuple(iw.index(c) for c in summed + columns),
             k=k,
             n=n,
+            x_axes=tuple(ix.index(c) for c in rows + summed),
+            axes=tuple(iw.index(c) for c in summed + columns),
             columns=tuple(as_int(sizes[c]) for c in columns),
             back=tuple(natural.index(c) for c in out),
         )

@@ -14,7 +14,12 @@ import numpy as np
 
 from tilewright.backends.llvm.emit.convert import DTYPES
 from tilewright.backends.llvm.lowering.elementwise_names import NAMES
-from tilewright.backends.llvm.lowering.packed import PANEL, PackedRows, packed_rows
+from tilewright.backends.llvm.lowering.packed import (
+    OUT_OF_RANGE,
+    PANEL,
+    PackedRows,
+    packed_rows,
+)
 from tilewright.backends.llvm.lowering.state import Lowering
 from tilewright.backends.llvm.lowering.view import View
 from tilewright.backends.llvm.program import Place
@@ -34,8 +39,6 @@ from tilewright.compiler.ir.core import Value
 from tilewright.compiler.ir.dims import Atom, Dim, Expr, as_int
 from tilewright.compiler.ir.ops import leaf, shape, unary
 from tilewright.compiler.ir.types import DType
-
-OUT_OF_RANGE = "an index of Gather is out of range"
 
 
 class Unsuitable(Exception):

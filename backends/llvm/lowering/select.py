@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from math import sqrt
 
 from tilewright.backends.kernels import f32_matmul
+from tilewright.backends.kernels.row_lookup import LookupTask
 from tilewright.backends.llvm.lowering.choice import Answers, Question
 from tilewright.backends.llvm.lowering.error_budgets import error_budgets, predicted_squares
 from tilewright.backends.llvm.lowering.format_prices import FormatNode, format_nodes
@@ -143,8 +144,10 @@ def _fixed(low: Lowering) -> int:
 
 
 def _lookups(low: Lowering) -> dict[str, Lookup]:
+    """Tied tables whose lookups are no questions."""
+    asked = {q.constant for q in low.choices.questions if isinstance(q.task, LookupTask)}
     found = {}
-    for name in tied_tables(low.graph):
+    for name in tied_tables(low.graph) - asked:
         elements = low.graph.weights[name].type.elements
         assert isinstance(elements, int)
         found[name] = Lookup(f32_matmul.spec.LAYOUT, 4 * elements)
