@@ -6,8 +6,9 @@ from math import inf
 from typing import Any
 
 from tilewright.backends.llvm.lowering.format_prices import FormatNode
-from tilewright.backends.llvm.lowering.handing import ALONE, ROUNDED, STRATEGIES, UNMADE
+from tilewright.backends.llvm.lowering.handing import ALONE, ROUNDED, STRATEGIES
 from tilewright.backends.llvm.lowering.select import Selection
+from tilewright.backends.llvm.lowering.unmade import UNMADE
 
 
 def values_report(selection: Selection) -> list[dict[str, Any]]:

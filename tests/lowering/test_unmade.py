@@ -16,18 +16,20 @@ from tilewright.backends.artifact.package import Variant, write_package
 from tilewright.backends.artifact.selection_report import selection_report
 from tilewright.backends.llvm import backend, codegen
 from tilewright.backends.llvm.lowering.format_prices import FormatNode, format_nodes
-from tilewright.backends.llvm.lowering.handing import ALONE, BOTH, STRATEGIES, UNMADE
+from tilewright.backends.llvm.lowering.handing import ALONE, BOTH, STRATEGIES
 from tilewright.backends.llvm.lowering.lower import lower
 from tilewright.backends.llvm.lowering.pricing import points, price
 from tilewright.backends.llvm.lowering.select import Selecting
 from tilewright.backends.llvm.lowering.tables import Tables, tables
+from tilewright.backends.llvm.lowering.unmade import UNMADE
 from tilewright.backends.llvm.region.spec import RegionSpec
 from tilewright.backends.profile import profile_for
 from tilewright.backends.target import TARGETS, runs_here
 from tilewright.compiler.driver import lower_for
-from tilewright.compiler.ir.core import Graph, Value
+from tilewright.compiler.ir.core import Graph, Region, Value
 from tilewright.compiler.ir.ops import binary, shape, unary
 from tilewright.compiler.ir.ops.contraction import Contract
+from tilewright.compiler.ir.ops.control import Fused
 from tilewright.compiler.ir.ops.nn import LayerNorm, RmsNorm
 from tilewright.passes.selection.exhaustive import solve_exhaustively
 from tilewright.passes.selection.tables import as_problem, solve_tables
@@ -45,8 +47,11 @@ def layer_norm(d: Draft, x: Value, seed: int = 0) -> Value:
 
 
 def rms_norm(d: Draft, x: Value, seed: int = 0) -> Value:
+    """As fusion leaves it: a body of one operation."""
     scale = d.constant(weights(x.shape[-1], seed=seed))
-    return d(RmsNorm, x=x, scale=scale, axis=x.rank - 1, eps=1e-6)
+    params = tuple(Value(v.type, name) for v, name in ((x, "x"), (scale, "scale")))
+    op = RmsNorm(x=params[0], scale=params[1], axis=x.rank - 1, eps=1e-6)
+    return d(Fused, inputs=(x, scale), body=Region(params, (op,), (op.out,)))
 
 
 def product(d: Draft, x: Value, columns: int, seed: int = 0) -> Value:

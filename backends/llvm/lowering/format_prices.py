@@ -19,7 +19,6 @@ from tilewright.backends.llvm.lowering.handing import (
     BOTH,
     ROUNDED,
     STRATEGIES,
-    UNMADE,
     Formats,
     Handed,
     normed,
@@ -27,7 +26,7 @@ from tilewright.backends.llvm.lowering.handing import (
 )
 from tilewright.backends.llvm.lowering.pricing import Prices, sizes
 from tilewright.backends.llvm.lowering.state import Lowering
-from tilewright.backends.llvm.lowering.unmade import Unmade
+from tilewright.backends.llvm.lowering.unmade import UNMADE, Unmade
 from tilewright.backends.profile import MachineProfile
 from tilewright.compiler.ir.dims import Dim
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from tilewright.backends.kernels.candidates import Candidate
 from tilewright.backends.llvm.formats import BF16_FORMAT, F32_FORMAT
-from tilewright.backends.llvm.lowering.unmade import Unmade
+from tilewright.backends.llvm.lowering.unmade import UNMADE, Unmade
 from tilewright.backends.llvm.lowering.view import View
 from tilewright.backends.llvm.program import Place
 from tilewright.compiler.ir.core import Graph, Value, walk
@@ -30,8 +30,6 @@ Formats = tuple[str, ...]
 ALONE: Formats = (F32_FORMAT,)
 ROUNDED: Formats = (BF16_FORMAT,)
 BOTH: Formats = (F32_FORMAT, BF16_FORMAT)
-UNMADE: Formats = ("unmade",)
-"""Not in memory: all that read it normalize rows themselves."""
 STRATEGIES = (ALONE, ROUNDED, BOTH, UNMADE)
 
 ROUNDING_CLASS = 1e-2

@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 
 from tilewright.backends.llvm.lowering import fallback
 from tilewright.backends.llvm.lowering.elementwise_names import NAMES
-from tilewright.backends.llvm.lowering.handing import BOTH, ROUNDED, UNMADE, hand_on
-from tilewright.backends.llvm.lowering.lookups import look_up
+from tilewright.backends.llvm.lowering.handing import BOTH, ROUNDED, hand_on
 from tilewright.backends.llvm.lowering.region_nodes import Nodes, Unsuitable, identity
 from tilewright.backends.llvm.lowering.region_rows import RowNodes
 from tilewright.backends.llvm.lowering.rules import lowers
 from tilewright.backends.llvm.lowering.state import Lowering, formula
-from tilewright.backends.llvm.lowering.unmade import leave, unmade
+from tilewright.backends.llvm.lowering.unmade import leave, offer
 from tilewright.backends.llvm.lowering.view import View, element_bytes
 from tilewright.backends.llvm.region import dims as region_dims
 from tilewright.backends.llvm.region.kernel import grain, scratch_bytes, units
@@ -28,10 +27,13 @@ ROW_OPS = (nn.Softmax, nn.LayerNorm, nn.RmsNorm, reduce.Reduce)
 @lowers(control.Fused)
 def fused(low: Lowering, op: control.Fused) -> None:
     """One kernel; where the body does not fit one region, a kernel for every operation of it."""
+    if leave(low, op):
+        return
     bound = dict(zip(op.body.params, op.inputs, strict=True))
     pairs = list(zip(op.body.results, op.results, strict=True))
     try:
-        _launch(low, op, op.body.ops, pairs, bound)
+        launch_region(low, op)
+        offer(low, op)
         return
     except Unsuitable as reason:
         low.notes.append((op.source, f"not one kernel: {reason}"))
@@ -51,25 +53,24 @@ def fused(low: Lowering, op: control.Fused) -> None:
 @lowers(*NAMES, *ROW_OPS, nn.Rope, shape.Gather, leaf.Iota, leaf.Fill, leaf.DimValue)
 def single(low: Lowering, op: Op) -> None:
     """An operation on its own, as a region if it fits, else as a loop nest."""
-    if isinstance(op, shape.Gather) and look_up(low, op):
-        return
-    if isinstance(op, nn.LayerNorm | nn.RmsNorm) and low.handing.of(op.out) == UNMADE:
-        leave(low, op)
+    if leave(low, op):
         return
     try:
-        launch_single(low, op)
+        launch_region(low, op)
     except Unsuitable as reason:
         low.notes.append((op.source, f"{op.opname} by the general loop nest: {reason}"))
         fallback.lower_plain(low, op)
-        return
-    handed = low.handing.values.get(low.views[op.out].place)
-    if isinstance(op, nn.LayerNorm | nn.RmsNorm) and handed is not None:
-        handed.unmade = unmade(low, op)
+    else:
+        offer(low, op)
 
 
-def launch_single(low: Lowering, op: Op) -> None:
-    """One region kernel for one operation; raises `Unsuitable`."""
-    _launch(low, op, (op,), [(op.out, op.out)], {})
+def launch_region(low: Lowering, op: Op) -> None:
+    """One region kernel for an operation or a fused body; raises `Unsuitable`."""
+    if isinstance(op, control.Fused):
+        bound = dict(zip(op.body.params, op.inputs, strict=True))
+        _launch(low, op, op.body.ops, list(zip(op.body.results, op.results, strict=True)), bound)
+    else:
+        _launch(low, op, (op,), [(op.results[0], op.results[0])], {})
 
 
 def _domain(ops: Sequence[Op], results: Sequence[Value]) -> tuple[tuple[Dim, ...], tuple[int, ...]]:

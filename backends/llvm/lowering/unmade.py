@@ -12,20 +12,25 @@ from typing import TYPE_CHECKING
 from tilewright.backends.llvm.lowering.view import View, dense_strides
 from tilewright.backends.llvm.normalization import Norm
 from tilewright.backends.llvm.program import Place
-from tilewright.compiler.ir.core import Value
+from tilewright.compiler.ir.core import Op, Value
 from tilewright.compiler.ir.dims import Dim, product
-from tilewright.compiler.ir.ops import nn
+from tilewright.compiler.ir.ops import control, nn
 from tilewright.compiler.ir.types import DType
 
 if TYPE_CHECKING:
     from tilewright.backends.llvm.lowering.state import Lowering
 
+UNMADE = ("unmade",)
+"""The format of values that are not in memory."""
+
 
 @dataclass(frozen=True)
 class Unmade:
-    """A normalization of rows of `width` elements: of what, and its vectors."""
+    """A normalization of rows of `width` elements: of what, its vectors, and the operation that
+    makes `value` by it."""
 
-    op: nn.LayerNorm | nn.RmsNorm
+    op: Op
+    value: Value
     norm: Norm
     width: int
     source: View
@@ -47,42 +52,63 @@ class Unmade:
         return size == self.width and all(_divides(self.width, step) for step in steps)
 
 
-def unmade(low: Lowering, op: nn.LayerNorm | nn.RmsNorm) -> Unmade | None:
-    """How others may make the result of `op`; None if they cannot."""
-    width = product(op.x.shape[op.axis :])
-    source = low.view(op.x)
-    if not isinstance(width, int) or not width or op.x.dtype != DType.F32 or not source.dense:
+def unmade(low: Lowering, op: Op) -> Unmade | None:
+    """How others may make the result of `op`, a normalization or a region of one alone; None if
+    they cannot."""
+    inner, bound = op, {}
+    if isinstance(op, control.Fused):
+        inner = op.body.ops[-1]
+        bound = dict(zip(op.body.params, op.inputs, strict=True))
+        if len(op.body.ops) > 1 or len(op.results) > 1 or op.body.results[0] not in inner.results:
+            return None
+    if not isinstance(inner, nn.LayerNorm | nn.RmsNorm) or inner.x.dtype != DType.F32:
         return None
-    bias = op.bias if isinstance(op, nn.LayerNorm) else None
-    vectors = [v for v in (op.scale, bias) if v is not None]
-    if not all(_along(v, op.x.shape[op.axis :]) and low.view(v).dense for v in vectors):
+    row = inner.x.shape[inner.axis :]
+    width = product(row)
+    source = low.view(bound.get(inner.x, inner.x))
+    if not isinstance(width, int) or not width or not source.dense:
         return None
-    kind = "layer" if isinstance(op, nn.LayerNorm) else "rms"
-    norm = Norm(kind, op.eps, op.scale is not None, bias is not None)
-    return Unmade(op, norm, width, source, tuple(low.view(v).at for v in vectors))
+    bias = inner.bias if isinstance(inner, nn.LayerNorm) else None
+    vectors = [bound.get(v, v) for v in (inner.scale, bias) if v is not None]
+    if not all(_along(v, row) and low.view(v).dense for v in vectors):
+        return None
+    kind = "layer" if isinstance(inner, nn.LayerNorm) else "rms"
+    norm = Norm(kind, inner.eps, inner.scale is not None, bias is not None)
+    places = tuple(low.view(v).at for v in vectors)
+    return Unmade(op, op.results[0], norm, width, source, places)
 
 
-def leave(low: Lowering, op: nn.LayerNorm | nn.RmsNorm) -> None:
-    """Do not write the result of `op`."""
+def leave(low: Lowering, op: Op) -> bool:
+    """Do not write the result of `op`, if that was chosen."""
+    value = op.results[0]
+    if low.handing.of(value) != UNMADE:
+        return False
     found = unmade(low, op)
     assert found is not None, "only what others can make was offered"
     place = Place("unmade", len(low.handing.unmade))
     low.handing.unmade[place] = found
-    low.alias(op.out, View(place, DType.F32, op.out.shape, dense_strides(op.out.shape)))
+    low.alias(value, View(place, DType.F32, value.shape, dense_strides(value.shape)))
+    return True
+
+
+def offer(low: Lowering, op: Op) -> None:
+    """The result of `op`, which has just been made by one region, may be left out, if it can."""
+    handed = low.handing.values.get(low.views[op.results[0]].place)
+    if handed is not None:
+        handed.unmade = unmade(low, op)
 
 
 def make(low: Lowering, found: Unmade) -> View:
     """The value in memory after all, by a kernel of its own; once outside of loops and branches."""
-    from tilewright.backends.llvm.lowering.regions import launch_single
+    from tilewright.backends.llvm.lowering.regions import launch_region
 
-    value = found.op.out
-    seen = low.views[value]
+    seen = low.views[found.value]
     if seen in low.copies:
         return low.copies[seen]
-    del low.views[value]
-    launch_single(low, found.op)
-    made = low.views[value]
-    low.alias(value, seen)
+    del low.views[found.value]
+    launch_region(low, found.op)
+    made = low.views[found.value]
+    low.alias(found.value, seen)
     if low.depth == 0:
         low.copies[seen] = made
     return made
