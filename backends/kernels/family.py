@@ -37,6 +37,7 @@ class Cost:
     ``converted``: elements brought into another form first, once for each time that happens:
     gathered, transposed, rounded or split to bf16 (times the number of parts), quantized.
     ``epilogue``: elementwise operations on results and scores (work.epilogue), times elements.
+    ``written``: bytes of results, of ``bytes``: a store that misses L1 fetches the line first.
     ``blocks``: calls of the innermost kernel, each of which fills and drains a pipeline.
     """
 
@@ -49,6 +50,7 @@ class Cost:
     streamed: int = 0
     converted: int = 0
     epilogue: int = 0
+    written: int = 0
     blocks: int = 0
 
 

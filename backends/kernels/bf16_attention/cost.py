@@ -50,5 +50,6 @@ def estimate(spec: Bf16AttentionSpec, dims: tuple[int, ...], target: Target) -> 
         streamed=times * pairs // ROWS * steps_across * spec.planes * PLANE_BYTES,
         converted=(times * seq_q * spec.head_dim + kv) * spec.planes,
         epilogue=times * (SOFTMAX[spec.products] * scores + 2 * seq_q * spec.value_dim),
+        written=y * times * seq_q * spec.value_dim,
         blocks=times * blocks,
     )

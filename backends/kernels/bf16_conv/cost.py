@@ -36,5 +36,6 @@ def estimate(spec: Bf16ConvSpec, dims: tuple[int, ...], target: Target) -> Cost:
         streamed=product.streamed,
         converted=gathered * (matrix.planes + (not spec.pointwise)),
         epilogue=work.epilogue(spec.epilogue, pixels * spec.out_channels),
+        written=4 * pixels * spec.out_channels,
         blocks=product.blocks,
     )

@@ -52,5 +52,6 @@ def estimate(spec: Bf16DirectConvSpec, dims: tuple[int, ...], target: Target) ->
         # Copied at half the cost where they are bf16 already.
         converted=converted * matrix.planes * formats.BYTES[spec.x] // 4,
         epilogue=work.epilogue(spec.epilogue, pixels * spec.out_channels),
+        written=formats.BYTES[spec.y] * pixels * spec.out_channels,
         blocks=product.blocks,
     )

@@ -45,6 +45,7 @@ def estimate(spec: Bf16MatmulSpec, dims: tuple[int, ...], target: Target) -> Cos
         streamed=product.streamed,
         converted=0 if spec.direct and tiles else m * spec.k * spec.planes + normalized,
         epilogue=work.epilogue(spec.epilogue, m * spec.n) // (BESIDE_TILES if tiles else 1),
+        written=formats.BYTES[spec.c] * m * spec.n,
         blocks=product.blocks,
     )
 

@@ -39,5 +39,6 @@ def estimate(spec: Bf16ThinConvSpec, dims: tuple[int, ...], target: Target) -> C
         streamed=product.streamed,
         converted=(values + pixels * matrix.k // 2) * matrix.planes,
         epilogue=work.epilogue(spec.epilogue, pixels * spec.out_channels),
+        written=4 * pixels * spec.out_channels,
         blocks=product.blocks,
     )

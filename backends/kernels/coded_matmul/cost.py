@@ -32,5 +32,6 @@ def estimate(spec: CodedMatmulSpec, dims: tuple[int, ...], target: Target) -> Co
         passes=passes,
         streamed=product.streamed + passes * weights,
         epilogue=work.epilogue(spec.epilogue, m * spec.n),
+        written=4 * m * spec.n,
         blocks=product.blocks,
     )

@@ -34,5 +34,6 @@ def estimate(spec: F16ConvSpec, dims: tuple[int, ...], target: Target) -> Cost:
         streamed=passes * weights + rows * spec.groups,
         converted=gathered * (bool(spec.chain) + (not spec.pointwise)),
         epilogue=work.epilogue(spec.epilogue, results) + results,
+        written=4 * results,
         blocks=one.blocks * spec.groups,
     )

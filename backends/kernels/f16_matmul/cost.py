@@ -31,5 +31,6 @@ def estimate(spec: F16MatmulSpec, dims: tuple[int, ...], target: Target) -> Cost
         streamed=passes * weights + (HALF if spec.chain else 4) * m * spec.k * spec.panels,
         converted=m * spec.k if spec.chain else 0,
         epilogue=work.epilogue(spec.epilogue, m * spec.n) + m * spec.n,
+        written=4 * m * spec.n,
         blocks=blocks * spec.panels,
     )

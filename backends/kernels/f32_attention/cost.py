@@ -43,5 +43,6 @@ def estimate(spec: AttentionSpec, dims: tuple[int, ...], target: Target) -> Cost
         streamed=times * product.streamed,
         converted=times * (seq_q * spec.head_dim + packed),
         epilogue=times * (SOFTMAX * computed + seq_q * spec.value_dim * (2 + seq_k // KEYS)),
+        written=4 * times * seq_q * spec.value_dim,
         blocks=times * product.blocks,
     )

@@ -29,5 +29,6 @@ def estimate(spec: BmmSpec, dims: tuple[int, ...], target: Target) -> Cost:
         streamed=batch * product.streamed,
         converted=batch * packed,
         epilogue=work.epilogue(spec.epilogue, batch * m * n),
+        written=4 * batch * m * n,
         blocks=batch * product.blocks,
     )

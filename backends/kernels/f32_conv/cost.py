@@ -39,5 +39,6 @@ def estimate(spec: ConvSpec, dims: tuple[int, ...], target: Target) -> Cost:
         streamed=product.streamed,
         converted=gathered,
         epilogue=work.epilogue(spec.epilogue, outputs),
+        written=4 * outputs,
         blocks=product.blocks,
     )

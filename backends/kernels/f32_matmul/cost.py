@@ -26,6 +26,7 @@ def estimate(spec: MatmulSpec, dims: tuple[int, ...], target: Target) -> Cost:
         passes=passes,
         streamed=product.streamed,
         epilogue=work.epilogue(spec.epilogue, m * spec.n),
+        written=4 * m * spec.n,
         blocks=product.blocks,
     )
 

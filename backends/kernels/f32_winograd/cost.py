@@ -44,5 +44,6 @@ def estimate(spec: WinogradSpec, dims: tuple[int, ...], target: Target) -> Cost:
         epilogue=work.epilogue(spec.epilogue, pixels * spec.out_channels)
         + INPUT_STEPS * inputs
         + OUTPUT_STEPS * sums,
+        written=4 * pixels * spec.out_channels,
         blocks=product.blocks,
     )

@@ -32,5 +32,6 @@ def estimate(spec: Int8ConvSpec, dims: tuple[int, ...], target: Target) -> Cost:
         streamed=product.streamed,
         converted=pixels * spec.k * spec.groups * (1 + (not spec.pointwise)),
         epilogue=work.epilogue(spec.epilogue, results) + results,
+        written=SIZES[spec.out] * results,
         blocks=product.blocks,
     )

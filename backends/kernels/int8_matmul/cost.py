@@ -36,6 +36,7 @@ def estimate(spec: Int8MatmulSpec, dims: tuple[int, ...], target: Target) -> Cos
         streamed=product.streamed,
         converted=m * spec.k,
         epilogue=work.epilogue(spec.epilogue, m * spec.n) + m * spec.n,
+        written=SIZES[spec.out] * m * spec.n,
         blocks=product.blocks,
     )
 

@@ -18,5 +18,6 @@ def estimate(spec: RowLookupSpec, dims: tuple[int, ...], _target: Target) -> Cos
         flops=0,
         bytes=m * row + 4 * elements + m * (8 if spec.index == "i64" else 4),
         weights=min(m * row, spec.packed_bytes),
+        written=4 * elements,
         converted=0 if spec.kind == "f32" else elements,
     )

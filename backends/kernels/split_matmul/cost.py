@@ -39,6 +39,7 @@ def estimate(spec: SplitMatmulSpec, dims: tuple[int, ...], target: Target) -> Co
         converted=m * spec.k * bf16.PLANES[spec.products] if tiles else 0,
         # So is the epilogue, but for an eighth (see bf16_matmul).
         epilogue=work.epilogue(spec.epilogue, m * spec.n) // (8 if tiles else 1),
+        written=4 * m * spec.n,
         blocks=product.blocks,
     )
 
