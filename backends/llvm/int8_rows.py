@@ -1,8 +1,11 @@
 """Rows of activations in 8 bits, each by its own scale, put into the block of int8_block.
 
 q = round(x * (127 / max |x|)), scale max |x| / 127, as compiler.formats.activations.Int8 says.
-Columns can be kept out of it: a mask of all ones and zeros is and-ed to the elements, and those
-columns go to a block of bf16 instead, [row][32], which bf16 products take.
+Two ways for columns that would make the scale large:
+  * They are kept out of it: a mask of all ones and zeros is and-ed to the elements, and those
+    columns go to a block of bf16 instead, [row][32], which bf16 products take.
+  * They get copies: a column that occurs c times may reach 127 c, and each copy takes the part of q
+    that the ones before it leave. max |x / c| takes the place of max |x|.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from tilewright.backends.llvm import formats
 from tilewright.backends.llvm.bf16_block import STEP as TAIL
 from tilewright.backends.llvm.builder import F32, I8, I32, I64, Code, Int, zeros
 from tilewright.backends.llvm.int8 import STEP, Dots
-from tilewright.backends.llvm.int8_block import line, of_step, put
+from tilewright.backends.llvm.int8_block import line, of_step, put, steps
 from tilewright.backends.llvm.rounding import bits_of, narrow
 
 LEAST = 2.0**-120
@@ -41,6 +44,19 @@ class Split:
 
 
 @dataclass(frozen=True)
+class Copies:
+    """``count`` further columns, a multiple of STEP: ``inverse`` f32 [K, filled up to steps], 1 / c
+    of each column; ``channels`` i32 [count]: copies of which columns; ``low``, ``high`` i32
+    [count]: what the ones before a copy take of q."""
+
+    inverse: ir.Value
+    channels: ir.Value
+    low: ir.Value
+    high: ir.Value
+    count: int
+
+
+@dataclass(frozen=True)
 class Rows:
     """Rows of A: element (0, 0), elements from row to row, columns, format in memory."""
 
@@ -62,18 +78,22 @@ def emit_rows(
     rows: Int,
     out: ir.Value,
     scales: ir.Value,
-    split: Split | None = None,
+    apart: Split | Copies | None = None,
     signed: ir.Value | None = None,
 ) -> None:
-    """Quantize ``rows`` rows; ``scales`` [rows] f32 get the scales.
+    """Quantize ``rows`` rows; ``scales`` [rows] f32 get the scales. The block has the steps of the
+    columns, then those of copies.
 
     A row whose greatest magnitude is below LEAST has the scale 0; one with NaN or infinity the
     scale NaN. signed: an i1, whether the block holds s8 whatever `Dots` says (512-bit vectors
     only).
     """
+    split = apart if isinstance(apart, Split) else None
+    copies = apart if isinstance(apart, Copies) else None
+    depth = steps(a.k) * STEP + (0 if copies is None else copies.count)
     with code.loop(0, rows) as row:
         source = a.at(code, row.index)
-        most = _greatest(code, a, source, split)
+        most = _greatest(code, a, source, apart)
         tiny = code.b.fcmp_ordered("<", most, ir.Constant(F32, LEAST))
         zero, top = ir.Constant(F32, 0.0), ir.Constant(F32, 127.0)
         scale = code.b.select(tiny, zero, code.b.fdiv(most, top))
@@ -82,8 +102,8 @@ def emit_rows(
         code.store(scale, code.at(scales, row.index))
         inverse = code.b.select(tiny, zero, code.b.fdiv(top, most))
         factor = code.splat(inverse, d.lanes)
-        target = line(code, d, out, row.index, a.k)
-        _line(code, d, a, source, factor, target, split, signed)
+        target = line(code, d, out, row.index, depth)
+        _line(code, d, a, source, factor, target, apart, signed)
         if split is not None:
             _tail(code, a, source, split, code.at(split.tail, code.mul(row.index, 2 * TAIL), I8))
 
@@ -101,15 +121,20 @@ def _load(
     return code.b.and_(bits, keep)
 
 
-def _greatest(code: Code, a: Rows, source: ir.Value, split: Split | None) -> ir.Value:
-    """max |x| of a row, NaN if there is one."""
+def _greatest(code: Code, a: Rows, source: ir.Value, apart: Split | Copies | None) -> ir.Value:
+    """max |x| (or |x / c|) of a row, NaN if there is one."""
+    split = apart if isinstance(apart, Split) else None
     lanes = code.target.lanes_f32
     bits = ir.VectorType(I32, lanes)
     clear = ir.Constant(bits, [0x7FFFFFFF] * lanes)
 
     # The bits of magnitudes are in the order of their values, NaN above all.
     def larger(x: ir.Value, column: Int, mask: ir.Value | None = None) -> ir.Value:
-        y = code.b.and_(_load(code, a, source, column, mask, split), clear)
+        y = _load(code, a, source, column, mask, split)
+        if isinstance(apart, Copies):
+            part = code.vload(code.at(apart.inverse, column), lanes)
+            y = code.b.bitcast(code.b.fmul(code.b.bitcast(y, part.type), part), bits)
+        y = code.b.and_(y, clear)
         return code.b.select(code.b.icmp_unsigned(">", x, y), x, y)
 
     chains = STEP // lanes
@@ -135,15 +160,23 @@ def _line(
     source: ir.Value,
     factor: ir.Value,
     out: ir.Value,
-    split: Split | None,
+    apart: Split | Copies | None,
     signed: ir.Value | None,
 ) -> None:
     """One row into its line of every step."""
     lanes = d.lanes
+    split = apart if isinstance(apart, Split) else None
     flip = None
     if signed is not None:
         bit = code.b.select(signed, ir.Constant(I8, 0), ir.Constant(I8, -128))
         flip = code.splat(bit, 4 * lanes)
+
+    def keep(integers: Sequence[ir.Value], target: ir.Value, first: int) -> None:
+        value = _bytes(code, integers)
+        if flip is not None:
+            code.vstore(code.b.xor(value, flip), code.at(target, first, I8))
+        else:
+            put(code, d, value, True, target, first)
 
     def step(index: Int, count: int) -> None:
         target = of_step(code, d, out, index)
@@ -151,31 +184,59 @@ def _line(
             quantized = []
             for at in range(first, first + 4 * lanes, lanes):
                 if at >= count:
-                    quantized.append(zeros(ir.VectorType(F32, lanes)))
+                    quantized.append(zeros(ir.VectorType(I32, lanes)))
                     continue
                 mask = code.first_lanes(count - at, lanes) if count < at + lanes else None
                 column = code.add(code.mul(index, STEP), at)
                 bits = _load(code, a, source, column, mask, split)
-                quantized.append(code.b.fmul(code.b.bitcast(bits, factor.type), factor))
-            value = _bytes(code, quantized)
-            if flip is not None:
-                code.vstore(code.b.xor(value, flip), code.at(target, first, I8))
-            else:
-                put(code, d, value, True, target, first)
+                value = code.b.fmul(code.b.bitcast(bits, factor.type), factor)
+                quantized.append(_integers(code, value))
+            keep(quantized, target, first)
 
     with code.loop(0, a.k // STEP) as whole:
         step(whole.index, STEP)
     if a.k % STEP:
         step(a.k // STEP, a.k % STEP)
+    if isinstance(apart, Copies):
+        for first in range(0, apart.count, 4 * lanes):
+            quantized = [
+                _copies(code, a, source, factor, apart, first + i * lanes) for i in range(4)
+            ]
+            target = of_step(code, d, out, steps(a.k) + first // STEP)
+            keep(quantized, target, first % STEP)
 
 
-def _bytes(code: Code, parts: Sequence[ir.Value]) -> ir.Value:
-    """Four vectors of f32 within the limits of s8 as one of s8, to even; NaN becomes anything."""
-    lanes = parts[0].type.count
+def _copies(
+    code: Code, a: Rows, source: ir.Value, factor: ir.Value, copies: Copies, first: int
+) -> ir.Value:
+    """i32 of copies from ``first`` on, to be cut off at the limits of s8."""
+    lanes = factor.type.count
+    value = zeros(factor.type)
+    element = formats.ELEMENT[a.stored]
+    # One by one: there are fewer instructions to it than to gathering vectors.
+    for i in range(lanes):
+        channel = code.load(code.at(copies.channels, first + i, I32), I32)
+        one = code.load(code.at(source, code.b.zext(channel, I64), element), element)
+        if a.stored == formats.BF16_FORMAT:
+            one = code.b.shl(code.b.zext(one, I32), ir.Constant(I32, 16))
+            one = code.b.bitcast(one, F32)
+        value = code.b.insert_element(value, one, ir.Constant(I32, i))
+    whole = _integers(code, code.b.fmul(value, factor))
+    low, high = (
+        code.vload(code.at(table, first, I32), lanes, element=I32)
+        for table in (copies.low, copies.high)
+    )
+    taken = code.b.select(code.b.icmp_signed("<", whole, low), low, whole)
+    taken = code.b.select(code.b.icmp_signed(">", taken, high), high, taken)
+    return code.b.sub(whole, taken)
+
+
+def _bytes(code: Code, wide: Sequence[ir.Value]) -> ir.Value:
+    """Four vectors of i32 as one of s8, cut off at its limits."""
+    lanes = wide[0].type.count
     if not code.target.triple.startswith("x86_64"):
-        return _plain_bytes(code, parts)
+        return _plain_bytes(code, wide)
     words = ir.VectorType(_I16, 2 * lanes)
-    wide = [_integers(code, part) for part in parts]
     kind = ir.FunctionType(words, [wide[0].type] * 2)
     to_words = code.declare(f"llvm.x86.{_TO_WORDS[lanes]}", kind)
     low, high = (code.b.call(to_words, wide[i : i + 2]) for i in (0, 2))
@@ -192,9 +253,13 @@ def _bytes(code: Code, parts: Sequence[ir.Value]) -> ir.Value:
 
 
 def _integers(code: Code, value: ir.Value) -> ir.Value:
-    """f32 to i32, to even in one instruction."""
+    """f32 to i32, to even, on x86 in one instruction; NaN becomes anything."""
     lanes = value.type.count
     kind = ir.VectorType(I32, lanes)
+    if not code.target.triple.startswith("x86_64"):
+        whole = code.intrinsic("roundeven", value)
+        ordered = code.b.fcmp_ordered("ord", whole, whole)
+        return code.b.fptosi(code.b.select(ordered, whole, zeros(whole.type)), kind)
     if lanes in _CONVERT:
         fn = code.declare(f"llvm.x86.{_CONVERT[lanes]}", ir.FunctionType(kind, [value.type]))
         return code.b.call(fn, [value])
@@ -208,11 +273,10 @@ def _integers(code: Code, value: ir.Value) -> ir.Value:
 def _plain_bytes(code: Code, parts: Sequence[ir.Value]) -> ir.Value:
     narrow_ = []
     for part in parts:
-        whole = code.intrinsic("roundeven", part)
-        ordered = code.b.fcmp_ordered("ord", whole, whole)
-        whole = code.b.select(ordered, whole, zeros(whole.type))
-        integers = code.b.fptosi(whole, ir.VectorType(I32, part.type.count))
-        narrow_.append(code.b.trunc(integers, ir.VectorType(I8, part.type.count)))
+        low, high = (ir.Constant(part.type, [x] * part.type.count) for x in (-128, 127))
+        part = code.b.select(code.b.icmp_signed("<", part, low), low, part)
+        part = code.b.select(code.b.icmp_signed(">", part, high), high, part)
+        narrow_.append(code.b.trunc(part, ir.VectorType(I8, part.type.count)))
     while len(narrow_) > 1:
         count = narrow_[0].type.count
         order = ir.Constant(ir.VectorType(I32, 2 * count), list(range(2 * count)))

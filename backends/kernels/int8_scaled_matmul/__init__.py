@@ -1,9 +1,10 @@
 """Matmul of 8-bit weights with a scale a column, activations quantized by row in the kernel:
-C[M, N] f32 = epilogue(A[M, K] x B[K, N]), formats ``w8a8-sym`` and ``w8a8-o<n>``.
+C[M, N] f32 = epilogue(A[M, K] x B[K, N]), formats ``w8a8-sym``, ``w8a8-o<n>`` and ``w8a8-d<n>``.
 
 Packed B, bytes, for every CPU target alike: panels of 32 columns, each the s8 of int8_matmul (K in
 steps of 64, in each 16 quads of k), then i32 column sums and f32 scales, and with outlier channels
-one step of 32 k in bf16, zeros behind the last one. Digits are the order in memory, N = 40, K = 65:
+one step of 32 k in bf16, zeros behind the last one. Copies of channels are steps behind those of K.
+Digits are the order in memory, N = 40, K = 65:
 
     panel 0: columns 0..31                panel 1
     k=0    0  4  8 ... 124                k=0   4352 (with outliers 6400) ...
@@ -15,9 +16,12 @@ one step of 32 k in bf16, zeros behind the last one. Digits are the order in mem
     outlier 1  4354 4358 ... 4478
     outlier 2  4480 ...
 
-and once, behind the panels: which channels are quantized, i32 [K in whole steps], -1 or 0, and the
-numbers of the others, i32. Those are gathered into a block of bf16 while rows are quantized, and
-multiplied apart: one step of tiles, or f32 products for few rows.
+and once, behind the panels:
+  * with outliers which channels are quantized, i32 [K in whole steps], -1 or 0, and the numbers of
+    the others, i32. Those are gathered into a block of bf16 while rows are quantized, and
+    multiplied apart: one step of tiles, or f32 products for few rows.
+  * with copies 1 / c of each channel that occurs c times, f32 [K in whole steps], the channels that
+    are copied, i32 [n], and what the ones before each copy take of a code, i32 [2][n].
 
 Sums of quantized channels are exact; a row is x = s q with s = max |x| / 127 over its quantized
 channels. A row with NaN or infinity in them becomes NaN.

@@ -9,7 +9,6 @@ from tilewright.backends.kernels.work import Work
 from tilewright.backends.llvm import amx, formats, int8
 from tilewright.backends.llvm.amx import ROWS
 from tilewright.backends.llvm.int8 import STEP
-from tilewright.backends.llvm.int8_block import steps
 from tilewright.backends.llvm.int8_microkernel import most_rows
 from tilewright.backends.llvm.int8_scaled_gemm import AMX_ROWS
 from tilewright.backends.llvm.microkernel import PANEL
@@ -40,8 +39,9 @@ def estimate(spec: ScaledMatmulSpec, dims: tuple[int, ...], target: Target) -> C
         weights=spec.packed_bytes,
         passes=passes,
         streamed=product.streamed,
-        converted=m * (spec.k + 4 * spec.outliers),
+        converted=m * (spec.k + 4 * (spec.outliers + spec.copies)),
         epilogue=finished // beside,
+        written=formats.BYTES[spec.c] * m * spec.n,
         blocks=product.blocks,
     )
 
@@ -55,8 +55,8 @@ def product_work(target: Target, spec: ScaledMatmulSpec, rows: int) -> Work:
     """llvm.int8_scaled_gemm.emit_rows: ``rows`` rows by all panels. A tail of outliers takes as
     long as a step of 64 and its stores, about another one."""
     tail = 2 if spec.outliers else 0
-    depth, panels = (steps(spec.k) + tail) * STEP, spec.panel_count
-    own = steps(spec.k) * STEP * rows
+    depth, panels = spec.depth + tail * STEP, spec.panel_count
+    own = spec.depth * rows
     if unit_of(target, rows) == "int8_dot":
         passes = -(-rows // most_rows(int8.dots(target)))
         issued = 2 * rows * depth * PANEL * panels

@@ -9,7 +9,7 @@ from tilewright.backends.llvm import formats, gemm, int8, int8_scaled_gemm
 from tilewright.backends.llvm.amx import ROWS, TILE_BYTES
 from tilewright.backends.llvm.builder import I8, KERNEL_TYPE, Code
 from tilewright.backends.llvm.epilogue import load_extras
-from tilewright.backends.llvm.int8_rows import Rows, Split, emit_rows
+from tilewright.backends.llvm.int8_rows import Copies, Rows, Split, emit_rows
 from tilewright.backends.llvm.int8_scaled_product import SCRATCH_BYTES, Finish, Product
 from tilewright.backends.target import Target
 
@@ -39,11 +39,14 @@ def emit(module: ir.Module, spec: ScaledMatmulSpec, target: Target, name: str) -
     size = code.round_up(code.ceildiv(m, blocks), 2 * ROWS)
     most = code.ceildiv(code.min(m, spec.rows_per_unit), ROWS)
     block_a = code.at(tail, code.mul(most, TILE_BYTES if spec.outliers else 0), I8)
-    split = None
+    apart: Split | Copies | None = None
+    table = code.at(b, spec.panel_count * spec.panel_bytes, I8)
+    channels = code.at(table, spec.table_bytes, I8)
     if spec.outliers:
-        keep = code.at(b, spec.panel_count * spec.panel_bytes, I8)
-        channels = code.at(keep, spec.keep_bytes, I8)
-        split = Split(keep, channels, spec.outliers, tail)
+        apart = Split(table, channels, spec.outliers, tail)
+    elif spec.copies:
+        low, high = (code.at(channels, 4 * i * spec.copies, I8) for i in (1, 2))
+        apart = Copies(table, channels, low, high, spec.copies)
 
     int8_scaled_gemm.begin(code, m)
     # Units of one block of rows are one piece of work, so its rows are quantized once.
@@ -52,7 +55,7 @@ def emit(module: ir.Module, spec: ScaledMatmulSpec, target: Target, name: str) -
         rows = code.min(code.sub(m, start), size)
         own = Rows(code.at(a, code.mul(start, lda), formats.ELEMENT[spec.a]), lda, spec.k, spec.a)
         signed = int8_scaled_gemm.by_tiles(code, rows)
-        emit_rows(code, d, own, rows, block_a, scales, split, signed)
+        emit_rows(code, d, own, rows, block_a, scales, apart, signed)
         base = code.mul(block.index, across)
         first = code.mul(code.max(code.sub(begin, base), 0), spec.panels_per_unit)
         last = code.mul(code.min(code.sub(end, base), across), spec.panels_per_unit)
@@ -60,7 +63,7 @@ def emit(module: ir.Module, spec: ScaledMatmulSpec, target: Target, name: str) -
             a=block_a,
             tail=tail if spec.outliers else None,
             b=b,
-            k=spec.k,
+            k=spec.depth,
             finish=Finish(spec.n, spec.epilogue, spec.c, spec.outliers > 0),
             c=code.at(c, code.mul(start, ldc), formats.ELEMENT[spec.c]),
             ldc=ldc,

@@ -22,7 +22,7 @@ def run(
     encoded = unpack(args[1], spec)
     product = spec.format.multiply(finite(a), encoded)
     quantized = np.ones(spec.k, bool)
-    if spec.outliers:
+    if spec.outliers:  # their products are f32, and meet infinities as those do
         quantized[encoded["channels"]] = False
     product[~np.isfinite(a[:, quantized].astype(np.float32)).all(axis=1)] = np.nan
     extras = view_extras(spec.epilogue, args[2:], dims[3:], m, spec.n)

@@ -16,12 +16,8 @@ from tilewright.backends.llvm.int8_block import MOST_ROW_BYTES, steps
 from tilewright.backends.llvm.int8_scaled_product import SCRATCH_BYTES, panel_bytes
 from tilewright.backends.llvm.microkernel import PANEL
 from tilewright.backends.target import Target
-from tilewright.compiler.formats import named
-from tilewright.compiler.formats.integers import Integers
-from tilewright.compiler.formats.outliers import FORMATS, OutlierSplit
-
-OUTLIERS = (0, *(f.count for f in FORMATS))
-"""Numbers of outlier channels that formats have."""
+from tilewright.compiler.formats import copies, named, outliers
+from tilewright.compiler.formats.format import WeightFormat
 
 
 @dataclass(frozen=True)
@@ -32,14 +28,16 @@ class ScaledMatmulSpec:
     Dims: p0 = M, p1 = row stride of A, p2 = row stride of C (elements), then one row stride for
     each ``col`` and ``full`` extra in order. Columns of A and C are contiguous.
 
-    ``outliers``: channels that are multiplied in bf16, at most 32. ``a``, ``c``: formats of A and C
-    in memory (llvm.formats). ``rows``, ``panels``: rows and panels of 32 columns of a unit at most;
-    0: see below.
+    ``outliers``: channels that are multiplied in bf16, at most 32. ``copies``: further channels, in
+    whole steps, that take what is too much for those they are copies of. ``a``, ``c``: formats of A
+    and C in memory (llvm.formats). ``rows``, ``panels``: rows and panels of 32 columns of a unit at
+    most; 0: see below.
     """
 
     k: int
     n: int
     outliers: int = 0
+    copies: int = 0
     epilogue: Epilogue = IDENTITY
     a: str = formats.F32_FORMAT
     c: str = formats.F32_FORMAT
@@ -49,16 +47,21 @@ class ScaledMatmulSpec:
     def __post_init__(self) -> None:
         if not 0 <= self.outliers <= TAIL or self.outliers > self.k:
             raise ValueError(f"{self.outliers} outlier channels of {self.k}: at most {TAIL}")
+        if self.copies % STEP or (self.copies and self.outliers):
+            raise ValueError(f"{self.copies} copies: expected a multiple of {STEP}, no outliers")
         if self.rows % (2 * ROWS):
             raise ValueError(f"units of {self.rows} rows: expected a multiple of {2 * ROWS}")
         formats.check(self.a, self.c)
 
     @property
-    def format(self) -> OutlierSplit | Integers:
+    def format(self) -> WeightFormat:
         """Of its weights."""
-        found = named(weight_format(self))
-        assert isinstance(found, OutlierSplit | Integers)
-        return found
+        return named(weight_format(self))
+
+    @property
+    def depth(self) -> int:
+        """K in whole steps, with copies."""
+        return STEP * steps(self.k) + self.copies
 
     @property
     def panel_count(self) -> int:
@@ -66,16 +69,17 @@ class ScaledMatmulSpec:
 
     @property
     def panel_bytes(self) -> int:
-        return panel_bytes(self.k, self.outliers > 0)
+        return panel_bytes(self.depth, self.outliers > 0)
 
     @property
-    def keep_bytes(self) -> int:
-        """Which channels are quantized: behind the panels."""
-        return 4 * STEP * steps(self.k) if self.outliers else 0
+    def table_bytes(self) -> int:
+        """Behind the panels, 4 bytes a channel: which ones are quantized, or their shares."""
+        return 4 * STEP * steps(self.k) if self.outliers or self.copies else 0
 
     @property
     def packed_bytes(self) -> int:
-        return self.panel_count * self.panel_bytes + self.keep_bytes + 4 * self.outliers
+        behind = self.table_bytes + 4 * self.outliers + 3 * 4 * self.copies
+        return self.panel_count * self.panel_bytes + behind
 
     @property
     def panels_per_unit(self) -> int:
@@ -91,12 +95,14 @@ class ScaledMatmulSpec:
         """At most this many, in pairs of tiles: as int8_matmul, 1.25 of 2 MiB of L2."""
         if self.rows:
             return self.rows
-        pair = 2 * ROWS * STEP * max(steps(self.k), 1)
+        pair = 2 * ROWS * max(self.depth, STEP)
         return 2 * ROWS * max(1, min(16, (5 << 18) // pair))
 
 
 def weight_format(spec: ScaledMatmulSpec) -> str:
     """Name of the format of the weights."""
+    if spec.copies:
+        return f"w8a8-d{spec.copies}"
     return f"w8a8-o{spec.outliers}" if spec.outliers else "w8a8-sym"
 
 
@@ -114,7 +120,7 @@ def row_bytes(spec: ScaledMatmulSpec) -> int:
 def scratch_bytes(spec: ScaledMatmulSpec) -> str:
     """Bytes of scratch a thread needs, a formula over the dims: blocks of C, scales of rows, blocks
     of A."""
-    tile = steps(spec.k) * ROWS * MOST_ROW_BYTES + (TILE_BYTES if spec.outliers else 0)
+    tile = steps(spec.depth) * ROWS * MOST_ROW_BYTES + (TILE_BYTES if spec.outliers else 0)
     tiles = f"ceildiv(min(p0, {spec.rows_per_unit}), {ROWS})"
     return f"{SCRATCH_BYTES} + {row_bytes(spec)} + {tiles} * {tile}"
 
@@ -129,9 +135,14 @@ def candidates(task: Any, _target: Target) -> tuple[ScaledMatmulSpec, ...]:
     """One a format."""
     if not isinstance(task, MatmulTask):
         return ()
-    found = (ScaledMatmulSpec(task.k, task.n, 0, task.epilogue),)
-    fitting = (f.count for f in FORMATS if f.supports(task.k, task.n))
-    return (*found, *(ScaledMatmulSpec(task.k, task.n, o, task.epilogue) for o in fitting))
+    k, n, epilogue = task.k, task.n, task.epilogue
+    split = (f.count for f in outliers.FORMATS if f.supports(k, n))
+    copied = (f.count for f in copies.FORMATS if f.supports(k, n))
+    return (
+        ScaledMatmulSpec(k, n, epilogue=epilogue),
+        *(ScaledMatmulSpec(k, n, outliers=o, epilogue=epilogue) for o in split),
+        *(ScaledMatmulSpec(k, n, copies=c, epilogue=epilogue) for c in copied),
+    )
 
 
 def stored(
@@ -145,4 +156,5 @@ def stored(
 def layout(spec: ScaledMatmulSpec) -> Layout:
     """Of packed B."""
     tail = f", {spec.outliers} channels in bf16" if spec.outliers else ""
+    tail = f", copies of {spec.copies} channels" if spec.copies else tail
     return Layout(f"s8 panels of 32 columns with scales{tail}", spec.packed_bytes)
