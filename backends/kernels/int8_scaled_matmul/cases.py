@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from tilewright.backends.kernels.family import Case
@@ -13,9 +11,10 @@ from tilewright.backends.llvm.epilogue import IDENTITY, Epilogue, Extra, Step, e
 from tilewright.compiler.formats import copies, outliers
 from tilewright.compiler.formats.format import Encoded
 
-OUTLIERS = {"outliers": outliers.FORMATS[0].count}
-COPIES = {"copies": copies.FORMATS[0].count}
-PLAIN: dict[str, int] = {}
+PLAIN = (0, 0)
+OUTLIERS = (outliers.FORMATS[0].count, 0)
+COPIES = (0, copies.FORMATS[0].count)
+"""The spec's outliers and copies."""
 
 BIAS_GELU = Epilogue((Extra("row"),), (Step("add", (0, 1)), Step("gelu_erf", (2,))), 3)
 RESIDUAL = Epilogue(
@@ -64,21 +63,21 @@ def shaped(
     m: int,
     k: int,
     n: int,
-    apart: dict[str, int] = PLAIN,
+    apart: tuple[int, int] = PLAIN,
     epilogue: Epilogue = IDENTITY,
     extreme: bool = False,
     special: bool = False,
     rows: int = 0,
     panels: int = 0,
 ) -> Case:
-    """One launch. ``apart``: the spec's outliers or copies. ``extreme``: all codes at the ends of
+    """One launch. ``apart``: the spec's outliers and copies. ``extreme``: all codes at the ends of
     their type. ``special``: rows of zeros, of tiny and of huge values, with infinity and NaN."""
-    rng = np.random.default_rng([m, k, n, sum(apart.values())])
-    spec = replace(ScaledMatmulSpec(k, n), **apart, epilogue=epilogue, rows=rows, panels=panels)
+    rng = np.random.default_rng([m, k, n, sum(apart)])
+    spec = ScaledMatmulSpec(k, n, *apart, epilogue, rows=rows, panels=panels)
     encoded = _weights(rng, spec, extreme)
     x = rng.standard_normal((m, k)).astype(np.float32)
     quantized = np.ones(k, bool)
-    if apart:
+    if any(apart):
         channels = encoded["channels"]
         x[:, channels] *= 30
         if spec.outliers:
