@@ -9,13 +9,14 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from support.compiled_graph import build, run_artifact
 
 from tilewright.backends.kernels.coded_matmul import CodedMatmulTask
-from tilewright.backends.reference import evaluate_op, run
+from tilewright.backends.reference import run
 from tilewright.backends.target import TARGETS, runs_here
+from tilewright.compiler.driver import run_passes
 from tilewright.compiler.errors import UserError
 from tilewright.compiler.frontend.blocks import packed
 from tilewright.compiler.frontend.load import load_onnx
 from tilewright.compiler.ir.core import Graph
-from tilewright.passes.pipelines import PIPELINES, run_pipeline
+from tilewright.passes.pipelines import PIPELINES
 
 MS = "com.microsoft"
 SHAPES = [(bits, block, k) for bits in (2, 4, 8) for block, k in ((16, 40), (32, 32), (64, 100))]
@@ -76,7 +77,7 @@ def nbits(bits, block, k, n, constants, bias=False, level=0, **more):
 
 
 def passes(model: ModelProto) -> Graph:
-    return run_pipeline(load_onnx(model), PIPELINES["default"], evaluate=evaluate_op)
+    return run_passes(load_onnx(model), PIPELINES["default"])
 
 
 def relative(found: np.ndarray, want: np.ndarray) -> float:
@@ -103,3 +104,169 @@ def test_products_are_those_of_the_decoded_matrix(bits, block, k, zeros, tmp_pat
             assert relative(found, exact) < 1e-6
         if zeros != "floats" or bits == 4:
             assert relative(by_onnxruntime(model, {"x": x}), exact) < 1e-5
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_a_bias_is_added_and_halves_are_computed_wide(dtype, tmp_path: Path) -> None:
+    constants, w = random(4, 32, 70, 24, "integers", dtype)
+    constants["b"] = np.random.default_rng(2).standard_normal(24).astype(dtype)
+    x = np.random.default_rng(3).standard_normal((3, 70)).astype(dtype)
+    model = model_of([nbits(4, 32, 70, 24, constants, bias=True)], {"x": x}, constants)
+    graph = passes(model)
+    low = build(graph, tmp_path / "m.tw", TARGET)
+    assert [q.task.format.name for q in low.state.choices.questions] == [
+        "w4a32-g32" if dtype == np.float16 else "w4a32-g32-s32"
+    ]
+    (found,) = run_artifact(tmp_path / "m.tw", graph, [x])
+    exact = x.astype(np.float64) @ w + constants["b"]
+    assert found.dtype == dtype
+    assert relative(found, exact) < (3e-4 if dtype == np.float16 else 1e-6)
+    assert relative(by_onnxruntime(model, {"x": x}), exact) < (
+        2e-3 if dtype == np.float16 else 1e-5
+    )
+
+
+def test_projections_are_merged_with_their_codes(tmp_path: Path) -> None:
+    nodes, constants, matrices = [], {}, []
+    for i in range(3):
+        given, w = random(4, 32, 64, 32 + 8 * i, "integers")
+        names = {name: f"{name}{i}" for name in given}
+        constants |= {names[name]: array for name, array in given.items()}
+        node = nbits(4, 32, 64, 32 + 8 * i, given)
+        node.input[:] = ["x", *(names[n] for n in ("B", "s", "z"))]
+        node.output[:] = [f"p{i}"]
+        nodes += [node, helper.make_node("Softmax", [f"p{i}"], [f"t{i}"])]
+        matrices.append(w)
+    nodes.append(helper.make_node("Concat", ["t0", "t1", "t2"], ["y"], axis=1))
+    x = np.random.default_rng(3).standard_normal((4, 64)).astype(np.float32)
+    graph = passes(model_of(nodes, {"x": x}, constants))
+    low = build(graph, tmp_path / "m.tw", TARGET)
+    (question,) = low.state.choices.questions
+    assert isinstance(question.task, CodedMatmulTask)
+    assert question.task.n == 32 + 40 + 48
+    parts = [np.exp(x.astype(np.float64) @ w) for w in matrices]
+    want = np.concatenate([p / p.sum(axis=1, keepdims=True) for p in parts], axis=1)
+    assert relative(run_artifact(tmp_path / "m.tw", graph, [x])[0], want) < 1e-5
+
+
+@pytest.mark.parametrize("kind", ["i4", "u4", "i8", "u8"])
+@pytest.mark.parametrize("block", [16, 32, 0])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_dequantized_blocks_are_read_as_codes(kind, block, axis, tmp_path: Path) -> None:
+    rng = np.random.default_rng(block)
+    bits, low = int(kind[1]), -(2 ** (int(kind[1]) - 1)) if kind[0] == "i" else 0
+    codes = rng.integers(low, low + 2**bits, (70, 24) if axis == 0 else (24, 70))
+    shape = list(codes.shape)
+    shape[axis] = -(-70 // block) if block else 1
+    zeros = rng.integers(low, low + 2**bits, shape)
+    scales = rng.uniform(0.01, 0.1, shape).astype(np.float32)
+    size = block or 70
+    wide = [np.repeat(p, size, axis).take(range(70), axis) for p in (zeros, scales.astype(float))]
+    w = (codes - wide[0]) * wide[1]
+    if not block:
+        zeros, scales = zeros.reshape(-1), scales.reshape(-1)
+    number = {"i4": TensorProto.INT4, "u4": TensorProto.UINT4}.get(kind)
+    number = number or {"i8": TensorProto.INT8, "u8": TensorProto.UINT8}[kind]
+    stored = {"s": scales}
+    for name, array in (("q", codes), ("z", zeros)):
+        stored[name] = helper.make_tensor(name, number, array.shape, array.reshape(-1).tolist())
+    attributes = {"axis": axis, "block_size": block} if block else {"axis": 1 - axis}
+    nodes = [helper.make_node("DequantizeLinear", ["q", "s", "z"], ["w"], **attributes)]
+    if axis:
+        nodes.append(helper.make_node("Transpose", ["w"], ["t"], perm=[1, 0]))
+    nodes.append(helper.make_node("MatMul", ["x", "t" if axis else "w"], ["y"]))
+    x = rng.standard_normal((3, 70)).astype(np.float32)
+    model = model_of(nodes, {"x": x}, stored)
+    graph = passes(model)
+    lowered = build(graph, tmp_path / "m.tw", TARGET)
+    (question,) = lowered.state.choices.questions
+    assert isinstance(question.task, CodedMatmulTask) == (block > 0 or bits < 8)
+    exact = x.astype(np.float64) @ (w.T if axis else w)
+    assert relative(run_artifact(tmp_path / "m.tw", graph, [x])[0], exact) < 1e-6
+    assert relative(by_onnxruntime(model, {"x": x}), exact) < 1e-5
+
+
+@pytest.mark.parametrize("zeros", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "bits", "axes"),
+    [("u8", 4, (0, 1)), ("u8", 2, (0, 1)), ("u8", 8, (0, 1)), ("i4", 4, (0, 1)), ("u4", 4, (1, 0))],
+)
+def test_rows_of_coded_tables(kind, bits, axes, zeros, tmp_path: Path) -> None:
+    rng = np.random.default_rng(bits)
+    gather, quantize = axes
+    low = -8 if kind == "i4" else 0
+    codes = rng.integers(low, low + 2**bits, (48, 96))
+    shape = [48, 96]
+    shape[quantize] = -(-shape[quantize] // 32)
+    scales = rng.uniform(0.01, 0.1, shape).astype(np.float32)
+    points = rng.integers(low, low + 2**bits, shape)
+    if kind == "u8" and bits < 8:  # whole bytes
+        points = np.pad(points, ((0, 0), (0, -points.shape[1] % (8 // bits))))
+    stored = {"s": scales}
+    for name, array in (("t", codes), ("z", points)):
+        if kind == "u8":
+            stored[name] = packed(array.astype(np.uint8), bits)
+        else:
+            number = TensorProto.INT4 if kind == "i4" else TensorProto.UINT4
+            stored[name] = helper.make_tensor(name, number, array.shape, array.reshape(-1).tolist())
+    names = ["t", "i", "s", "z"] if zeros else ["t", "i", "s"]
+    if not zeros:
+        del stored["z"]
+    bits_of = {"bits": bits} if kind == "u8" else {}
+    node = helper.make_node(
+        "GatherBlockQuantized", names, ["y"], domain=MS, gather_axis=gather, quantize_axis=quantize,
+        block_size=32, **bits_of,
+    )  # fmt: skip
+    at = np.array([[3, 0], [47, -1]])
+    model = model_of([node], {"i": at}, stored)
+    graph = passes(model)
+    default = 2 ** (bits - 1) if kind == "u8" else 0
+    used = points[:, : shape[1]] if zeros else np.full(shape, default)
+    size = codes.shape[quantize]
+    wide = [np.repeat(p, 32, quantize).take(range(size), quantize) for p in (used, scales)]
+    want = ((codes - wide[0]) * wide[1].astype(np.float32)).take(at, gather)
+    build(graph, tmp_path / "m.tw", TARGET)
+    for found in (
+        run(graph, [at])[0], run_artifact(tmp_path / "m.tw", graph, [at])[0],
+        by_onnxruntime(model, {"i": at}),
+    ):  # fmt: skip
+        np.testing.assert_allclose(found, want, rtol=1e-6)
+    outside = np.array([[1000, 0], [47, -1000]])
+    (found,) = run_artifact(tmp_path / "m.tw", graph, [outside])
+    moved = np.moveaxis(found, (gather, gather + 1), (0, 1))
+    assert not moved[0, 0].any()
+    assert not moved[1, 1].any()
+    assert moved[0, 1].any()
+
+
+def test_codes_take_few_bytes(tmp_path: Path) -> None:
+    constants, _ = random(4, 32, 512, 512, "none")
+    model = model_of(
+        [nbits(4, 32, 512, 512, constants)], {"x": np.zeros((1, 512), np.float32)}, constants
+    )
+    build(passes(model), tmp_path / "m.tw", TARGET)
+    assert (tmp_path / "m.tw").stat().st_size < 512 * 512 * (0.5 + 4 / 32) + (1 << 17)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"bits": 3}, "codes of 3 bits"),
+        ({"block": 24}, "block_size 24"),
+        ({"weight_prepacked": 1}, "packed for a GPU"),
+        ({"n": 38}, "B does not fit"),
+        ({"g_idx": True}, "g_idx"),
+    ],
+)
+def test_what_is_refused_says_why(change, says) -> None:
+    constants, _ = random(4, 32, 64, 37, "none")
+    node = nbits(
+        change.get("bits", 4), change.get("block", 32), 64, change.get("n", 37), constants,
+        **{k: v for k, v in change.items() if k == "weight_prepacked"},
+    )  # fmt: skip
+    if "g_idx" in change:
+        constants["g"] = np.zeros(64, np.int32)
+        node.input[:] = ["x", "B", "s", "", "g"]
+    model = model_of([node], {"x": np.zeros((1, 64), np.float32)}, constants)
+    with pytest.raises(UserError, match=says):
+        load_onnx(model)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tilewright.compiler.frontend.blocks import dequantized_constant
 from tilewright.compiler.frontend.context import Import
 from tilewright.compiler.frontend.dequantized import Dequantized, remember
 from tilewright.compiler.frontend.node import Node
@@ -138,6 +139,9 @@ def dequantize_linear(ctx: Import, node: Node) -> Value:
     out = element_type(number, node.where) if number else scale.dtype
     grain = _Granularity(ctx, node, x, scale)
     zero = _nonzero(ctx, node.maybe(2))
+    known = dequantized_constant(ctx, x, scale, node.maybe(2), grain.axis, grain.block)
+    if known is not None and out == DType.F32:
+        return known
     term = grain.split(Term(ctx, x))
     if zero is not None:
         inner = DType.F32 if x.dtype.is_float else DType.I32
