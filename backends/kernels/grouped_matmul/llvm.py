@@ -1,0 +1,219 @@
+"""LLVM emitter of the matmul with group-wise integer weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from llvmlite import ir
+
+from tilewright.backends.kernels.grouped_matmul.spec import GroupedMatmulSpec, head_bytes
+from tilewright.backends.llvm import bf16, bf16_gemm, gemm, grouped_rows
+from tilewright.backends.llvm import epilogue as epilogues
+from tilewright.backends.llvm.amx import ROWS
+from tilewright.backends.llvm.bf16_block import emit_block, steps
+from tilewright.backends.llvm.builder import I8, KERNEL_TYPE, Code, Int, i64
+from tilewright.backends.llvm.epilogue import Operand, load_extras
+from tilewright.backends.llvm.grouped_dots import block, dot_kernel, most_rows
+from tilewright.backends.llvm.grouped_wide import emit_wide, wide_bytes
+from tilewright.backends.llvm.microkernel import PANEL
+from tilewright.backends.target import Target
+
+
+def supports(target: Target) -> bool:
+    """x86-64 with FMA and conversions of f16, that is from AVX2 on."""
+    return target.triple.startswith("x86_64") and "f16c" in target.all_features
+
+
+def dots(spec: GroupedMatmulSpec, target: Target) -> bool:
+    """Whether few rows are multiplied with the codes themselves."""
+    return spec.int8 or bf16.has_dots(target)
+
+
+@dataclass(frozen=True)
+class _Call:
+    """Arguments of a launch at code generation time."""
+
+    spec: GroupedMatmulSpec
+    m: ir.Value
+    lda: ir.Value
+    ldc: ir.Value
+    a: ir.Value
+    b: ir.Value
+    c: ir.Value
+    operands: Sequence[Operand]
+    begin: ir.Value
+    end: ir.Value
+    scratch: ir.Value
+
+    @property
+    def across(self) -> int:
+        """Units side by side."""
+        return -(-self.spec.panels // self.spec.panels_per_unit)
+
+    def room(self, code: Code) -> ir.Value:
+        """Scratch behind the tiles of sums."""
+        return code.at(self.scratch, head_bytes(self.spec), I8)
+
+    def panel(self, code: Code, index: Int) -> ir.Value:
+        """A packed panel."""
+        return code.at(self.b, code.mul(index, self.spec.panel.bytes), I8)
+
+
+def emit(module: ir.Module, spec: GroupedMatmulSpec, target: Target, name: str) -> ir.Function:
+    """Add the kernel ``name`` for ``spec`` to ``module``."""
+    if not supports(target):
+        raise ValueError(f"target '{target.name}' has no conversions of f16")
+    fn = ir.Function(module, KERNEL_TYPE, name)
+    args, dims, begin, end, scratch = fn.args
+    code = Code(ir.IRBuilder(fn.append_basic_block("entry")), target)
+    m, lda, ldc = (gemm.load_dim(code, dims, i) for i in range(3))
+    a, b = gemm.load_pointer(code, args, 0), gemm.load_pointer(code, args, 1)
+    operands = load_extras(code, spec.epilogue, args, 2, dims, 3)
+    c = gemm.load_pointer(code, args, 2 + len(operands))
+    call = _Call(spec, m, lda, ldc, a, b, c, operands, begin, end, scratch)
+    many = _emit_bf16 if bf16.has_dots(target) else _emit_f32
+    if dots(spec, target):
+        with code.either(code.cmp("<=", m, spec.few)) as (small, large):
+            with small:
+                _emit_few(code, call)
+            with large:
+                many(code, call)
+    else:
+        many(code, call)
+    gemm.ok(code)
+    return fn
+
+
+def _emit_few(code: Code, call: _Call) -> None:
+    """All units of a thread as one, so that several panels stream side by side."""
+    spec, panel = call.spec, call.spec.panel
+    rows = call.room(code)
+    prepare = grouped_rows.emit_codes if spec.int8 else grouped_rows.emit_pairs
+    prepare(code, panel, call.a, call.lda, call.m, rows)
+    first = code.mul(call.begin, spec.panels_per_unit)
+    last = code.min(code.mul(call.end, spec.panels_per_unit), spec.panels)
+    most = min(spec.few, most_rows(code.target))
+    with code.loop(0, call.m, most) as start:
+        size = code.min(code.sub(call.m, start.index), most)
+        own = code.at(rows, code.mul(start.index, panel.row_bytes), I8)
+        done = code.b.append_basic_block("few.done")
+        size = i64(size)
+        switch = code.b.switch(size, done)
+        for r in range(1, most + 1):
+            case = code.b.append_basic_block(f"few{r}")
+            switch.add_case(ir.Constant(size.type, r), case)
+            code.b.position_at_end(case)
+            _few(code, call, own, start.index, r, first, last)
+            code.b.branch(done)
+        code.b.position_at_end(done)
+
+
+def _few(
+    code: Code, call: _Call, rows: ir.Value, start: Int, count: int, first: Int, last: Int
+) -> None:
+    """``count`` rows by the panels [first, last)."""
+    spec = call.spec
+    wide = block(code.target, spec.panel, spec.int8, count, 4)
+    one = block(code.target, spec.panel, spec.int8, count, 1)
+    edge = first
+    if wide.panels > 1:
+        whole = code.div(code.max(code.sub(last, first), 0), wide.panels)
+        edge = code.add(first, code.mul(whole, wide.panels))
+    for of, begin, end in ((wide, first, edge), (one, edge, last)):
+        if of is wide and wide.panels == 1:
+            continue
+        with code.loop(begin, end, of.panels) as panel:
+            b = call.panel(code, panel.index)
+            for part in range(0, PANEL // code.target.lanes_f32, of.vectors):
+                code.b.call(dot_kernel(code, of), [rows, b, i64(part), call.scratch])
+            _finish(code, call, start, count, panel.index, of.panels)
+
+
+def _finish(code: Code, call: _Call, start: Int, rows: int, panel: Int, panels: int) -> None:
+    """From the tile [panels][rows][32] through the epilogue to C."""
+    spec, lanes = call.spec, code.target.lanes_f32
+    with code.loop(0, panels) as part, code.loop(0, rows) as row:
+        column = code.mul(code.add(panel, part.index), PANEL)
+        line = code.mul(code.add(code.mul(part.index, rows), row.index), PANEL)
+        m = code.add(start, row.index)
+        target = code.at(code.at(call.c, code.mul(m, call.ldc)), column)
+        for v in range(0, PANEL, lanes):
+            at = code.add(column, v)
+            mask = None if spec.n % PANEL == 0 else code.first_lanes(code.sub(spec.n, at), lanes)
+            value = code.vload(code.at(call.scratch, code.add(line, v)), lanes)
+            value = epilogues.emit(code, spec.epilogue, value, call.operands, m, at, mask)
+            code.vstore(value, code.at(target, v), mask)
+
+
+def _emit_bf16(code: Code, call: _Call) -> None:
+    """Panels of a unit in bf16, then tiles or dot products of all rows of its block."""
+    spec = call.spec
+    wide = call.room(code)
+    block_a = code.at(wide, spec.wide_bytes, I8)
+    size_of_panel = wide_bytes(spec.panel, True)
+    # Blocks of nearly equal size, whole pairs of tiles; none is empty, as rows_per_unit is a
+    # multiple of such pairs too.
+    blocks = code.max(code.ceildiv(call.m, spec.rows_per_unit), 1)
+    size = code.round_up(code.ceildiv(call.m, blocks), 2 * ROWS)
+    bf16_gemm.begin(code, call.m)
+    # Units of one block follow each other, so its rows are converted once a thread.
+    with code.loop(call.begin, call.end, 1, [i64(-1)]) as unit:
+        number = code.div(unit.index, call.across)
+        start = code.mul(number, size)
+        rows = code.min(code.sub(call.m, start), size)
+        with code.when(code.cmp("!=", number, unit.carried[0])):
+            own = code.at(call.a, code.mul(start, call.lda))
+            emit_block(code, own, call.lda, rows, spec.k, 1, block_a)
+        unit.next = [i64(number)]
+        first = code.mul(code.rem(unit.index, call.across), spec.panels_per_unit)
+        last = code.min(code.add(first, spec.panels_per_unit), spec.panels)
+        with code.loop(first, last) as panel:
+            place = code.mul(code.sub(panel.index, first), size_of_panel)
+            emit_wide(
+                code, spec.panel, call.panel(code, panel.index), code.at(wide, place, I8), True
+            )
+        product = bf16_gemm.Product(
+            a=block_a,
+            b=code.at(wide, code.mul(first, -size_of_panel), I8),
+            k=spec.k,
+            products=1,
+            c=code.at(call.c, code.mul(start, call.ldc)),
+            ldc=call.ldc,
+            n=spec.n,
+            tile=call.scratch,
+            epilogue=spec.epilogue,
+            operands=call.operands,
+            row=start,
+        )
+        bf16_gemm.emit_rows(code, product, rows, first, last)
+    bf16_gemm.end(code, call.m)
+
+
+def _emit_f32(code: Code, call: _Call) -> None:
+    """One panel after another in f32."""
+    spec = call.spec
+    wide = call.room(code)
+    stride = steps(spec.k) * 32 * PANEL
+    split = gemm.Split.of(code, call.m, spec.rows_per_unit)
+    with code.loop(call.begin, call.end) as unit:
+        start, rows = split.block(code, code.div(unit.index, call.across))
+        first = code.mul(code.rem(unit.index, call.across), spec.panels_per_unit)
+        last = code.min(code.add(first, spec.panels_per_unit), spec.panels)
+        with code.loop(first, last) as panel:
+            emit_wide(code, spec.panel, call.panel(code, panel.index), wide, False)
+            product = gemm.Product(
+                a=code.at(call.a, code.mul(start, call.lda)),
+                lda=call.lda,
+                b=code.at(wide, code.mul(panel.index, -stride)),
+                k=spec.k,
+                c=code.at(call.c, code.mul(start, call.ldc)),
+                ldc=call.ldc,
+                n=spec.n,
+                tile=call.scratch,
+                epilogue=spec.epilogue,
+                operands=call.operands,
+                panel_stride=stride,
+                row=start,
+            )
+            gemm.emit_rows(code, product, rows, panel.index, code.add(panel.index, 1))

@@ -1,0 +1,154 @@
+"""Packed integer codes with a scale and zero-point for each group: where they lie, and their codes
+taken out of a vector.
+
+A panel is 32 columns. Its groups follow each other; a group is its codes, then 32 scales (f16).
+Behind the last group come the zero-points of all groups, 32 bytes each, unless the format is
+symmetric; each panel begins at a multiple of 64 bytes. Codes come in pieces of 32 k: lines of 128
+bytes, four for each of the 32 columns. Byte i of a column holds codes of k = 4 q + i for several
+quads q:
+
+    8 bits  line q has quad q                                            8 lines a piece
+    4 bits  line l has quads 2l in bits 0-3, 2l + 1 in bits 4-7          4
+    2 bits  line l has quads 4l .. 4l + 3 in bits 0-1, 2-3, 4-5, 6-7     2
+    3 bits  two lines as of 2 bits with the lower bits, then one with the upper ones: of quads 0 to
+            2 in bits 2, 4, 6, of 4 to 6 in bits 3, 5, 7, of 3 and 7 in bits 0 and 1       3
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from llvmlite import ir
+
+from tilewright.backends.llvm.builder import I8, I32, Code
+from tilewright.backends.llvm.microkernel import PANEL
+
+PIECE = 32
+"""k of one piece."""
+
+QUADS = PIECE // 4
+LINE_BYTES = 4 * PANEL
+F16 = ir.HalfType()
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Sizes of a packed panel of ``k`` rows, and of prepared rows of A."""
+
+    k: int
+    bits: int
+    group: int
+    symmetric: bool
+
+    @property
+    def groups(self) -> int:
+        return -(-self.k // self.group)
+
+    @property
+    def depth(self) -> int:
+        """k with the padding of the last group."""
+        return self.groups * self.group
+
+    @property
+    def pieces(self) -> int:
+        """Pieces of a group."""
+        return self.group // PIECE
+
+    @property
+    def piece_bytes(self) -> int:
+        return self.bits * LINE_BYTES
+
+    @property
+    def code_bytes(self) -> int:
+        """Bytes of the codes of a group."""
+        return self.pieces * self.piece_bytes
+
+    @property
+    def group_bytes(self) -> int:
+        return self.code_bytes + 2 * PANEL
+
+    @property
+    def zeros_at(self) -> int:
+        """Where the zero-points begin."""
+        return self.groups * self.group_bytes
+
+    @property
+    def bytes(self) -> int:
+        zeros = 0 if self.symmetric else self.groups * PANEL
+        return -(-(self.zeros_at + zeros) // 64) * 64
+
+    @property
+    def row_bytes(self) -> int:
+        """Room of a prepared row of A: two bytes for each k, two f32 for each group."""
+        return -(-(2 * self.depth + 8 * self.groups) // 64) * 64
+
+
+@dataclass(frozen=True)
+class Field:
+    """Codes of one quad of k for a vector of columns: in bits [shift, shift + bits) of every byte
+    of ``lanes`` (i32); ``clean`` if the others are 0."""
+
+    lanes: ir.Value
+    shift: int
+    clean: bool
+
+
+def fields(code: Code, bits: int, line: Callable[[int], ir.Value]) -> list[Field]:
+    """The eight quads of a piece; ``line(i)`` loads a vector of line i."""
+    if bits == 8:
+        return [Field(line(q), 0, True) for q in range(QUADS)]
+    if bits in (2, 4):
+        share = 8 // bits
+        lines = [line(i) for i in range(QUADS // share)]
+        return [Field(lines[q // share], bits * (q % share), False) for q in range(QUADS)]
+    assert bits == 3
+    upper = line(2)
+    found = []
+    for half in range(2):
+        lower = line(half)
+        for q in range(3):
+            bit = _right(code, upper, half)
+            low, high = mask(code, lower, 3 << 2 * q), mask(code, bit, 4 << 2 * q)
+            found.append(Field(code.b.or_(low, high), 2 * q, True))
+        low = mask(code, _right(code, lower, 6), 3)
+        high = mask(code, _right(code, upper, half - 2), 4)
+        found.append(Field(code.b.or_(low, high), 0, True))
+    return found
+
+
+def cleaned(code: Code, field: Field, bits: int, *, low: bool = False) -> ir.Value:
+    """The codes times 2^shift as bytes, all other bits 0; ``low``: not multiplied."""
+    lanes, shift = field.lanes, field.shift
+    if low and shift:
+        lanes, shift = _right(code, lanes, shift), 0
+    return (
+        lanes if field.clean and shift == field.shift else mask(code, lanes, 2**bits - 1 << shift)
+    )
+
+
+def _right(code: Code, lanes: ir.Value, by: int) -> ir.Value:
+    """i32 lanes shifted right, or left by ``-by``; bits cross bytes."""
+    if by == 0:
+        return lanes
+    count = ir.Constant(lanes.type, [abs(by)] * lanes.type.count)
+    return code.b.lshr(lanes, count) if by > 0 else code.b.shl(lanes, count)
+
+
+def mask(code: Code, lanes: ir.Value, byte: int) -> ir.Value:
+    """``lanes`` with these bits of every byte."""
+    word = int.from_bytes(bytes([byte]) * 4, "little", signed=True)
+    return code.b.and_(lanes, ir.Constant(lanes.type, [word] * lanes.type.count))
+
+
+def scales(code: Code, at: ir.Value, lanes: int) -> ir.Value:
+    """f32 of ``lanes`` f16 scales."""
+    return code.b.fpext(code.vload(at, lanes, element=F16), code.vector(lanes))
+
+
+def zeros(code: Code, at: ir.Value | None, lanes: int, bits: int) -> ir.Value:
+    """f32 of ``lanes`` zero-points, or of the constant one of a symmetric format."""
+    if at is None:
+        return code.splat(float(2 ** (bits - 1)), lanes)
+    wide = code.b.zext(code.vload(at, lanes, element=I8), ir.VectorType(I32, lanes))
+    return code.b.sitofp(wide, code.vector(lanes))
