@@ -7,6 +7,7 @@ import pkgutil
 from functools import cache
 
 from tilewright.compiler.errors import UserError, nearest
+from tilewright.compiler.formats import integers
 from tilewright.compiler.formats.format import Encoded, WeightFormat
 from tilewright.compiler.formats.inputs import Inputs
 
@@ -26,9 +27,12 @@ def formats() -> dict[str, WeightFormat]:
 
 
 def named(name: str) -> WeightFormat:
-    """The format called `name`; UserError with the nearest one otherwise."""
+    """The format called `name`, or that of codes which models bring; UserError with the nearest one
+    otherwise."""
     try:
         return formats()[name]
     except KeyError:
+        if (brought := integers.parse(name)) is not None:
+            return brought
         hint = nearest(name, formats())
         raise UserError(f"format {name!r}", "there is no such format", hint=hint) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -107,6 +108,20 @@ def _rounding(grids: Sequence[Grid], size: int) -> Round:
         return steps + zeros, steps * scales
 
     return rounding
+
+
+_BROUGHT = re.compile(r"w([248])(?:a8b(\d+))?-g(\d+)(-sym)?")
+
+
+def parse(name: str) -> Integers | None:
+    """The format of codes that a model brings: groups of a power of 2 from 16 on."""
+    found = _BROUGHT.fullmatch(name)
+    if found is None:
+        return None
+    bits, block, group = int(found[1]), found[2], int(found[3])
+    if group < 16 or group & (group - 1) or block not in (None, found[3]):
+        return None
+    return Integers(bits, group, bool(found[4]), Int8(group) if block else Rounded())
 
 
 FORMATS = (

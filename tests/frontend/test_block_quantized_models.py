@@ -8,11 +8,18 @@ import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 from support.compiled_graph import build, run_artifact
 
+from tilewright.backends.kernels.candidates import allowed
 from tilewright.backends.kernels.coded_matmul import CodedMatmulTask
+from tilewright.backends.llvm.lowering.lower import lower, lower_ops
+from tilewright.backends.llvm.lowering.state import Lowering
+from tilewright.backends.llvm.lowering.view import View, dense_strides
+from tilewright.backends.llvm.program import Place
 from tilewright.backends.reference import run
 from tilewright.backends.target import TARGETS, runs_here
 from tilewright.compiler.driver import run_passes
 from tilewright.compiler.errors import UserError
+from tilewright.compiler.formats import named
+from tilewright.compiler.formats.blocks import Blocks
 from tilewright.compiler.frontend.blocks import packed
 from tilewright.compiler.frontend.load import load_onnx
 from tilewright.compiler.ir.core import Graph
@@ -270,3 +277,39 @@ def test_what_is_refused_says_why(change, says) -> None:
     model = model_of([node], {"x": np.zeros((1, 64), np.float32)}, constants)
     with pytest.raises(UserError, match=says):
         load_onnx(model)
+
+
+@pytest.mark.parametrize(("level", "bound", "reads"), [
+    (0, None, set()),
+    (1, None, set()),
+    (2, None, set()),
+    (0, 1e-2, {"w4-g32"}),
+    (3, None, {"w4-g32"}),
+    (4, None, {"w4-g32", "w4a8b32-g32"}),
+])  # fmt: skip
+def test_the_accuracy_level_says_how_rows_may_be_read(level, bound, reads, tmp_path: Path) -> None:
+    constants, w = random(4, 32, 128, 64, "integers")
+    x = np.random.default_rng(3).standard_normal((3, 128)).astype(np.float32)
+    graph = passes(model_of([nbits(4, 32, 128, 64, constants, level=level)], {"x": x}, constants))
+    state = lower(graph, TARGET, bound)
+    (question,) = state.choices.questions
+    assert {c.format for c in question.candidates} == {"", *reads}
+    assert {c.family.name for c in question.candidates if not c.format} == {"coded_matmul"}
+    for candidate in question.candidates:
+        answers = {question.key: candidate.spec}
+        (stored,) = [p for _, p in relower(graph, bound, answers).weights.values()]
+        held = candidate.family.unpack(stored.load(), candidate.spec)
+        decoded = (named(candidate.format) if candidate.format else Blocks(4, 32)).decode(held)
+        assert relative(decoded, w) < (3e-4 if candidate.format else 1e-7)
+    build(graph, tmp_path / "m.tw", TARGET)
+    found = relative(run_artifact(tmp_path / "m.tw", graph, [x])[0], x.astype(np.float64) @ w)
+    assert found < {3: 5e-3, 4: 1.2e-2}.get(level, 1e-6)
+
+
+def relower(graph: Graph, bound, answers) -> Lowering:
+    low = Lowering(graph, TARGET, allowed(bound), answers)
+    for index, value in enumerate(graph.inputs):
+        strides = dense_strides(value.shape)
+        low.views[value] = View(Place("input", index), value.dtype, value.shape, strides)
+    lower_ops(low, graph.ops)
+    return low

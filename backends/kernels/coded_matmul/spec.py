@@ -12,6 +12,7 @@ from tilewright.backends.llvm.epilogue import IDENTITY, Epilogue
 from tilewright.backends.llvm.microkernel import PANEL
 from tilewright.backends.target import Target
 from tilewright.compiler.formats.blocks import Blocks
+from tilewright.compiler.formats.integers import Integers
 
 FEW = 4
 """Up to so many rows the codes are multiplied as they are; for more, a panel is decoded first."""
@@ -29,10 +30,12 @@ _SUMS = 1 << 17
 class CodedMatmulTask(MatmulTask):
     """A MatmulTask whose B is known as codes; what computes that one computes this one too.
 
-    Weights for ``pack``: the `Encoded` of ``format``.
+    Weights for ``pack``: the `Encoded` of ``format``. ``rounding``: formats of the same codes that
+    may be read too, in which rows of A are rounded.
     """
 
     format: Blocks = W4
+    rounding: tuple[Integers, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -121,14 +121,15 @@ def scratch_bytes(spec: GroupedMatmulSpec) -> str:
 
 
 def candidates(task: Any, _target: Target) -> tuple[GroupedMatmulSpec, ...]:
-    """One spec for each integer format with groups."""
+    """One spec for each integer format with groups, and for those that a CodedMatmulTask names."""
     if not isinstance(task, MatmulTask):
         return ()
+    known = dict.fromkeys((*formats().values(), *getattr(task, "rounding", ())))
     return tuple(
         GroupedMatmulSpec(
             task.k, task.n, f.bits, f.group, isinstance(f.reads, Int8), f.symmetric, task.epilogue
         )
-        for f in formats().values()
+        for f in known
         if isinstance(f, Integers) and _read(f) and f.supports(task.k, task.n)
     )
 

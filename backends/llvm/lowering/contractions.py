@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 
-from tilewright.backends.kernels.coded_matmul import CodedMatmulTask
 from tilewright.backends.kernels.f16_matmul import HalfMatmulTask
 from tilewright.backends.kernels.int8_matmul import IntegerMatmulTask
 from tilewright.backends.kernels.tasks import BatchedMatmulTask, MatmulTask
 from tilewright.backends.llvm.lowering import fallback, integer_contractions, quantized_products
+from tilewright.backends.llvm.lowering.codes import coded_task
 from tilewright.backends.llvm.lowering.epilogues import FusedEpilogue, as_rows, fuse
 from tilewright.backends.llvm.lowering.handing import hand_on, settle
 from tilewright.backends.llvm.lowering.packed import packed_matrix
@@ -128,7 +128,7 @@ def _task(
         assert isinstance(w.op, Constant)
         coded = low.graph.weights[w.op.name].coded
         if coded is not None and axes == (coded.axis, 1 - coded.axis):
-            return CodedMatmulTask(*shape, fused.epilogue, coded.format)
+            return coded_task(low, shape, fused.epilogue, coded)
         kind = HalfMatmulTask if low.graph.weights[w.op.name].halves else MatmulTask
         return kind(*shape, fused.epilogue)
     return integer_contractions.task(x, w, *shape, fused.epilogue, op.out.dtype)

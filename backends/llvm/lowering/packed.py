@@ -14,6 +14,7 @@ import numpy as np
 from tilewright.backends.kernels import f32_matmul
 from tilewright.backends.kernels.candidates import Candidate
 from tilewright.backends.kernels.f32_matmul import MatmulSpec
+from tilewright.backends.llvm.lowering.codes import integers
 from tilewright.backends.llvm.lowering.state import Lowering
 from tilewright.backends.llvm.lowering.view import View
 from tilewright.backends.llvm.program import Place
@@ -46,8 +47,9 @@ def packed_matrix(
         assert isinstance(w.op, Constant)
         assert kernel.family.pack is not None
         known = low.graph.weights[w.op.name].coded
-        if kernel.family.codes and known is not None:
-            return kernel.family.pack(known.load(), kernel.spec)
+        if known is not None and (kernel.family.codes or kernel.format):
+            encoded = known.load() if kernel.family.codes else integers(known)
+            return kernel.family.pack(encoded, kernel.spec)
         stored = low.array(w)
         assert stored is not None
         return kernel.pack(stored.transpose(axes).reshape(shape))

@@ -191,12 +191,9 @@ class Lowering:
         how its elements are brought into the order in which they are packed.
         """
         found = self._permitted(op, task, constant)
-        # A model that stores codes wants few bytes: what would store more of them stands back.
-        found = (
-            tuple(c for c in found if c.family.codes or c.format)
-            if any(c.family.codes for c in found)
-            else found
-        )
+        if any(c.family.codes for c in found):
+            # A model that stores codes wants few bytes: what would store more stands back.
+            found = tuple(c for c in found if c.family.codes or c.format)
         tests = {c.family.name: c.family.suits for c in found if constant and c.family.suits}
         if tests:
             weights = self.graph.weights.array(constant)
@@ -210,7 +207,8 @@ class Lowering:
     def _permitted(self, op: Op, task: Any, constant: str) -> tuple[Candidate, ...]:
         """What may run `task` by its error."""
         if self.offers is None:
-            return candidates(task, self.target, self.error)
+            read = frozenset(f.name for f in getattr(task, "rounding", ()))
+            return candidates(task, self.target, self.error, read)
         offered = self.offers.formats(op.source, constant)
         found = candidates(task, self.target, self.error, offered)
         kept = [c for c in found if self.offers.permits(op.source, constant, c.numerics)]
