@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 
 from tilewright.backends.kernels.family import Case
-from tilewright.backends.kernels.row_lookup.packing import pack, unpack
+from tilewright.backends.kernels.row_lookup.packing import pack
 from tilewright.backends.kernels.row_lookup.spec import (
     KINDS,
     PANELS,
+    TIED,
     RowLookupSpec,
     accuracy,
     format_of,
 )
-from tilewright.compiler.formats import named
+from tilewright.compiler.formats import Encoded, named
 
-SHAPES = ((1, 1, 1), (5, 40, 64), (9, 33, 100), (17, 65, 65), (8, 3, 31), (23, 70, 200), (0, 4, 9))
+TRIED = ("w8a8-sym", "w8-g64", "w4-g32", "w4-g64", "w4a8b64-g64", "w2-g64")
+"""Formats whose panels are read."""
+
+SHAPES = ((1, 1, 1), (5, 40, 64), (9, 33, 203), (17, 65, 65), (8, 3, 31), (0, 4, 9))
 
 
 def cases() -> tuple[Case, ...]:
@@ -23,10 +28,14 @@ def cases() -> tuple[Case, ...]:
     return tuple(
         _case(m, rows, width, kind, index)
         for m, rows, width in SHAPES
-        for kind in (*KINDS, PANELS)
-        for index in ("i64", "i32")
-        if format_of(RowLookupSpec(rows, width, index, kind)) != "w4-g64" or width > 64
+        for kind in (*KINDS, PANELS, *(TIED + name for name in TRIED if m in (9, 17)))
+        for index in (("i64", "i32") if m == 17 else ("i64",))
+        if _suits(format_of(RowLookupSpec(rows, width, index, kind)), width)
     )
+
+
+def _suits(name: str, width: int) -> bool:
+    return not name or named(name).supports(width, 1)
 
 
 def _case(m: int, rows: int, width: int, kind: str, index: str) -> Case:
@@ -39,13 +48,17 @@ def _case(m: int, rows: int, width: int, kind: str, index: str) -> Case:
     ends = np.array([0, rows - 1, -1, -rows])[:m]
     chosen[: len(ends)] = ends
     name = format_of(spec)
-    weights = named(name).encode(table.T) if name else np.ascontiguousarray(table.T)
-    logical = weights
-    if accuracy(spec):  # bf16 holds these exactly
-        logical = unpack(pack(weights, spec), spec)
-    held = named(name).decode(weights).astype(np.float32) if name else logical
+    logical: np.ndarray | Encoded
+    if name:
+        logical = named(name).encode(table.T)
+        held = named(name).decode(logical).astype(np.float32)
+    else:
+        held = np.ascontiguousarray(table.T)
+        if accuracy(spec):  # numbers that bf16 holds exactly
+            held = held.astype(ml_dtypes.bfloat16).astype(np.float32)
+        logical = held
     return Case(
-        label=f"{kind}-{m}of{rows}x{width}-{index}",
+        label=f"{kind.replace(TIED, 'tied-')}-{m}of{rows}x{width}-{index}",
         spec=spec,
         args=(chosen.astype(index.replace("i", "int")), pack(logical, spec)),
         results=(np.zeros((m, width), np.float32),),

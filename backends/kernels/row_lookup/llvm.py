@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from llvmlite import ir
 
+from tilewright.backends.kernels.row_lookup import panels
 from tilewright.backends.kernels.row_lookup.spec import (
     GROUP,
     PANELS,
@@ -56,6 +57,9 @@ def _checked(code: Code, spec: RowLookupSpec, indices: ir.Value, at: Int) -> ir.
 
 
 def _row(code: Code, spec: RowLookupSpec, table: ir.Value, number: Int, out: ir.Value) -> None:
+    if spec.tied:
+        _words(code, spec, table, number, out)
+        return
     if spec.kind == PANELS:
         panel = code.mul(code.div(number, PANEL), PANEL * spec.width)
         base = code.at(table, code.add(panel, code.rem(number, PANEL)))
@@ -127,6 +131,65 @@ def _nibbles(code: Code, spec: RowLookupSpec, base: ir.Value, out: ir.Value) -> 
         group(g.index, GROUP)
     if spec.width % GROUP:
         group(whole, spec.width % GROUP)
+
+
+def _words(code: Code, spec: RowLookupSpec, table: ir.Value, number: Int, out: ir.Value) -> None:
+    """Words of a panel, group by group. All whole groups lie alike."""
+    rows = panels.layout(spec.tied, spec.width, spec.rows)
+    panel = code.at(table, code.mul(code.div(number, PANEL), rows.panel_bytes), I8)
+    lane = code.rem(number, PANEL)
+
+    def group(at: Int, size: int) -> None:
+        own = code.at(panel, code.mul(at, rows.group_bytes), I8)
+        scales = code.at(own, rows.scales, I8)
+        if rows.signed:
+            scale = code.load(code.at(scales, lane))
+        else:
+            scale = _half(code, code.load(code.at(scales, lane, I16), I16))
+        zero: ir.Value = ir.Constant(I32, rows.middle)
+        if rows.zeros >= 0:
+            place = code.add(rows.zeros, code.add(code.mul(at, PANEL), lane))
+            zero = code.b.zext(code.load(code.at(panel, place, I8), I8), I32)
+        target = code.at(out, code.mul(at, rows.group))
+
+        def store(codes: ir.Value, place: Int, lanes: int) -> None:
+            widen = code.b.sext if rows.signed else code.b.zext
+            wide = widen(codes, _many(I32, lanes))
+            steps = code.b.sub(wide, _filled(code, zero, lanes))
+            value = code.b.sitofp(steps, _many(F32, lanes))
+            code.store(code.b.fmul(value, _filled(code, scale, lanes)), code.at(target, place))
+
+        shares, lanes = 8 // rows.bits, panels.WORD
+        each = shares * lanes
+        mask = ir.Constant(I32, (2**rows.bits - 1) * 0x01010101)
+
+        def share(word: ir.Value, i: int) -> ir.Value:
+            shifted = code.b.lshr(word, ir.Constant(I32, rows.bits * i)) if i else word
+            bits = shifted if shares == 1 else code.b.and_(shifted, mask)
+            return code.b.bitcast(bits, _many(I8, lanes))
+
+        def word(index: Int, count: int) -> None:
+            place = code.add(code.mul(index, panels.STEP), code.mul(lane, panels.WORD))
+            whole = code.load(code.at(own, place, I8), I32)
+            for i in range(-(-count // lanes)):
+                codes, first = share(whole, i), code.add(code.mul(index, each), i * lanes)
+                if count >= (i + 1) * lanes:
+                    store(codes, first, lanes)
+                    continue
+                for j in range(count - i * lanes):
+                    single = code.b.extract_element(codes, ir.Constant(I32, j))
+                    store(single, code.add(first, j), 1)
+
+        with code.loop(0, size // each) as w:
+            word(w.index, each)
+        if size % each:
+            word(size // each, size % each)
+
+    whole = spec.width // rows.group
+    with code.loop(0, whole) as g:
+        group(g.index, rows.group)
+    if spec.width % rows.group:
+        group(whole, spec.width % rows.group)
 
 
 def _half(code: Code, bits: ir.Value) -> ir.Value:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ml_dtypes
 import numpy as np
 
+from tilewright.backends.kernels.row_lookup import panels
 from tilewright.backends.kernels.row_lookup.spec import GROUP, PANELS, RowLookupSpec, half
 from tilewright.backends.llvm.microkernel import PANEL
 from tilewright.compiler.formats.format import Encoded
@@ -12,7 +13,11 @@ from tilewright.compiler.formats.format import Encoded
 
 def pack(weights: np.ndarray | Encoded, spec: RowLookupSpec) -> np.ndarray:
     """The transposed table, f32 [D, V] or encoded, in the order of the kernel: f32 [V, D], bf16
-    as u16 [V, D], f32 [panels, D, 32], or u8 [V, bytes of a row]."""
+    as u16 [V, D], f32 [panels, D, 32], u8 [V, bytes of a row], or as the product has it."""
+    if spec.tied:
+        product = panels.product(spec.tied, spec.width, spec.rows)
+        assert product.family.pack is not None
+        return product.family.pack(weights, product.spec)
     if isinstance(weights, Encoded):
         packed = np.zeros((spec.rows, spec.row_bytes), np.uint8)
         (_pack_bytes if spec.kind == "w8-sym" else _pack_nibbles)(weights, spec, packed)
@@ -27,9 +32,13 @@ def pack(weights: np.ndarray | Encoded, spec: RowLookupSpec) -> np.ndarray:
 
 def unpack(packed: np.ndarray, spec: RowLookupSpec) -> np.ndarray | Encoded:
     """What was packed; bf16 as the f32 numbers that it holds."""
+    if spec.tied:
+        product = panels.product(spec.tied, spec.width, spec.rows)
+        assert product.family.unpack is not None
+        return product.family.unpack(packed, product.spec)
     if spec.kind == PANELS:
-        panels = packed.reshape(-1, spec.width, PANEL).transpose(1, 0, 2)
-        return np.ascontiguousarray(panels.reshape(spec.width, -1)[:, : spec.rows])
+        filled = packed.reshape(-1, spec.width, PANEL).transpose(1, 0, 2)
+        return np.ascontiguousarray(filled.reshape(spec.width, -1)[:, : spec.rows])
     rows = packed.reshape(spec.rows, -1)
     if spec.kind == "f32":
         return np.ascontiguousarray(rows.T)

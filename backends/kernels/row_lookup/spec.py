@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from tilewright.backends.kernels.family import Layout
+from tilewright.backends.kernels.row_lookup import panels
 from tilewright.backends.llvm.microkernel import PANEL
 from tilewright.backends.target import Target
+from tilewright.compiler.formats import named
 
 ROWS = 8
 """Rows of a work unit."""
@@ -20,6 +22,9 @@ KINDS = ("f32", "bf16", "w8-sym", "w4-g64")
 
 PANELS = "f32 panels"
 """As f32_matmul packs its constant."""
+
+TIED = "tied "
+"""Before the name of a format: as the product with the same matrix has it (panels.py)."""
 
 LAYOUTS = {PANELS: f"f32 panels of {PANEL} columns", **{kind: f"{kind} rows" for kind in KINDS}}
 
@@ -41,8 +46,8 @@ class LookupTask:
 
 @dataclass(frozen=True)
 class RowLookupSpec:
-    """A lookup in a table that is stored as ``kind`` (KINDS or PANELS); args and dims as of the
-    task."""
+    """A lookup in a table that is stored as ``kind`` (KINDS, PANELS, or TIED and a format); args
+    and dims as of the task."""
 
     rows: int
     width: int
@@ -71,7 +76,14 @@ class RowLookupSpec:
         return tuple(min(GROUP, self.width - g * GROUP) for g in range(self.groups))
 
     @property
+    def tied(self) -> str:
+        """The format whose panels are read, empty for rows of its own."""
+        return self.kind.removeprefix(TIED) if self.kind.startswith(TIED) else ""
+
+    @property
     def packed_bytes(self) -> int:
+        if self.tied:
+            return panels.product(self.tied, self.width, self.rows).bytes
         if self.kind == PANELS:
             return 4 * self.width * PANEL * -(-self.rows // PANEL)
         return self.rows * self.row_bytes
@@ -99,17 +111,24 @@ def accuracy(spec: RowLookupSpec) -> float:
 
 def format_of(spec: RowLookupSpec) -> str:
     """The weight format that the codes are of."""
-    return spec.kind if spec.kind.startswith("w") else ""
+    return spec.tied or (spec.kind if spec.kind.startswith("w") else "")
 
 
 def candidates(task: Any, _target: Target) -> tuple[RowLookupSpec, ...]:
     """One spec for each way to store the table."""
     if not isinstance(task, LookupTask):
         return ()
-    kinds = (*KINDS, PANELS) if task.tied else KINDS
+    kinds: tuple[str, ...] = KINDS
+    if task.tied:
+        could = (f for f in panels.readable() if named(f).supports(task.width, task.rows))
+        kinds = (*KINDS, PANELS, *(TIED + f for f in could))
     return tuple(RowLookupSpec(task.rows, task.width, task.index, kind) for kind in kinds)
 
 
 def layout(spec: RowLookupSpec) -> Layout:
     """Of the packed table."""
+    if spec.tied:
+        product = panels.product(spec.tied, spec.width, spec.rows)
+        assert product.family.layout is not None
+        return product.family.layout(product.spec)
     return Layout(LAYOUTS[spec.kind], spec.packed_bytes)
