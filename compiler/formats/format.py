@@ -40,6 +40,11 @@ class WeightFormat(ABC):
     def activation(self) -> Activation:
         """How kernels read X."""
 
+    @property
+    def stored(self) -> WeightFormat:
+        """The format whose codes it has: of those that differ only in how X is read, one."""
+        return self
+
     @abstractmethod
     def encode(self, weights: np.ndarray, inputs: Inputs | None = None) -> Encoded:
         """W, f32 [K, N], in this format; `inputs`: what calibration saw of X, to round by.

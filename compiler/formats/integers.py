@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -37,6 +37,10 @@ class Integers(WeightFormat):
     @property
     def activation(self) -> Activation:
         return self.reads
+
+    @property
+    def stored(self) -> Integers:
+        return replace(self, reads=Rounded())
 
     def groups(self, k: int) -> int:
         """Number of groups of a column of k weights."""

@@ -105,10 +105,10 @@ class Calibration:
 
     def _encode(self, site: Site, made: WeightFormat) -> Encoded:
         site = rounded_as(site, self.sites.values())
-        key = (site.name, made.name)
+        key = (site.name, made.stored.name)
         if key not in self._encoded:
             weights = site.weights(self.graph)
-            self._encoded[key] = made.encode(weights, self.inputs.get(site.name))
+            self._encoded[key] = made.stored.encode(weights, self.inputs.get(site.name))
         return self._encoded[key]
 
 
