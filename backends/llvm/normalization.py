@@ -50,8 +50,9 @@ class Norm:
 
     @property
     def operations(self) -> int:
-        """Elementwise operations on each element: sums, deviations, what is stored."""
-        return (6 if self.kind == "layer" else 3) + self.arguments
+        """What an element costs in elementwise operations: 3 to 4 us for 128 x 384 by RMS, 11 us
+        for 64 x 768 by the variance, which takes a pass more."""
+        return (8 if self.kind == "layer" else 2) + self.arguments
 
 
 @dataclass(frozen=True)

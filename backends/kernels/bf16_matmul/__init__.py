@@ -23,6 +23,7 @@ backends.llvm.bf16_block), once a thread, and products are summed in f32.
                                                        5.0e-7 at 4096 (f32: 2.5e-7 to 3.0e-7)
 A may lie in bf16, so that tiles are loaded from it where K is whole steps of 32 and panels are few;
 C may be written so.
+With ``norm`` rows of A are normalized while they are converted (llvm.normalization).
 No chains of K are needed on AMX: a multiplication adds its 32 products to each other first.
 
 Not as in f32: subnormal operands, parts and results count as zero, so values below 2**-110 lose
