@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from llvmlite import ir
 
 from tilewright.backends.llvm import formats
+from tilewright.backends.llvm.amx import ROWS
 from tilewright.backends.llvm.bf16_block import STEP as TAIL
 from tilewright.backends.llvm.builder import F32, I8, I32, I64, Code, Int, zeros
 from tilewright.backends.llvm.int8 import STEP, Dots
@@ -78,34 +79,42 @@ def emit_rows(
     rows: Int,
     out: ir.Value,
     scales: ir.Value,
+    factors: ir.Value,
     apart: Split | Copies | None = None,
     signed: ir.Value | None = None,
 ) -> None:
-    """Quantize ``rows`` rows; ``scales`` [rows] f32 get the scales. The block has the steps of the
-    columns, then those of copies.
+    """Quantize ``rows`` rows; ``scales`` [rows] f32 get the scales; ``factors``: room for 16
+    f32. The block has the steps of the columns, then those of copies.
 
     A row whose greatest magnitude is below LEAST has the scale 0; one with NaN or infinity the
     scale NaN. signed: an i1, whether the block holds s8 whatever `Dots` says (512-bit vectors
     only).
     """
     split = apart if isinstance(apart, Split) else None
-    copies = apart if isinstance(apart, Copies) else None
-    depth = steps(a.k) * STEP + (0 if copies is None else copies.count)
-    with code.loop(0, rows) as row:
-        source = a.at(code, row.index)
-        most = _greatest(code, a, source, apart)
-        tiny = code.b.fcmp_ordered("<", most, ir.Constant(F32, LEAST))
-        zero, top = ir.Constant(F32, 0.0), ir.Constant(F32, 127.0)
-        scale = code.b.select(tiny, zero, code.b.fdiv(most, top))
-        # Infinite less itself is NaN, finite less itself nothing.
-        scale = code.b.fadd(scale, code.b.fsub(most, most))
-        code.store(scale, code.at(scales, row.index))
-        inverse = code.b.select(tiny, zero, code.b.fdiv(top, most))
-        factor = code.splat(inverse, d.lanes)
-        target = line(code, d, out, row.index, depth)
-        _line(code, d, a, source, factor, target, apart, signed)
+    depth = steps(a.k) * STEP + (apart.count if isinstance(apart, Copies) else 0)
+    with code.loop(0, rows, ROWS) as tile:
+        size = code.min(code.sub(rows, tile.index), ROWS)
+        own = Rows(a.at(code, tile.index), a.stride, a.k, a.stored)
+        found = code.at(scales, tile.index)
+        with code.loop(0, size) as row:
+            most = _greatest(code, own, own.at(code, row.index), apart)
+            _scale(code, most, code.at(found, row.index), code.at(factors, row.index))
+        _round(code, d, own, size, factors, line(code, d, out, tile.index, depth), apart, signed)
         if split is not None:
-            _tail(code, a, source, split, code.at(split.tail, code.mul(row.index, 2 * TAIL), I8))
+            with code.loop(0, size) as row:
+                number = code.add(tile.index, row.index)
+                tail = code.at(split.tail, code.mul(number, 2 * TAIL), I8)
+                _tail(code, own, own.at(code, row.index), split, tail)
+
+
+def _scale(code: Code, most: ir.Value, scale: ir.Value, factor: ir.Value) -> None:
+    """The scale of a row with this greatest magnitude, and by what it is multiplied."""
+    tiny = code.b.fcmp_ordered("<", most, ir.Constant(F32, LEAST))
+    zero, top = ir.Constant(F32, 0.0), ir.Constant(F32, 127.0)
+    found = code.b.select(tiny, zero, code.b.fdiv(most, top))
+    # Infinite less itself is NaN, finite less itself nothing.
+    code.store(code.b.fadd(found, code.b.fsub(most, most)), scale)
+    code.store(code.b.select(tiny, zero, code.b.fdiv(top, most)), factor)
 
 
 def _load(
@@ -153,17 +162,17 @@ def _greatest(code: Code, a: Rows, source: ir.Value, apart: Split | Copies | Non
     return code.b.bitcast(code.b.call(code.declare(name, kind), [most]), F32)
 
 
-def _line(
+def _round(
     code: Code,
     d: Dots,
     a: Rows,
-    source: ir.Value,
-    factor: ir.Value,
+    rows: Int,
+    factors: ir.Value,
     out: ir.Value,
     apart: Split | Copies | None,
     signed: ir.Value | None,
 ) -> None:
-    """One row into its line of every step."""
+    """Up to 16 rows into a row of tiles, step by step, which writes lines in order of memory."""
     lanes = d.lanes
     split = apart if isinstance(apart, Split) else None
     flip = None
@@ -178,8 +187,10 @@ def _line(
         else:
             put(code, d, value, True, target, first)
 
-    def step(index: Int, count: int) -> None:
-        target = of_step(code, d, out, index)
+    def step(row: Int, index: Int, count: int) -> None:
+        source = a.at(code, row)
+        factor = code.splat(code.load(code.at(factors, row)), lanes)
+        target = code.at(of_step(code, d, out, index), code.mul(row, d.row_bytes), I8)
         for first in range(0, STEP, 4 * lanes):
             quantized = []
             for at in range(first, first + 4 * lanes, lanes):
@@ -193,16 +204,22 @@ def _line(
                 quantized.append(_integers(code, value))
             keep(quantized, target, first)
 
-    with code.loop(0, a.k // STEP) as whole:
-        step(whole.index, STEP)
+    with code.loop(0, a.k // STEP) as whole, code.loop(0, rows) as row:
+        step(row.index, whole.index, STEP)
     if a.k % STEP:
-        step(a.k // STEP, a.k % STEP)
-    if isinstance(apart, Copies):
+        with code.loop(0, rows) as row:
+            step(row.index, a.k // STEP, a.k % STEP)
+    if not isinstance(apart, Copies):
+        return
+    with code.loop(0, rows) as row:
+        source = a.at(code, row.index)
+        factor = code.splat(code.load(code.at(factors, row.index)), lanes)
         for first in range(0, apart.count, 4 * lanes):
             quantized = [
                 _copies(code, a, source, factor, apart, first + i * lanes) for i in range(4)
             ]
             target = of_step(code, d, out, steps(a.k) + first // STEP)
+            target = code.at(target, code.mul(row.index, d.row_bytes), I8)
             keep(quantized, target, first % STEP)
 
 

@@ -145,8 +145,7 @@ def _finish(code: Code, p: Product, block: tuple[Int, Int, int], panel: Int, par
         ldc=p.ldc,
         operands=p.operands,
     )
-    with code.loop(0, size) as row:
-        lines.emit(code, row.index)
+    lines.emit(code, 0, size)
 
 
 def _switch(code: Code, value: Int, most: int, arm: Callable[[int], object]) -> None:

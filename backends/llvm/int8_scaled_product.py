@@ -8,8 +8,10 @@ The tail is a product in bf16 with f32 sums, of one step of 32 k.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from llvmlite import ir
 
@@ -119,37 +121,74 @@ class Lines:
     ldc: Int
     operands: Sequence[Operand]
 
-    def emit(self, code: Code, index: Int) -> None:
-        """One line through the epilogue."""
-        lanes = code.target.lanes_f32
+    def emit(self, code: Code, first: Int, last: Int) -> None:
+        """The lines [first, last) through the epilogue, two at a time."""
+        pairs = code.add(first, code.mul(code.div(code.sub(last, first), 2), 2))
+        with code.loop(first, pairs, 2) as index:
+            self._lines(code, [index.index, code.add(index.index, 1)])
+        with code.loop(pairs, last) as index:
+            self._lines(code, [index.index])
+
+    def _lines(self, code: Code, lines: Sequence[Int]) -> None:
         if self.finish.n % PANEL == 0:
-            self._vectors(code, index, masked=False)
-        elif lanes == 16:
-            self._vectors(code, index, masked=True)
+            self._vectors(code, lines, masked=False)
+        elif code.target.lanes_f32 == 16:
+            self._vectors(code, lines, masked=True)
         else:
             with code.either(code.cmp(">=", self.exist, PANEL)) as (full, edge):
                 with full:
-                    self._vectors(code, index, masked=False)
+                    self._vectors(code, lines, masked=False)
                 with edge:
-                    self._vectors(code, index, masked=True)
+                    self._vectors(code, lines, masked=True)
 
-    def _vectors(self, code: Code, index: Int, masked: bool) -> None:
+    def _vectors(self, code: Code, lines: Sequence[Int], masked: bool) -> None:
+        """Vectors side by side: a chain of a polynomial's steps would fill the scheduler."""
         lanes = code.target.lanes_f32
+        places = [(index, v) for index in lines for v in range(0, PANEL, lanes)]
+        values: list[ir.Value] = []
+        with _side_by_side(code) as part:
+            for index, v in places:
+                with part():
+                    values.append(self._finished(code, index, v, self._mask(code, v, masked)))
         element = formats.ELEMENT[self.finish.stored]
-        target = code.at(self.out, code.mul(index, self.ldc), element)
+        for (index, v), value in zip(places, values, strict=True):
+            target = code.at(self.out, code.add(code.mul(index, self.ldc), v), element)
+            mask = self._mask(code, v, masked)
+            rounding.store(code, value, target, mask, self.finish.stored)
+
+    def _mask(self, code: Code, v: int, masked: bool) -> ir.Value | None:
+        lanes = code.target.lanes_f32
+        return code.first_lanes(code.sub(self.exist, v), lanes) if masked else None
+
+    def _finished(self, code: Code, index: Int, v: int, mask: ir.Value | None) -> ir.Value:
+        lanes = code.target.lanes_f32
         factor = code.splat(code.load(code.at(self.scales, index)), lanes)
-        for v in range(0, PANEL, lanes):
-            mask = code.first_lanes(code.sub(self.exist, v), lanes) if masked else None
-            place = code.add(code.mul(index, PANEL), v)
-            whole = code.vload(code.at(self.sums, place, I32), lanes, element=I32)
-            value = code.b.fmul(code.b.sitofp(whole, code.vector(lanes)), factor)
-            scale = code.vload(code.at(self.columns, v), lanes)
-            if self.tails is None:
-                value = code.b.fmul(value, scale)
-            else:
-                value = code.fma(value, scale, code.vload(code.at(self.tails, place, F32), lanes))
-            row, column = code.add(self.row, index), code.add(self.column, v)
-            value = epilogues.emit(
-                code, self.finish.epilogue, value, self.operands, row, column, mask
-            )
-            rounding.store(code, value, code.at(target, v, element), mask, self.finish.stored)
+        place = code.add(code.mul(index, PANEL), v)
+        whole = code.vload(code.at(self.sums, place, I32), lanes, element=I32)
+        value = code.b.fmul(code.b.sitofp(whole, code.vector(lanes)), factor)
+        scale = code.vload(code.at(self.columns, v), lanes)
+        if self.tails is None:
+            value = code.b.fmul(value, scale)
+        else:
+            value = code.fma(value, scale, code.vload(code.at(self.tails, place, F32), lanes))
+        row, column = code.add(self.row, index), code.add(self.column, v)
+        return epilogues.emit(code, self.finish.epilogue, value, self.operands, row, column, mask)
+
+
+@contextmanager
+def _side_by_side(code: Code) -> Iterator[Callable[[], AbstractContextManager[None]]]:
+    """Instructions of parts that know nothing of each other, taken in turn: one of each part, then
+    the next ones. No part may leave the basic block."""
+    block, parts = code.b.block, []
+    start = len(block.instructions)
+
+    @contextmanager
+    def part() -> Iterator[None]:
+        first = len(block.instructions)
+        yield
+        assert code.b.block is block, "a part left its basic block"
+        parts.append(block.instructions[first:])
+
+    yield part
+    assert sum(map(len, parts)) == len(block.instructions) - start
+    block.instructions[start:] = [x for row in zip_longest(*parts) for x in row if x is not None]

@@ -109,8 +109,7 @@ class _Pipeline:
         if fn is None:
             fn, inner = internal(code, ir.FunctionType(VOID, [PTR, I64, *self._kinds()]), name)
             lines = self._lines(inner, fn.args[0], fn.args[1], fn.args[2:])
-            with inner.loop(0, _count(inner, fn.args[0])) as one:
-                lines.emit(inner, one.index)
+            lines.emit(inner, 0, _count(inner, fn.args[0]))
             inner.b.ret_void()
         code.b.call(fn, [self.p.scratch, i64(self.p.ldc), *self._operands()])
 
@@ -144,7 +143,7 @@ class _Pipeline:
         waiting = self._lines(code, job, ldc, fn.args[len(_TILES) :])
         count = _count(code, job)
         slots = p.steps + (1 if p.finish.tail else 0)
-        at_once = code.ceildiv(count, max(slots, 1))
+        at_once = code.round_up(code.ceildiv(count, max(slots, 1)), 2)
         for register in range(2 * tiles):
             amx.zero(code, register)
         streams = [
@@ -164,8 +163,7 @@ class _Pipeline:
                 for j in range(2):
                     amx.multiply_signed_int8(code, 2 * i + j, 4 + i, 6 + j)
             stop = code.min(code.add(done, at_once), count)
-            with code.loop(done, stop) as line:
-                waiting.emit(code, line.index)
+            waiting.emit(code, done, stop)
             step.next = [one.carried[0], code.max(stop, done)]
         _store(code, tiles, sums)
         if p.finish.tail:
@@ -176,8 +174,7 @@ class _Pipeline:
             for i in range(tiles):
                 for j in range(2):
                     amx.multiply_bf16(code, 2 * i + j, 4 + i, 6 + j)
-        with code.loop(step.carried[1], count) as line:
-            waiting.emit(code, line.index)
+        waiting.emit(code, step.carried[1], count)
         if p.finish.tail:
             _store(code, tiles, code.at(sums, 2 * BLOCK_BYTES, I8))
         code.b.ret_void()

@@ -31,7 +31,8 @@ def emit(module: ir.Module, spec: ScaledMatmulSpec, target: Target, name: str) -
     c = gemm.load_pointer(code, args, 2 + len(operands))
 
     scales = code.at(scratch, SCRATCH_BYTES, I8)
-    tail = code.at(scales, row_bytes(spec), I8)
+    factors = code.at(scales, row_bytes(spec), I8)
+    tail = code.at(factors, 4 * ROWS, I8)
     across = -(-spec.panel_count // spec.panels_per_unit)
     # Blocks of nearly equal size, whole pairs of tiles; none is empty, as rows_per_unit is a
     # multiple of such pairs too.
@@ -55,7 +56,7 @@ def emit(module: ir.Module, spec: ScaledMatmulSpec, target: Target, name: str) -
         rows = code.min(code.sub(m, start), size)
         own = Rows(code.at(a, code.mul(start, lda), formats.ELEMENT[spec.a]), lda, spec.k, spec.a)
         signed = int8_scaled_gemm.by_tiles(code, rows)
-        emit_rows(code, d, own, rows, block_a, scales, apart, signed)
+        emit_rows(code, d, own, rows, block_a, scales, factors, apart, signed)
         base = code.mul(block.index, across)
         first = code.mul(code.max(code.sub(begin, base), 0), spec.panels_per_unit)
         last = code.mul(code.min(code.sub(end, base), across), spec.panels_per_unit)

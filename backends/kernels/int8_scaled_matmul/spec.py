@@ -122,7 +122,7 @@ def scratch_bytes(spec: ScaledMatmulSpec) -> str:
     of A."""
     tile = steps(spec.depth) * ROWS * MOST_ROW_BYTES + (TILE_BYTES if spec.outliers else 0)
     tiles = f"ceildiv(min(p0, {spec.rows_per_unit}), {ROWS})"
-    return f"{SCRATCH_BYTES} + {row_bytes(spec)} + {tiles} * {tile}"
+    return f"{SCRATCH_BYTES + row_bytes(spec) + 4 * ROWS} + {tiles} * {tile}"
 
 
 def variants(spec: ScaledMatmulSpec, target: Target) -> tuple[ScaledMatmulSpec, ...]:
