@@ -192,3 +192,19 @@ def test_tables_that_are_not_finite_are_not_offered_formats():
     assert calibration.formats("rows", "w0") == frozenset()
     assert calibration.squares("rows", "w0", "w8-sym") is None
     assert calibration.formats("up", "w1")
+
+
+@runs
+@pytest.mark.parametrize("name", ["w8a8-sym", "w4-g64", "w4a8b64-g64"])
+def test_a_tied_table_in_a_format_has_one_copy(tmp_path, name):
+    table = table_of(rows=70, width=128)
+    graph = embedding(table, tied=True)
+    lowered = compiled(graph, Fixed(graph, {"rows": name, "head": name}), tmp_path / "m.tw", SMALL)
+    (weight,) = (weight for _, weight in lowered.state.weights.values())
+    assert weight.bytes < 0.4 * table.nbytes * 96 / 70  # panels of 32 rows
+    index = np.array([0, 69, -1, 31, 32, 33])
+    made = named(name)
+    stored = made.encode(table.T)
+    want = made.multiply(made.decode(stored).T[index].astype(np.float32), stored)
+    found = ran(tmp_path / "m.tw", index)
+    assert np.linalg.norm(found - want) < 2e-3 * np.linalg.norm(want)

@@ -1,13 +1,16 @@
-"""Cost of a lookup: bytes, and the conversion of each element."""
+"""Cost of a lookup: bytes, and what makes a number of each code."""
 
 from __future__ import annotations
 
 from tilewright.backends.kernels.family import Cost
 from tilewright.backends.kernels.row_lookup import panels
-from tilewright.backends.kernels.row_lookup.spec import PANELS, RowLookupSpec
+from tilewright.backends.kernels.row_lookup.spec import PANELS, TIED, RowLookupSpec
 from tilewright.backends.target import Target
 
 LINE = 64
+
+OPERATIONS = {"f32": 0, PANELS: 0, "bf16": 1, "w8-sym": 2}
+"""Elementwise operations an element; 4 where it is one of several in a byte, or has a zero."""
 
 
 def estimate(spec: RowLookupSpec, dims: tuple[int, ...], _target: Target) -> Cost:
@@ -26,5 +29,5 @@ def estimate(spec: RowLookupSpec, dims: tuple[int, ...], _target: Target) -> Cos
         bytes=m * row + 4 * elements + m * (8 if spec.index == "i64" else 4),
         written=4 * elements,
         weights=min(m * row, spec.packed_bytes),
-        converted=0 if spec.kind == "f32" else elements,
+        epilogue=OPERATIONS.get(spec.kind.removeprefix(TIED), 4) * elements,
     )
