@@ -123,13 +123,15 @@ def _disassemble(tool: str, path: str, symbol: str) -> str:
 
 
 def kernel_rows(launches: Sequence[Mapping[str, str]]) -> list[tuple[str, ...]]:
-    """The launch table: operation, kernel, tier, units, flops, bytes and ONNX nodes by launch."""
+    """The launch table: operation, kernel, tier, how it is joined to the launch before it in one
+    parallel region, units, flops, bytes and ONNX nodes by launch."""
     return [
         (
             str(number),
             launch["operation"],
             launch["kernel"],
             launch["tier"],
+            launch.get("joined", ""),
             launch["units"],
             launch["flops"],
             launch["bytes"],

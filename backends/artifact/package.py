@@ -172,6 +172,7 @@ def plan_report(
                     "kernel": kernel_name(launch.spec, lowered.target),
                     "operation": launch.label,
                     "source": launch.source,
+                    "joined": launch.joint,
                     "tier": variant.tiers[kernel_name(launch.spec, lowered.target)],
                     "units": str(launch.units),
                     "flops": str(launch.flops),

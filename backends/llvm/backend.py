@@ -16,7 +16,9 @@ from tilewright.backends.llvm.grains import coarsen
 from tilewright.backends.llvm.lowering.lower import lower
 from tilewright.backends.llvm.lowering.select import Selecting
 from tilewright.backends.llvm.lowering.state import Lowering, PackedWeight
+from tilewright.backends.llvm.merging import Memory, merge
 from tilewright.backends.llvm.pool import emit_pool
+from tilewright.backends.llvm.pool_chain import emit_chain
 from tilewright.backends.llvm.program import Launch, Program, launches
 from tilewright.backends.llvm.schedule import (
     Access,
@@ -118,7 +120,8 @@ def prepare(
     constants = sum(weight.bytes for _, weight in state.weights.values())
     found, placed = _arrange(state.program, planner, constants)
     state.program = found.program
-    state.program.steps = coarsen(state.program.steps, target, profile_for(target))
+    worked = coarsen(state.program.steps, target, profile_for(target))
+    state.program.steps = merge(worked, Memory(found.row_of, found.rows, placed.offsets))
     scratch = greatest((launch.scratch for launch in launches(state.program.steps)), graph.bounds)
     layout = Layout(
         buffers=tuple(placed.offsets[row] for row in found.row_of),
@@ -155,7 +158,8 @@ def entry_points(lowered: Lowered) -> EntryPoints:
     module.triple = target.triple
     pool = emit_pool(module)
     names = {spec: kernel_name(spec, target) for spec in lowered.specs}
-    body = BodyEmitter(module, target, graph, program, lowered.layout, names, pool)
+    chain = emit_chain(module, pool)
+    body = BodyEmitter(module, target, graph, program, lowered.layout, names, pool, chain)
     body.emit()
     emit_session(
         module,

@@ -1,6 +1,6 @@
 """Emits the model's own entry points: dimensions, arena size, output shapes and the run itself."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from llvmlite import ir
@@ -9,7 +9,18 @@ from tilewright.backends.llvm.builder import I8, I32, I64, KERNEL_TYPE, PTR, VOI
 from tilewright.backends.llvm.expressions import Dims
 from tilewright.backends.llvm.limits import upper
 from tilewright.backends.llvm.pool import PoolFunctions
-from tilewright.backends.llvm.program import Branch, Copy, Launch, Place, Program, Repeat, Step
+from tilewright.backends.llvm.pool_chain import JOB_ALIGN, JOB_BYTES, ChainFunctions
+from tilewright.backends.llvm.program import (
+    Branch,
+    Copy,
+    Launch,
+    Place,
+    Program,
+    Repeat,
+    Step,
+    blocks,
+    chained,
+)
 from tilewright.backends.llvm.program import launches as all_launches
 from tilewright.backends.llvm.session import (
     MODEL_ARENA_TYPE,
@@ -62,6 +73,18 @@ def slots(graph: Graph, program: Program) -> dict[str, int]:
     return {name: i for i, name in enumerate([*graph.symbols, *program.counters])}
 
 
+def _runs(steps: Sequence[Step]) -> Iterator[list[Launch]]:
+    """The launches of all blocks, those that are joined together."""
+    for run in chained(steps):
+        yield [step for step in run if isinstance(step, Launch)]
+        for block in blocks(run[0]):
+            yield from _runs(block)
+
+
+def _operands(launch: Launch) -> int:
+    return len(launch.operands) + len(launch.counts)
+
+
 class BodyEmitter:
     """Adds `model_dims`, `model_arena`, `model_shapes` and `model_body` to a module."""
 
@@ -74,9 +97,10 @@ class BodyEmitter:
         layout: Layout,
         kernels: Mapping[object, str],
         pool: PoolFunctions,
+        chain: ChainFunctions,
     ) -> None:
         self.module, self.target, self.graph, self.program = module, target, graph, program
-        self.layout, self.kernels, self.pool = layout, kernels, pool
+        self.layout, self.kernels, self.pool, self.chain = layout, kernels, pool, chain
         self.errors = collect_errors(graph, program)
         self.slots = slots(graph, program)
         self.mutable = {n for n, s in graph.symbols.items() if s.source[0] == "data"}
@@ -192,11 +216,15 @@ class BodyEmitter:
         code, fn = self._function("model_body", MODEL_BODY_TYPE)
         self.session, array, self.arena, self.weights, self.inputs, self.outputs, *rest = fn.args
         self.pool_ptr, _ = rest
-        found = list(all_launches(self.program.steps))
-        operands = max((len(x.operands) + len(x.counts) for x in found), default=0) + 1
-        parameters = max((len(x.dims) for x in found), default=0) + 1
+        found = list(_runs(self.program.steps))
+        operands = max((sum(map(_operands, run)) for run in found), default=0) + 1
+        parameters = max((sum(len(x.dims) for x in run) for run in found), default=0) + 1
         self.args = code.b.alloca(PTR, size=operands)
         self.params = code.b.alloca(I64, size=parameters)
+        longest = max((len(run) for run in found), default=0)
+        if longest > 1:
+            self.jobs = code.b.alloca(I8, size=longest * JOB_BYTES)
+            self.jobs.align = JOB_ALIGN
         dims = Dims(code, array, self.slots, self.mutable)
         self.stride = code.round_up(dims.emit(self.layout.scratch), 64)
         self.scratch = code.at(self.arena, dims.emit(self.layout.arena), I8)
@@ -209,9 +237,13 @@ class BodyEmitter:
         code.b.ret(ir.Constant(I32, 0))
 
     def _emit_steps(self, code: Code, dims: Dims, steps: Sequence[Step]) -> None:
-        for step in steps:
+        for step, *others in chained(steps):
             if isinstance(step, Launch):
-                self._emit_call(code, dims, step)
+                joined = [x for x in others if isinstance(x, Launch)]
+                if joined:
+                    self._emit_chain(code, dims, [step, *joined])
+                else:
+                    self._emit_call(code, dims, step)
             elif isinstance(step, Copy):
                 self._emit_copy(code, dims, step)
             elif isinstance(step, Branch):
@@ -235,15 +267,21 @@ class BodyEmitter:
             base, start = self._tensor_field(code, tensors, place.index, 0), 0
         return code.at(base, code.add(start, offset), I8)
 
-    def _emit_call(self, code: Code, dims: Dims, launch: Launch) -> None:
-        count = len(launch.operands)
-        for i, place in enumerate(launch.operands):
+    def _store_arguments(
+        self, code: Code, dims: Dims, launch: Launch, first: int = 0, parameter: int = 0
+    ) -> ir.Function:
+        """Fill the arrays of arguments and dimensions from these positions; the kernel."""
+        count = first + len(launch.operands)
+        for i, place in enumerate(launch.operands, first):
             code.store(self._address(code, dims, place), code.at(self.args, i, PTR))
         for i, name in enumerate(launch.counts):
             code.store(dims.slot(name), code.at(self.args, count + i, PTR))
-        for i, dim in enumerate(launch.dims):
+        for i, dim in enumerate(launch.dims, parameter):
             code.store(dims.value(dim), code.at(self.params, i, I64))
-        kernel = code.declare(self.kernels[launch.spec], KERNEL_TYPE)
+        return code.declare(self.kernels[launch.spec], KERNEL_TYPE)
+
+    def _emit_call(self, code: Code, dims: Dims, launch: Launch) -> None:
+        kernel = self._store_arguments(code, dims, launch)
         begun = begin_launch(code.b, self.session)
         status = code.b.call(
             self.pool.parallel,
@@ -263,6 +301,38 @@ class BodyEmitter:
         self.ident += 1
         with code.when(code.b.icmp_signed("!=", status, ir.Constant(I32, 0))):
             code.b.ret(ir.Constant(I32, self.errors.status(launch.error)))
+
+    def _emit_chain(self, code: Code, dims: Dims, run: Sequence[Launch]) -> None:
+        first = parameter = 0
+        for at, launch in enumerate(run):
+            kernel = self._store_arguments(code, dims, launch, first, parameter)
+            last = at
+            while last + 1 < len(run) and run[last + 1].joint == "beside":
+                last += 1
+            code.b.call(
+                self.chain.job,
+                [
+                    code.at(self.jobs, at * JOB_BYTES, I8),
+                    code.at(self.jobs, last * JOB_BYTES, I8),
+                    kernel,
+                    code.at(self.args, first, PTR),
+                    code.at(self.params, parameter, I64),
+                    dims.value(launch.units),
+                    dims.value(launch.grain),
+                    dims.value(launch.least),
+                    ir.Constant(I64, self.ident),
+                    ir.Constant(I32, self.errors.status(launch.error)),
+                ],
+            )
+            first, parameter = first + _operands(launch), parameter + len(launch.dims)
+            self.ident += 1
+        end = code.at(self.jobs, len(run) * JOB_BYTES, I8)
+        scratch, stride = self.scratch, dims.value_of(self.stride)
+        status = code.b.call(
+            self.chain.run, [self.pool_ptr, self.jobs, end, scratch, stride, self.session]
+        )
+        with code.when(code.b.icmp_signed("!=", status, ir.Constant(I32, 0))):
+            code.b.ret(status)
 
     def _emit_copy(self, code: Code, dims: Dims, step: Copy) -> None:
         if step.source == step.target:

@@ -157,15 +157,15 @@ def _emit_parallel(module: ir.Module, chunks: ir.Function) -> ir.Function:
     b.cbranch(b.or_(small, b.icmp_unsigned("==", pool, NULL)), alone, have_pool)
     b.position_at_end(have_pool)
     threads = load_word(b, pool, THREADS, I64)
-    worth = b.udiv(units, _at_least_one(b, least))
+    worth = b.udiv(units, at_least_one(b, least))
     parts = b.select(b.icmp_signed("<", worth, threads), worth, threads)
     b.cbranch(b.icmp_signed("<=", parts, i64(1)), alone, share)
     b.position_at_end(alone)
     b.ret(b.call(kernel, [args, dims, i64(0), units, scratch]))
 
     b.position_at_end(share)
-    step = _at_least_one(b, grain)
-    chunk = b.mul(_ceildiv(b, _ceildiv(b, units, step), parts), step)
+    step = at_least_one(b, grain)
+    chunk = b.mul(ceildiv(b, ceildiv(b, units, step), parts), step)
     for value, offset in (
         (kernel, FUNCTION),
         (args, ARGS),
@@ -183,7 +183,7 @@ def _emit_parallel(module: ir.Module, chunks: ir.Function) -> ir.Function:
     with b.if_then(b.icmp_signed(">", sleepers, i32(0))):
         b.call(spread, [pool])
         # The caller takes one chunk itself; to wake more threads than chunks only costs time.
-        others = b.sub(_ceildiv(b, units, chunk), i64(1))
+        others = b.sub(ceildiv(b, units, chunk), i64(1))
         futex_wake(b, at_byte(b, pool, GATE + 4), others)
     own = b.call(chunks, [pool, i64(0)])
     b.atomic_rmw("and", at_byte(b, pool, GATE), i64(~OPEN), "seq_cst")
@@ -193,11 +193,13 @@ def _emit_parallel(module: ir.Module, chunks: ir.Function) -> ir.Function:
     return function
 
 
-def _at_least_one(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
+def at_least_one(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
+    """`x`, or 1 where that is less."""
     return b.select(b.icmp_signed("<", x, i64(1)), i64(1), x)
 
 
-def _ceildiv(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
+def ceildiv(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
+    """x / y rounded up, of unsigned numbers."""
     return b.udiv(b.add(x, b.sub(y, i64(1))), y)
 
 

@@ -4,7 +4,7 @@
 into the artifact's native entry points.
 """
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from tilewright.compiler.ir.dims import Dim
@@ -31,7 +31,9 @@ class Launch:
     stops the run with the text `error`. `counts` are data symbols that the kernel
     writes (extra i64 output arguments). `inplace` pairs positions (result, operand) that may share
     memory. `flops` and `bytes` describe its work for the profiler. Ranges that threads get begin at
-    multiples of `grain` and have at least `least` units.
+    multiples of `grain` and have at least `least` units. `joint` says how it is joined to the
+    launch before it in the same block of steps: `` not at all, `after` it in the same parallel
+    region, or `beside` it, at the same time.
     """
 
     spec: Hashable
@@ -49,6 +51,7 @@ class Launch:
     counts: tuple[str, ...] = ()
     inplace: tuple[tuple[int, int], ...] = ()
     least: Dim = 1
+    joint: str = ""
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,25 @@ def launches(steps: "list[Step] | tuple[Step, ...]") -> Iterator[Launch]:
             yield from launches(step.otherwise)
         elif isinstance(step, Repeat):
             yield from launches(step.body)
+
+
+def chained(steps: Sequence[Step]) -> Iterator[tuple[Step, ...]]:
+    """The steps of one block: launches that are joined together, everything else alone."""
+    found: list[Step] = []
+    for step in steps:
+        if found and not (isinstance(step, Launch) and step.joint):
+            yield tuple(found)
+            found = []
+        found.append(step)
+    if found:
+        yield tuple(found)
+
+
+def blocks(step: Step) -> tuple[tuple[Step, ...], ...]:
+    """The blocks inside of a branch or a loop."""
+    if isinstance(step, Branch):
+        return (step.then, step.otherwise)
+    return (step.body,) if isinstance(step, Repeat) else ()
 
 
 def length(step: Step) -> int:

@@ -8,13 +8,13 @@ from typing import Protocol
 
 from tilewright.backends.llvm.inplace import share
 from tilewright.backends.llvm.program import (
-    Branch,
     Copy,
     Launch,
     Place,
     Program,
     Repeat,
     Step,
+    blocks,
     length,
     lifetimes,
 )
@@ -186,12 +186,6 @@ def _accesses(program: Program, row_of: Sequence[int], rows: int) -> tuple[Acces
     return tuple(found)
 
 
-def _blocks(step: Step) -> tuple[tuple[Step, ...], ...]:
-    if isinstance(step, Branch):
-        return (step.then, step.otherwise)
-    return (step.body,) if isinstance(step, Repeat) else ()
-
-
 def _read(step: Step) -> Iterator[Place | None]:
     if isinstance(step, Launch):
         yield from (p for i, p in enumerate(step.operands) if i not in step.writes)
@@ -199,7 +193,7 @@ def _read(step: Step) -> Iterator[Place | None]:
         yield step.source
     else:
         yield step.condition
-        for block in _blocks(step):
+        for block in blocks(step):
             for inner in block:
                 yield from _read(inner)
 
@@ -210,7 +204,7 @@ def _written(step: Step) -> Iterator[Place | None]:
     elif isinstance(step, Copy):
         yield step.target
     else:
-        for block in _blocks(step):
+        for block in blocks(step):
             for inner in block:
                 yield from _written(inner)
 
@@ -223,7 +217,7 @@ def _decides(step: Step) -> Iterator[str]:
         yield step.counter
         if step.length is not None:
             yield step.length
-    for block in _blocks(step):
+    for block in blocks(step):
         for inner in block:
             yield from _decides(inner)
 
@@ -237,6 +231,6 @@ def _sizes(step: Step) -> Iterator[Dim]:
         yield step.bytes
     elif isinstance(step, Repeat) and step.trips is not None:
         yield step.trips
-    for block in _blocks(step):
+    for block in blocks(step):
         for inner in block:
             yield from _sizes(inner)

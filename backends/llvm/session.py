@@ -124,9 +124,10 @@ def begin_launch(b: ir.IRBuilder, session: ir.Value) -> ir.Value:
     return b.call(_emit_profile_begin(b.module), [session])
 
 
-def end_launch(b: ir.IRBuilder, session: ir.Value, launch: int, begun: ir.Value) -> None:
+def end_launch(b: ir.IRBuilder, session: ir.Value, launch: ir.Value | int, begun: ir.Value) -> None:
     """Emit the end of launch number `launch`: adds its time and one call when profiling is on."""
-    b.call(_emit_profile_end(b.module), [session, i64(launch), begun])
+    number = i64(launch) if isinstance(launch, int) else launch
+    b.call(_emit_profile_end(b.module), [session, number, begun])
 
 
 def emit_session(module: ir.Module, model: ModelDescription, pool: PoolFunctions) -> None:

@@ -254,7 +254,8 @@ def _plan_and_memory(
     if plan_:
         keys = ("formats", "launches", "selection", "notes")
         report["plan"] = {key: variant[key] for key in keys if key in variant}
-        columns = (">#", "operation", "kernel", "tier", "units", "flops", "bytes", "ONNX nodes")
+        rest = ("units", "flops", "bytes", "ONNX nodes")
+        columns = (">#", "operation", "kernel", "tier", "joined", *rest)
         screen.table("kernel launches", columns, kernel_rows(variant["launches"]))
         show_choices(screen, variant["selection"])
         notes = dict.fromkeys((n["source"], n["note"]) for n in variant["notes"])
