@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import difflib
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from llvmlite import binding as llvm
+
+from tilewright.compiler.errors import UserError
 
 
 class UnknownTargetError(ValueError):
@@ -190,6 +193,22 @@ def detect() -> Target:
     if not fitting:
         raise UnknownTargetError(f"native ({platform.machine()})")
     return max(fitting, key=lambda row: len(row.chain))
+
+
+def resolve_targets(names: Sequence[str]) -> list[Target]:
+    """The rows of `names`, each once; `native` is the best one that this machine can run.
+
+    Raises UserError for what no row is called.
+    """
+    found: list[Target] = []
+    for name in names:
+        try:
+            found.extend([detect()] if name == "native" else parse(name))
+        except UnknownTargetError as error:
+            if name == "native":
+                raise
+            raise UserError(f"--target {name}", str(error)) from None
+    return list(dict.fromkeys(found))
 
 
 @cache

@@ -105,6 +105,32 @@ def deviations(
     ]
 
 
+def worst_errors(
+    path: str | os.PathLike[str],
+    targets: Iterable[Target],
+    expected: Run,
+    samples: Sequence[Feeds],
+    names: Sequence[str],
+) -> tuple[float, ...]:
+    """The relative L2 errors of an artifact by output, the worst of its variants for `targets`."""
+    rows = []
+    for target in targets:
+        with running(path, target.name) as run:
+            rows.append([d.error for d in deviations(run, expected, samples, names)])
+    return tuple(max(errors) for errors in zip(*rows, strict=True))
+
+
+def worst_value(
+    path: str | os.PathLike[str], targets: Iterable[Target], metric: Callable[[Run], float]
+) -> float:
+    """The greatest value of a metric over an artifact's variants for `targets`."""
+    values = []
+    for target in targets:
+        with running(path, target.name) as run:
+            values.append(metric(run))
+    return max(values)
+
+
 def _squares(found: np.ndarray, wanted: np.ndarray) -> tuple[float, float]:
     if found.shape != wanted.shape:
         return np.inf, 0.0

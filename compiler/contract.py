@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 Errors = tuple[float, ...]
@@ -94,6 +95,19 @@ class Contract:
         if self.timing:
             found["timing"] = [dict(row) for row in self.timing]
         return found
+
+
+@dataclass(frozen=True)
+class FrontPoint:
+    """One point of a front of contracts: its bound and objective, and the artifact that keeps it;
+    `refusal` says why there is none."""
+
+    bound: float
+    optimize: str
+    path: Path | None = None
+    bytes: int = 0
+    contract: Contract | None = None
+    refusal: str = ""
 
 
 def _short(errors: Errors) -> list[float]:

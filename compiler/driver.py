@@ -13,31 +13,34 @@ from pathlib import Path
 from typing import Any
 
 from tilewright.backends import reference
-from tilewright.backends.artifact.package import Variant, write_package
+from tilewright.backends.artifact.error_report import operations
+from tilewright.backends.artifact.package import Variant, check_size, write_package
 from tilewright.backends.llvm.backend import Lowered, build, prepare, share_weights
+from tilewright.backends.llvm.codegen import Known
 from tilewright.backends.llvm.lowering.offers import Offers
 from tilewright.backends.llvm.lowering.select import Selecting
 from tilewright.backends.llvm.lowering.state import PackedWeight
-from tilewright.backends.llvm.lowering.tables import Objective
-from tilewright.backends.target import Target, UnknownTargetError, detect, parse
+from tilewright.backends.llvm.lowering.tables import OBJECTIVES
+from tilewright.backends.target import Target, resolve_targets
 from tilewright.backends.trial import (
     Feeds,
     Run,
     Times,
-    deviations,
     interleaved,
     original,
     require_here,
     running,
+    worst_errors,
+    worst_value,
 )
 from tilewright.backends.tuning.cache import Cache, Measurements
-from tilewright.compiler.contract import Contract, Errors
+from tilewright.compiler.contract import Contract, Errors, FrontPoint
 from tilewright.compiler.errors import UserError
 from tilewright.compiler.frontend.load import load_onnx
 from tilewright.compiler.ir.core import Graph
 from tilewright.compiler.last_token import keep_last_token
 from tilewright.compiler.metric import read_metric
-from tilewright.compiler.options import STAGES, Options, check_options
+from tilewright.compiler.options import Options, check_options
 from tilewright.compiler.samples import read_samples
 from tilewright.compiler.stages import Stages
 from tilewright.compiler.typical import check_typical
@@ -49,11 +52,6 @@ from tilewright.passes.quantization import agreement
 from tilewright.passes.quantization.planned import Planned, for_target, read_formats
 from tilewright.passes.quantization.terms import Terms
 from tilewright.passes.selection.tables import solve_tables
-
-__all__ = ["STAGES", "CompileResult", "Options", "compile_graph", "compile_model"]
-
-OBJECTIVES = {"latency": Objective(), "size": Objective(time=1e-2, size=1.0)}
-"""What `--optimize` minimizes; the other quantity decides among equals."""
 
 Progress = Callable[[str, str], None]
 """Called with (stage, what is being done) as the compile goes on."""
@@ -109,29 +107,12 @@ def compile_model(
     """
     options = options or Options()
     check_options(options)
-    say = progress or (lambda stage, what: None)
+    say = progress or _silent
     targets = resolve_targets(options.targets)
     done = Stages(options.stop_after)
-
-    with done.stage("import"):
-        say("import", str(source) if isinstance(source, str | Path) else "model")
-        graph = keep_last_token(load_onnx(source, dict(options.dims)), options.last_token)
-    result = CompileResult(graph, seconds=done.seconds)
+    result = _import(source, options, done, say, observer)
     if done.stopped:
         return result
-
-    with done.stage("passes"):
-
-        def watch(step: Step) -> None:
-            result.steps.append(step)
-            say("passes", step.name)
-            if observer is not None:
-                observer(step)
-
-        result.graph = run_passes(graph, PIPELINES["default"], watch)
-    if done.stopped:
-        return result
-
     if options.calibrate is not None:
         with contextlib.ExitStack() as stack:
             built = _keep_contract(source, _Workshop(result, targets, options, done, say, stack))
@@ -144,6 +125,66 @@ def compile_model(
         with done.stage("package"):
             say("package", str(output))
             _package(result, built, output, options)
+    return result
+
+
+def compile_front(
+    source: Any,
+    folder: Path,
+    options: Options,
+    wanted: Sequence[tuple[float, str]],
+    *,
+    progress: Progress | None = None,
+) -> list[FrontPoint]:
+    """One artifact in `folder` for every bound and objective in `wanted`, from one calibration.
+
+    A contract that cannot be kept is a point without an artifact. Raises as `compile_model`.
+    """
+    say, done = progress or _silent, Stages(None)
+    options = replace(options, max_error=max(bound for bound, _ in wanted))
+    check_options(options)
+    targets = resolve_targets(options.targets)
+    result = _import(source, options, done, say, None)
+    found = []
+    with contextlib.ExitStack() as stack:
+        shop = _Workshop(result, targets, options, done, say, stack)
+        made = _prepare(source, shop)
+        for bound, objective in wanted:
+            shop.options = replace(options, max_error=bound, optimize=objective)
+            try:
+                built, result.contract = agreement.agree(made.under(bound), shop.options, shop)
+            except UserError as refusal:
+                found.append(FrontPoint(bound, objective, refusal=refusal.found))
+                continue
+            path = folder / f"{bound:g}-{objective}.tw"
+            _package(result, built, path, options)
+            found.append(FrontPoint(bound, objective, path, result.bytes, result.contract))
+    return found
+
+
+def _import(
+    source: Any,
+    options: Options,
+    done: Stages,
+    say: Progress,
+    observer: Callable[[Step], None] | None,
+) -> CompileResult:
+    """The stages before lowering."""
+    with done.stage("import"):
+        say("import", str(source) if isinstance(source, str | Path) else "model")
+        graph = keep_last_token(load_onnx(source, dict(options.dims)), options.last_token)
+    result = CompileResult(graph, seconds=done.seconds)
+    if done.stopped:
+        return result
+
+    def watch(step: Step) -> None:
+        result.steps.append(step)
+        say("passes", step.name)
+        if observer is not None:
+            observer(step)
+
+    with done.stage("passes"):
+        result.graph = run_passes(graph, PIPELINES["default"], watch)
     return result
 
 
@@ -172,8 +213,12 @@ def _build(
     done: Stages,
     say: Progress,
     terms: Terms | None = None,
+    known: Known | None = None,
 ) -> _Built | None:
-    """The stages from lowering to code; None if one of them was the last asked for."""
+    """The stages from lowering to code; None if one of them was the last asked for.
+
+    known: kernels of earlier builds.
+    """
     graph = result.graph
     for made in (result.variants, result.plans, result.tiers):
         made.clear()
@@ -191,11 +236,11 @@ def _build(
             how = selecting(options, target, offers)
             lowered, placed = lower_for(graph, target, options.max_error, caps, how)
             if plan is not None:
-                wanted.check(_operations(lowered), target.name)
+                wanted.check(operations(lowered.state.selection), target.name)
             result.variants.append(lowered)
             result.plans.append(placed)
         weights = share_weights(result.variants)
-        _check_size(weights, options.max_size)
+        check_size(weights, options.max_size)
     if done.stopped:
         return None
 
@@ -203,7 +248,10 @@ def _build(
     with done.stage("codegen"):
         for lowered in result.variants:
             image, tiers = build(
-                lowered, jobs=options.jobs, progress=lambda name: say("codegen", name)
+                lowered,
+                jobs=options.jobs,
+                progress=lambda name: say("codegen", name),
+                known=known,
             )
             images.append(image)
             result.tiers.append(tiers)
@@ -221,27 +269,15 @@ def _package(result: CompileResult, built: _Built, output: str | Path, options: 
     result.path = path
 
 
-def _check_size(weights: list[PackedWeight], most: int | None) -> None:
-    need = sum(weight.bytes for weight in weights)
-    if most is not None and need > most:
-        found = f"the smallest choice has {need:,} bytes of packed weights"
-        raise UserError(f"max-size {most:,}", "cannot be kept", found)
-
-
-def _operations(lowered: Lowered) -> list[tuple[str, str, str]]:
-    """Nodes, constant and numerics of everything that had a choice."""
-    chosen = lowered.state.selection
-    if chosen is None:
-        return []
-    return [(q.source, q.constant, q.candidate(chosen.answers).numerics) for q in chosen.questions]
-
-
 def _keep_contract(source: Any, shop: _Workshop) -> _Built:
-    """Calibrate, then choose and build until the held-out samples keep the bound.
+    """Calibrate, then choose and build until the held-out samples keep the bound, measured against
+    the model in ONNX Runtime or, where that cannot run it, against an exact artifact."""
+    built, shop.result.contract = agreement.agree(_prepare(source, shop), shop.options, shop)
+    shop.result.variants = [v.lowered for v in built.variants]
+    return built
 
-    Artifacts are measured as they are, against the model in ONNX Runtime or, where that cannot run
-    it, against an exact artifact.
-    """
+
+def _prepare(source: Any, shop: _Workshop) -> agreement.Agreement:
     graph, options = shop.result.graph, shop.options
     require_here(shop.targets)
     assert options.calibrate is not None
@@ -250,10 +286,7 @@ def _keep_contract(source: Any, shop: _Workshop) -> _Built:
         samples = read_samples(options.calibrate, graph.inputs)
         shop.say("calibrate", f"{len(samples.calibration)} samples")
         there = None if options.last_token else original(source, graph.output_names)
-        made = agreement.prepare(graph, samples, options, shop, there, metric)
-    built, shop.result.contract = agreement.agree(made, options, shop)
-    shop.result.variants = [v.lowered for v in built.variants]
-    return built
+        return agreement.prepare(graph, samples, options, shop, there, metric)
 
 
 @dataclass
@@ -269,6 +302,7 @@ class _Workshop:
     done: Stages
     say: Progress
     stack: contextlib.ExitStack
+    known: Known = field(default_factory=dict)
 
     def _folder(self) -> Path:
         made = tempfile.TemporaryDirectory(prefix="tilewright-")
@@ -295,7 +329,7 @@ class _Workshop:
         options = self.options
         if terms.sites is not None:  # not a choice, but a probe
             options = replace(options, max_size=None, plan=None)
-        built = _build(self.result, self.targets, options, self.done, self.say, terms)
+        built = _build(self.result, self.targets, options, self.done, self.say, terms, self.known)
         assert built is not None
         built.at = self._folder() / "trial.tw"
         write_package(built.at, "trial", built.variants, built.weights, self.result.steps)
@@ -303,41 +337,21 @@ class _Workshop:
 
     def deviations(self, built: _Built, expected: Run, samples: Sequence[Feeds]) -> Errors:
         self.say("measure", f"{len(samples)} samples")
-        names, rows = self.result.graph.output_names, []
+        names = self.result.graph.output_names
         with self.done.stage("measure"):
-            for target in self.targets:
-                with running(built.at, target.name) as run:
-                    rows.append([d.error for d in deviations(run, expected, samples, names)])
-        return tuple(max(errors) for errors in zip(*rows, strict=True))
+            return worst_errors(built.at, self.targets, expected, samples, names)
 
     def worst(self, built: _Built, metric: Callable[[Run], float]) -> float:
-        found = []
-        for target in self.targets:
-            with running(built.at, target.name) as run:
-                found.append(metric(run))
-        return max(found)
+        return worst_value(built.at, self.targets, metric)
 
     def chosen(self, built: _Built) -> dict[str, str]:
-        return {s: numerics for s, _, numerics in _operations(built.variants[0].lowered)}
+        chosen = operations(built.variants[0].lowered.state.selection)
+        return {source: numerics for source, _, numerics in chosen}
 
     def times(self, builds: Sequence[_Built], samples: Sequence[Feeds]) -> list[Times]:
         self.say("time", "with and without weight formats")
         paths, name = [built.at for built in builds], self.targets[0].name
         return interleaved(paths, name, samples, self.options.threads)
-
-
-def resolve_targets(names: Sequence[str]) -> list[Target]:
-    """The target rows of `names`; `native` is the best one that this machine can run."""
-    found: list[Target] = []
-    for name in names:
-        if name == "native":
-            found.append(detect())
-            continue
-        try:
-            found.extend(parse(name))
-        except UnknownTargetError as error:
-            raise UserError(f"--target {name}", str(error)) from None
-    return list(dict.fromkeys(found))
 
 
 def run_passes(

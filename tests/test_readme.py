@@ -5,6 +5,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -34,12 +35,16 @@ def run(command: list[str], folder: Path) -> str:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the model, and the artifact that the Python example makes of it."""
+    """A folder with the model, samples, the artifacts that the Python example makes of them, and
+    the plan of the second."""
     made = tmp_path_factory.mktemp("readme")
     shutil.copy(demo.model_path(), made / "model.onnx")
+    np.savez(made / "data.npz", image=demo.test_split()[0][:32, None])
     # A script without a main guard, as a newcomer writes it: its workers must not run it again.
     (made / "example.py").write_text(example("python") + "\nnp.save('logits.npy', logits)\n")
     run([sys.executable, "example.py"], made)
+    with zipfile.ZipFile(made / "small.tw") as archive:
+        archive.extract("plan.json", made)
     return made
 
 
@@ -71,7 +76,7 @@ def commands() -> list[str]:
 
 @pytest.mark.parametrize("line", commands(), ids=lambda line: line.split("#")[0].strip())
 def test_the_commands(line: str, folder: Path, tmp_path: Path) -> None:
-    for name in ("model.onnx", "model.tw"):
+    for name in ("model.onnx", "model.tw", "small.tw", "data.npz", "plan.json"):
         shutil.copy(folder / name, tmp_path)
     np.save(tmp_path / "digit.npy", demo.test_split()[0][:1])
     [program, *words] = shlex.split(line, comments=True)

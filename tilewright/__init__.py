@@ -8,7 +8,7 @@ only runs artifacts never imports the compiler.
     Session                       runs an artifact; onnxruntime's shape
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pkgutil import extend_path
 from typing import TYPE_CHECKING, Any
@@ -37,7 +37,11 @@ def compile(
     """Compile `model` (path, bytes or `onnx.ModelProto`) and write the artifact to `output`.
 
     `target` names one target or several ("x86-64-v3,x86-64-v4", or a sequence): the artifact gets
-    one variant each. The other options are the fields of `tilewright.compiler.options.Options`.
+    one variant each. The other options are the fields of `tilewright.compiler.options.Options`,
+    among them `max_error`, and `calibrate` with samples to measure it on: then formats of weights
+    are chosen too, and the result's `contract` has bound, rounds, predicted and measured errors of
+    every output. `keep` may be a dict of patterns of ONNX nodes to formats; `optimize` ("latency",
+    "size"), `max_size`, `metric` and `plan` are as at the command line.
     Raises `tilewright.compiler.errors.UserError` where model, options or target are at fault; then
     nothing is written. Needs the extra: pip install "tilewright[compiler]".
     """
@@ -45,6 +49,8 @@ def compile(
     from tilewright.compiler.options import Options
 
     targets = (target,) if isinstance(target, str) else tuple(target)
+    if isinstance(keep := options.get("keep"), Mapping):
+        options["keep"] = tuple(keep.items())
     return compile_model(model, output, Options(targets=targets, **options))
 
 

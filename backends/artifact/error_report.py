@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from math import sqrt
 from typing import Any
 
-from tilewright.backends.llvm.lowering.choice import Question
 from tilewright.backends.llvm.lowering.select import Selection
+from tilewright.backends.llvm.lowering.state import Lowering
 
 
 def numerics_report(selection: Selection) -> dict[str, dict[str, int]]:
@@ -26,11 +26,20 @@ def numerics_report(selection: Selection) -> dict[str, dict[str, int]]:
     return dict(sorted(found.items()))
 
 
+def operations(selection: Selection | None) -> list[tuple[str, str, str]]:
+    """Nodes, constant and chosen numerics of everything that had a choice."""
+    if selection is None:
+        return []
+    return [
+        (q.source, q.constant, q.candidate(selection.answers).numerics) for q in selection.questions
+    ]
+
+
 def formats_report(selection: Selection) -> dict[str, str]:
     """The numerics of every operation by `format_key`: what `--plan` reads."""
-    keys = format_keys([(q.source, q.constant) for q in selection.questions])
-    chosen = (q.candidate(selection.answers).numerics for q in selection.questions)
-    return dict(zip(keys, chosen, strict=True))
+    rows = operations(selection)
+    keys = format_keys([(source, constant) for source, constant, _ in rows])
+    return {key: numerics for key, (_, _, numerics) in zip(keys, rows, strict=True)}
 
 
 def format_keys(operations: Sequence[tuple[str, str]]) -> list[str]:
@@ -41,15 +50,18 @@ def format_keys(operations: Sequence[tuple[str, str]]) -> list[str]:
     return [s if len(constants[s]) == 1 else f"{s}@{constant}" for s, constant in operations]
 
 
-def errors_report(selection: Selection, alike: Sequence[int]) -> dict[str, list[list[float]]]:
+def errors_report(
+    low: Lowering, alike: Sequence[int], numerics: Sequence[str]
+) -> dict[str, list[list[float]]]:
     """By numerics, of every question in `alike` the relative L2 error of every output."""
+    selection = low.selection
+    assert selection is not None
     found: dict[str, list[list[float]]] = {}
-    for i in alike:
-        own = _by_numerics(selection.questions[i], selection.squares[i])
-        for numerics, squares in own.items():
-            errors = [three_digits(sqrt(s)) for s in squares]
-            found.setdefault(numerics, []).append(errors)
-    return dict(sorted(found.items()))
+    for name in sorted(numerics):
+        rows = [_squares(low, selection, i, name) for i in alike]
+        if all(row is not None for row in rows):
+            found[name] = [[three_digits(sqrt(s)) for s in row or ()] for row in rows]
+    return found
 
 
 def shares(selection: Selection, alike: Sequence[int]) -> list[float]:
@@ -70,7 +82,13 @@ def three_digits(error: float) -> float:
     return float(f"{error:.3g}")
 
 
-def _by_numerics(
-    question: Question, squares: Sequence[tuple[float, ...]]
-) -> Mapping[str, tuple[float, ...]]:
-    return {c.numerics: s for c, s in zip(question.candidates, squares, strict=True)}
+def _squares(
+    low: Lowering, selection: Selection, i: int, numerics: str
+) -> tuple[float, ...] | None:
+    """Of question i; None for what was not asked about and not calibrated."""
+    question = selection.questions[i]
+    for candidate, squares in zip(question.candidates, selection.squares[i], strict=True):
+        if candidate.numerics == numerics:
+            return squares
+    assert low.offers is not None
+    return low.offers.squares(question.source, question.constant, numerics)

@@ -20,6 +20,7 @@ from tilewright.backends.llvm.body import collect_errors
 from tilewright.backends.llvm.emitters import kernel_name
 from tilewright.backends.llvm.lowering.state import PackedWeight
 from tilewright.compiler.contract import Contract
+from tilewright.compiler.errors import UserError
 from tilewright.compiler.ir.core import Graph, Value
 from tilewright.compiler.ir.dims import Dim
 from tilewright.runtime.manifest import Launch, Manifest, TensorInfo
@@ -102,6 +103,14 @@ def write_package(
     plan = json.dumps(report, indent=1, ensure_ascii=False).encode() + b"\n"
     write_artifact(path, manifest, code, layout, _weights(weights, layout), plan)
     return path.stat().st_size
+
+
+def check_size(weights: Sequence[PackedWeight], most: int | None) -> None:
+    """Raise UserError for packed weights of more than `most` bytes (None: no cap)."""
+    need = sum(weight.bytes for weight in weights)
+    if most is not None and need > most:
+        found = f"the smallest choice has {need:,} bytes of packed weights"
+        raise UserError(f"max-size {most:,}", "cannot be kept", found)
 
 
 def layout_of(weights: Sequence[PackedWeight]) -> WeightLayout:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tilewright.backends.artifact.error_report import (
@@ -54,7 +54,8 @@ def selection_report(low: Lowering) -> dict[str, Any] | None:
         chosen = selection.questions[i].candidate(selection.answers)
         choice["candidates"] = _rows(low, selection, members[key], chosen, costs[i])
         if selection.limits:
-            choice["errors"] = errors_report(selection, members[key])
+            named = dict.fromkeys(row["numerics"] for row in choice["candidates"])
+            choice["errors"] = errors_report(low, members[key], list(named))
     return {
         "profile": selection.profile.describe(),
         "points": [dict(env) for env in selection.prices.points],
@@ -93,16 +94,29 @@ def _rows(
         )
         for j in order
     ]
-    every = candidates(question.task, low.target, CLASSES[-1])
-    loose = tuple(c for c in every if c.accuracy > low.error)
+    loose = tuple(_barred(low, question))
     other = dataclasses.replace(question, candidates=loose)
     profile, cold = selection.profile, selection.cold
     threads = selection.threads
     times = price([other], prices.points, low.target, profile, cold, None, threads).seconds[0]
     for candidate, seconds in zip(loose, times, strict=True):
         reason = f"errors of class {candidate.accuracy:g}, allowed are {low.error:g}"
+        if low.offers is not None:
+            reason = "other numerics were asked for"
         rows.append(_row(question, candidate, seconds, [False] * len(seconds), reason))
     return rows
+
+
+def _barred(low: Lowering, question: Question) -> Iterator[Candidate]:
+    """What could run a question if its error were no matter."""
+    offers, source, constant = low.offers, question.source, question.constant
+    offered = frozenset[str]() if offers is None else offers.formats(source, constant)
+    for candidate in candidates(question.task, low.target, CLASSES[-1], offered):
+        if offers is None:
+            if candidate.accuracy > low.error:
+                yield candidate
+        elif not offers.permits(source, constant, candidate.numerics):
+            yield candidate
 
 
 def _row(

@@ -177,10 +177,17 @@ def entry_points(lowered: Lowered) -> EntryPoints:
 
 
 def build(
-    lowered: Lowered, *, jobs: int | None = None, progress: Callable[[str], None] | None = None
+    lowered: Lowered,
+    *,
+    jobs: int | None = None,
+    progress: Callable[[str], None] | None = None,
+    known: codegen.Known | None = None,
 ) -> tuple[bytes, dict[str, str]]:
-    """The shared object of a lowered graph, and the code generation tier of every kernel."""
+    """The shared object of a lowered graph, and the code generation tier of every kernel.
+
+    known: kernels of earlier builds, which are not compiled again; grows by those of this one.
+    """
     specs = [*lowered.specs, entry_points(lowered)]
-    made = codegen.compile_all(specs, lowered.target, jobs=jobs, progress=progress)
+    made = codegen.compile_all(specs, lowered.target, jobs=jobs, progress=progress, known=known)
     image = link([m.object for m in made], EXPORTS, f"tilewright.{lowered.target.name}.so")
     return image, {m.name: m.tier for m in made}

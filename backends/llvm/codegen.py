@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from types import ModuleType
@@ -36,6 +36,10 @@ class Compiled:
     object: bytes
     tier: str
     blocks: frozenset[Block] = frozenset()
+
+
+Known = dict[tuple[Hashable, Target], Compiled]
+"""Kernels by spec and target."""
 
 
 def optimize(module: llvm.ModuleRef, target: Target) -> llvm.TargetMachine:
@@ -76,21 +80,42 @@ def compile_all(
     *,
     jobs: int | None = None,
     progress: Callable[[str], None] | None = None,
+    known: Known | None = None,
 ) -> list[Compiled]:
     """All kernels; raises `CodegenError` naming the one that failed.
 
     jobs: worker processes, None for one a core; 0 compiles in this process, which starts faster but
-    does not survive a crash of LLVM or MLIR.
+    does not survive a crash of LLVM or MLIR. known: kernels that need not be compiled again; those
+    that are compiled here are added.
     """
-    if jobs == 0:
-        made = [_compile_here(spec, target, progress) for spec in specs]
-        return made + [_compile_here(spec, target, progress) for spec in shared_specs(made)]
-    count = min(jobs or os.cpu_count() or 1, max(1, len(specs)))
-    context = get_context("spawn")
-    with ProcessPoolExecutor(count, context, _end_with_parent) as pool:
+    known = {} if known is None else known
+    missing = [spec for spec in specs if (spec, target) not in known]
+    count = min(jobs or os.cpu_count() or 1, max(1, len(missing)))
+    with _pool(count) if jobs != 0 else nullcontext() as pool:
         # the shared micro-kernels are known when all kernels are compiled
-        made = _compile_wave(pool, specs, target, progress)
-        return made + _compile_wave(pool, shared_specs(made), target, progress)
+        made = _wave(pool, specs, target, progress, known)
+        return made + _wave(pool, shared_specs(made), target, progress, known)
+
+
+def _pool(count: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(count, get_context("spawn"), _end_with_parent)
+
+
+def _wave(
+    pool: ProcessPoolExecutor | None,
+    specs: Sequence[Hashable],
+    target: Target,
+    progress: Callable[[str], None] | None,
+    known: Known,
+) -> list[Compiled]:
+    """`specs`, those that are not known compiled in `pool`, or here without one."""
+    missing = [spec for spec in specs if (spec, target) not in known]
+    if pool is None:
+        made = [_compile_here(spec, target, progress) for spec in missing]
+    else:
+        made = _compile_wave(pool, missing, target, progress)
+    known.update(zip(((spec, target) for spec in missing), made, strict=True))
+    return [known[spec, target] for spec in specs]
 
 
 def _end_with_parent() -> None:

@@ -89,6 +89,11 @@ class Agreement:
     metric: Metric | None = None
     base: float = 0.0
 
+    def under(self, bound: float) -> Agreement:
+        """The same for another bound."""
+        start = bound if self.metric is None else self.terms.bound
+        return replace(self, bound=bound, terms=replace(self.terms, bound=start))
+
 
 def prepare(
     graph: Graph,

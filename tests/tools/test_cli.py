@@ -11,6 +11,7 @@ import pytest
 from support.command_line import call, small_model
 
 from tilewright.compiler import driver
+from tilewright.compiler import options as compiler_options
 from tilewright.tools.cli import group, options
 
 MAIN = "from tilewright.tools.cli import main; main()"
@@ -66,8 +67,8 @@ def test_help_loads_nothing_heavy() -> None:
         assert f"\n  {name} " in made.stdout
 
 
-def test_the_stages_are_those_of_the_driver() -> None:
-    assert options.STAGES == driver.STAGES
+def test_the_stages_are_those_of_the_compiler() -> None:
+    assert options.STAGES == compiler_options.STAGES
 
 
 @pytest.mark.parametrize("shell", group.SHELLS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tilewright.compiler.errors import UserError
 from tilewright.tools.cli.contract import show_numerics
 from tilewright.tools.cli.screen import Screen
 
@@ -40,7 +41,10 @@ def show_explained(
 
     known = selection or {"choices": []}
     costliest = errors.worst(known)
-    if node == WORST and costliest is not None:
+    if node == WORST:
+        if costliest is None:
+            what, hint = "no errors are predicted here", "compile with --calibrate and --max-error"
+            raise UserError("--explain worst", what, hint=hint)
         node = costliest["source"].split(", ")[0]
     found = tables.explained(known, node)
     columns = ("kernel", "microseconds", ">weight bytes", "format", ">error", "")

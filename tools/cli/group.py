@@ -6,7 +6,9 @@ import click
 
 import tilewright
 
-COMMANDS = ("compile", "tune", "opt", "inspect", "run", "verify", "bench", "targets", "demo")
+COMMANDS = (
+    *("compile", "pareto", "tune", "opt", "inspect", "run", "verify", "bench", "targets", "demo"),
+)
 SHELLS = ("bash", "zsh", "fish")
 PROGRAM = "tilewright"
 COMPLETE_VARIABLE = "_TILEWRIGHT_COMPLETE"

@@ -90,8 +90,9 @@ def command(
     too when it is told to. Best with nothing else running. Where --budget ends it, nothing is
     compiled yet.
     """
+    from tilewright.backends.target import resolve_targets
     from tilewright.backends.tuning.cache import Cache
-    from tilewright.compiler.driver import compile_model, resolve_targets
+    from tilewright.compiler.driver import compile_model
     from tilewright.compiler.options import Options
     from tilewright.tools.tune import Budget, check_runs, contests, geomean, run
 

@@ -50,6 +50,10 @@ class Objective:
     size: float = 5e-2
 
 
+OBJECTIVES = {"latency": Objective(), "size": Objective(time=1e-2, size=1.0)}
+"""What `--optimize` minimizes; the other quantity decides among equals."""
+
+
 @dataclass(frozen=True)
 class Lookup:
     """A table whose rows are read too: from the layout `from_layout` if it is stored so, else from
