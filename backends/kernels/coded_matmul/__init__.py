@@ -14,9 +14,9 @@ Up to 4 rows multiply the codes as numbers (AVX-512: by a permutation that looks
 the sums of groups. More rows decode a panel to f32 in scratch, once for up to 224 of them, and
 multiply it as f32_matmul does.
 
-Measured on one core of a Sapphire Rapids virtual machine, in turn with ONNX Runtime 1.31, a language
-model of 57 products by 4 bits in groups of 32 (and f32 head): one token 1.06 to 1.16 ms (2.1 to 2.7
-times as fast; the same model in f32 1.97 ms), 128 tokens 25.8 ms (1.5 to 1.9 times; in f32, by split
+Measured on one core of a Sapphire Rapids virtual machine, in turn with ONNX Runtime 1.31: a
+language model with 56 products by 4-bit codes in groups of 32. One token takes 1.06 to 1.16 ms (2.1 to 2.7
+times as fast; the same model in f32 1.97), 128 tokens 25.8 ms (1.5 to 1.9 times; in f32, by split
 products on AMX tiles, 17.8).
 """
 
