@@ -56,6 +56,8 @@ def rows_of(family: KernelFamily) -> list[Target]:
     rows = [*TARGETS.values(), BF16_ROW]
     if family.name.startswith("int8"):
         rows = [*TARGETS.values(), VNNI_ROW, AVX_VNNI_ROW]
+    if family.name.startswith("grouped"):
+        rows += [VNNI_ROW, AVX_VNNI_ROW]
     return [t for t in rows if family.supports(t)]
 
 

@@ -26,6 +26,16 @@ precisely than 8-bit codes, so that the error of the format is an upper bound.
 
 Rows that are not finite give NaN if they are few, and what f32 gives if they are many or on targets
 without AVX512-BF16, where few rows of formats that read bf16 are widened too.
+
+Measured on one core of a Sapphire Rapids virtual machine, weights from L3 (60 MB of them in turn),
+groups of 64. One row: 1x512x1536 30 us at 4 bits with 8-bit activations (bf16_matmul 112),
+1x2048x512 40 (153), 1x4096x4096 600 (2230), that is 14 to 15 GB/s of codes, as fast as bf16_matmul
+reads its weights: memory is the bound. 2 bits take two thirds, 8 bits 1.8 times as long. What
+matters little is how far ahead codes are asked for: 512 bytes to 6 KiB are within 15 %.
+128 rows take 1.1 to 1.25 times as long as bf16_matmul: widening a panel, 2.5 instructions a weight
+and vector, is not overlapped with the tiles.
+A decode step of a model of 16 million weights at 128 past tokens: 0.94 ms (ONNX Runtime with
+MatMulNBits of 4 bits 2.82); its prefill of 128 tokens 7.4 ms (48.1).
 """
 
 from tilewright.backends.kernels.family import KernelFamily

@@ -12,12 +12,15 @@ from tilewright.backends.llvm import bf16, bf16_gemm, gemm, grouped_rows
 from tilewright.backends.llvm import epilogue as epilogues
 from tilewright.backends.llvm.amx import ROWS
 from tilewright.backends.llvm.bf16_block import emit_block, steps
-from tilewright.backends.llvm.builder import I8, KERNEL_TYPE, Code, Int, i64
+from tilewright.backends.llvm.builder import I8, I64, KERNEL_TYPE, Code, Int, i64
 from tilewright.backends.llvm.epilogue import Operand, load_extras
 from tilewright.backends.llvm.grouped_dots import block, dot_kernel, most_rows
 from tilewright.backends.llvm.grouped_wide import emit_wide, wide_bytes
 from tilewright.backends.llvm.microkernel import PANEL
 from tilewright.backends.target import Target
+
+SIZES = (1, 2, 4, 8)
+"""Rows of the blocks of few rows that there is code for: every size would take long to compile."""
 
 
 def supports(target: Target) -> bool:
@@ -98,22 +101,24 @@ def _emit_few(code: Code, call: _Call) -> None:
         size = code.min(code.sub(call.m, start.index), most)
         own = code.at(rows, code.mul(start.index, panel.row_bytes), I8)
         done = code.b.append_basic_block("few.done")
-        size = i64(size)
-        switch = code.b.switch(size, done)
-        for r in range(1, most + 1):
+        switch = code.b.switch(i64(size), done)
+        for r in (r for r in SIZES if r <= most):
             case = code.b.append_basic_block(f"few{r}")
-            switch.add_case(ir.Constant(size.type, r), case)
+            for rows_here in range(r // 2 + 1, r + 1):
+                switch.add_case(ir.Constant(I64, rows_here), case)
             code.b.position_at_end(case)
-            _few(code, call, own, start.index, r, first, last)
+            _few(code, call, own, (start.index, size, r), first, last)
             code.b.branch(done)
         code.b.position_at_end(done)
 
 
 def _few(
-    code: Code, call: _Call, rows: ir.Value, start: Int, count: int, first: Int, last: Int
+    code: Code, call: _Call, rows: ir.Value, place: tuple[Int, Int, int], first: Int, last: Int
 ) -> None:
-    """``count`` rows by the panels [first, last)."""
+    """Rows by the panels [first, last). ``place``: the first one, how many there are, and how many
+    are computed, of which the last ones are of nothing and not kept."""
     spec = call.spec
+    count = place[2]
     wide = block(code.target, spec.panel, spec.int8, count, 4)
     one = block(code.target, spec.panel, spec.int8, count, 1)
     edge = first
@@ -127,13 +132,14 @@ def _few(
             b = call.panel(code, panel.index)
             for part in range(0, PANEL // code.target.lanes_f32, of.vectors):
                 code.b.call(dot_kernel(code, of), [rows, b, i64(part), call.scratch])
-            _finish(code, call, start, count, panel.index, of.panels)
+            _finish(code, call, place, panel.index, of.panels)
 
 
-def _finish(code: Code, call: _Call, start: Int, rows: int, panel: Int, panels: int) -> None:
-    """From the tile [panels][rows][32] through the epilogue to C."""
+def _finish(code: Code, call: _Call, place: tuple[Int, Int, int], panel: Int, panels: int) -> None:
+    """From the tile [panels][computed rows][32] through the epilogue to C."""
     spec, lanes = call.spec, code.target.lanes_f32
-    with code.loop(0, panels) as part, code.loop(0, rows) as row:
+    start, size, rows = place
+    with code.loop(0, panels) as part, code.loop(0, size) as row:
         column = code.mul(code.add(panel, part.index), PANEL)
         line = code.mul(code.add(code.mul(part.index, rows), row.index), PANEL)
         m = code.add(start, row.index)

@@ -146,5 +146,5 @@ def name(spec: GroupedMatmulSpec) -> str:
 
 
 def layout(spec: GroupedMatmulSpec) -> Layout:
-    """Of packed B: how A is read makes no difference to the order of bytes, but to the codes."""
-    return Layout(f"grouped {spec.format.name}", spec.panels * spec.panel.bytes)
+    """Of packed B, whatever A is read as."""
+    return Layout(f"grouped {spec.format.stored.name}", spec.panels * spec.panel.bytes)
