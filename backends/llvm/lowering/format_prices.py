@@ -38,8 +38,7 @@ NORMALIZING = 7
 whole models without these regions say."""
 
 LIKING = 1e-6
-"""What half of the bytes of a value are worth where nothing else differs: handing on the results of
-8 attentions of a prefill so, at equal predictions, takes 2 % off its time."""
+"""What a value of half of the bytes is worth where predictions are equal: it decides ties."""
 
 Edge = tuple[int, tuple[tuple[float, ...], ...]]
 """A question, and for each of its candidates what each of STRATEGIES adds, the last one for values
