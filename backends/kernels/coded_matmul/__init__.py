@@ -15,9 +15,9 @@ the sums of groups. More rows decode a panel to f32 in scratch, once for up to 2
 multiply it as f32_matmul does.
 
 Measured on one core of a Sapphire Rapids virtual machine, in turn with ONNX Runtime 1.31: a
-language model with 56 products by 4-bit codes in groups of 32. One token takes 1.06 to 1.16 ms (2.1 to 2.7
-times as fast; the same model in f32 1.97), 128 tokens 25.8 ms (1.5 to 1.9 times; in f32, by split
-products on AMX tiles, 17.8).
+language model with 56 products by 4-bit codes in groups of 32. One token takes 1.06 to 1.16 ms
+(2.1 to 2.7 times as fast; the same model in f32 1.97), 128 tokens 25.8 ms (1.5 to 1.9 times; in
+f32, by split products on AMX tiles, 17.8).
 """
 
 from tilewright.backends.kernels.coded_matmul import cases, cost, llvm, packing, reference, spec
