@@ -14,7 +14,7 @@ import os
 import platform
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,8 @@ class Fit:
 
     Ratios to measured rates, so they hold from machine to machine. ``rate``: of the sustained
     rates, by unit (1 where there is none). ``stream``: of the bandwidth from L2, by blocks from
-    L1 misses; ``far``: of the bandwidth from L3 or DRAM. ``overlap``: exponent p of
+    L1 misses; ``far``: of the bandwidth from L3; ``store``: of the read bandwidth of the level that
+    results go to. ``overlap``: exponent p of
     (a^p + b^p)^(1/p) for what runs at once, 1 for a sum, large for a maximum. ``block_ns``: of a
     call of the innermost kernel. ``convert``, ``epilogue``: seconds of an element or operation in
     units of 1 / vector rate. ``launch_ns``: of a kernel beside the call. ``together``: what a core
@@ -84,6 +85,7 @@ class Fit:
     rate: Mapping[str, float] = field(default_factory=dict, hash=False)
     stream: float = 1.0
     far: float = 1.0
+    store: float = 1.0
     overlap: float = 2.0
     block_ns: float = 10.0
     convert: float = 4.0
@@ -102,7 +104,8 @@ class MachineProfile:
     ``source``: how the figures came about. Cache sizes in bytes (``l3`` of all cores; 0: none),
     bandwidths in bytes/s. ``write``: plain stores to DRAM. ``region_ns``: entering and leaving a
     parallel region of all cores. ``launch_ns``: calling a kernel. ``vector``: elementwise f32
-    operations/s on data in L1, loads and stores included.
+    operations/s on data in L1, loads and stores included. ``weights``: what constants of a model
+    are read with, where that is less than ``read.l3``; of no file (`cost.model.of_model`).
     """
 
     target: str
@@ -119,6 +122,7 @@ class MachineProfile:
     launch_ns: float
     vector: float
     fit: Fit = Fit()
+    weights: Bandwidth | None = None
 
     def rate(self, unit: str) -> Rate:
         """Of a unit of `Cost.unit`. Raises ValueError for one the target does not have."""
@@ -135,11 +139,13 @@ class MachineProfile:
     @property
     def digest(self) -> str:
         """16 hex digits of its contents: equal profiles give equal decisions."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
+        machine = replace(self, weights=None)
+        return hashlib.sha256(machine.to_json().encode()).hexdigest()[:16]
 
     def to_json(self) -> str:
         """The text of a profile file."""
-        return json.dumps({"format": FORMAT, **asdict(self)}, indent=1) + "\n"
+        entries = {name: entry for name, entry in asdict(self).items() if name != "weights"}
+        return json.dumps({"format": FORMAT, **entries}, indent=1) + "\n"
 
     @classmethod
     def from_json(cls, text: str, where: str = "profile") -> MachineProfile:

@@ -65,13 +65,15 @@ def main() -> None:
     parser.add_argument("--threads", default="1,2", help="counts to measure and to judge")
     parser.add_argument("--jobs", type=int, help="processes that compile; one a core")
     parser.add_argument("--match", default="", help="only shapes whose label holds this")
+    parser.add_argument("--without", default="", help="families to leave out, separated by commas")
     parser.add_argument("--profile", type=Path, help="instead of the one a compile would take")
     parser.add_argument("--record", type=Path)
     parser.add_argument("--list", action="store_true", help="with --judge: every choice")
     options = parser.parse_args()
     (target,) = targets.parse(options.target)
     counts = tuple(map(int, options.threads.split(",")))
-    bench = Bench(target, options.work, options.match, counts)
+    without = frozenset(filter(None, options.without.split(",")))
+    bench = Bench(target, options.work, options.match, counts, without)
     for name in unreached(target):
         print(f"no shape here is computed by {name}", file=sys.stderr)
     if options.compile:
@@ -101,9 +103,14 @@ class Bench:
     """The shapes of one target, their kernels and what was measured so far."""
 
     def __init__(
-        self, target: targets.Target, work: Path, match: str, counts: tuple[int, ...]
+        self,
+        target: targets.Target,
+        work: Path,
+        match: str,
+        counts: tuple[int, ...],
+        without: frozenset[str] = frozenset(),
     ) -> None:
-        self.target, self.work, self.counts = target, work, counts
+        self.target, self.work, self.counts, self.without = target, work, counts, without
         self.shapes = {use: shapes(use) for use in ("fit", "check")}
         self.match = match
         self.file = work / f"times.{target.name}.json"
@@ -116,9 +123,14 @@ class Bench:
             self.codes = json.loads(self._index.read_text())
         self.specs: dict[str, dict[Any, int]] = defaultdict(dict)
         for shape in (s for use in self.shapes.values() for s in use):
-            for candidate in shape.candidates(target):
+            for candidate in self.candidates(shape):
                 known = self.specs[candidate.family.name]
                 known.setdefault(candidate.spec, len(known))
+
+    def candidates(self, shape: Shape) -> list[Candidate]:
+        """Those of a shape that are not left out."""
+        found = shape.candidates(self.target)
+        return [c for c in found if c.family.name not in self.without]
 
     @property
     def _index(self) -> Path:
@@ -172,7 +184,7 @@ class Bench:
         loaded: dict[str, Code] = {}
         pools = {n: Pool(n, self.target) for n in self.counts if n > 1}
         for shape in (s for use in self.shapes.values() for s in use):
-            kernels = shape.candidates(self.target)
+            kernels = self.candidates(shape)
             if self.match not in shape.label or all(
                 self.key(shape, c, n) in self.times for c in kernels for n in self.counts
             ):
@@ -211,7 +223,7 @@ class Bench:
         """All measured launches of the shapes of ``use``."""
         found = []
         for shape in self.shapes[use]:
-            for candidate in shape.candidates(self.target):
+            for candidate in self.candidates(shape):
                 owner, spec = candidate.family, candidate.spec
                 for n in self.counts:
                     key = self.key(shape, candidate, n)
@@ -288,7 +300,8 @@ def save(path: Path, bench: Bench, profile: profiles.MachineProfile) -> None:
     record(
         path,
         rows,
-        command="python -m tilewright.tools.bench_cost_model --compile --measure --fit --judge",
+        command="python -m tilewright.tools.bench_cost_model --compile --measure --fit --judge"
+        + (f" --without {','.join(sorted(bench.without))}" if bench.without else ""),
         notes=f"target {bench.target.name}; constants {asdict(profile.fit)}",
     )
 

@@ -29,6 +29,7 @@ class Cost:
     ``issued``: operations issued on it, those of padded tiles and of every partial product
     included (0: as ``flops``).
     ``weights``: bytes of constants, once (from beyond L2 where the model's weights exceed it).
+    ``asked``: whether weights are asked for so far ahead that they come beside the rest.
     ``passes``: how often the weights are read from beyond L1 and L2 if they exceed them: once for
     each block of rows that is finished before the next one begins.
     ``streamed``: bytes that inner loops load from beyond L1: packed weights once for each block
@@ -46,6 +47,7 @@ class Cost:
     unit: str = "f32"
     issued: int = 0
     weights: int = 0
+    asked: bool = True
     passes: int = 1
     streamed: int = 0
     converted: int = 0

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from tilewright.backends.cost.model import explain, of_cost, predict
+from tilewright.backends.cost.model import explain, of_cost, of_model, predict
 from tilewright.backends.kernels.family import UNITS, Cost
 from tilewright.backends.kernels.registry import families
 from tilewright.backends.profile import MachineProfile, shipped
@@ -35,6 +35,7 @@ def test_every_family_has_a_time_on_every_target_it_serves(family) -> None:
         {"weights": 10**9},
         {"converted": 10**7},
         {"epilogue": 10**8},
+        {"written": 10**9},
         {"blocks": 10**6},
     ],
 )
@@ -58,6 +59,63 @@ def test_passes_over_weights_count_when_they_do_not_fit() -> None:
     far = PROFILE.read.l3.one * PROFILE.fit.far
     assert of_cost(small, 1, PROFILE).far == pytest.approx(PROFILE.l2 / 4 / far)
     assert of_cost(large, 1, PROFILE).far == pytest.approx(PROFILE.l2 * 6 / far)
+
+
+def test_results_go_to_the_level_that_holds_the_operands() -> None:
+    read, part = PROFILE.read, PROFILE.fit.store
+    for size, level in (
+        (PROFILE.l2, read.l2),
+        (PROFILE.l2 * 2, read.l3),
+        (PROFILE.l3 * 2, PROFILE.write),
+    ):
+        parts = of_cost(Cost(10**6, size, written=10**6), 1, PROFILE)
+        assert parts.store == pytest.approx(1e6 / (level.one * part))
+    # They are not read as operands are.
+    reads, writes = (of_cost(Cost(10**6, 10**7, written=w), 1, PROFILE) for w in (0, 10**7))
+    assert reads.far > 0
+    assert writes.far == 0
+
+
+@pytest.mark.parametrize(
+    ("family", "results"),
+    [(family, case.results) for family in families().values() for case in family.cases()[:1]],
+    ids=families(),
+)
+def test_written_are_the_results(family, results) -> None:
+    case = family.cases()[0]
+    cost = family.cost(case.spec, case.dims, TARGETS["sapphirerapids"])
+    # Results of a case may be views of larger buffers, with gaps between rows.
+    assert 0 < cost.written <= cost.bytes
+    assert cost.written <= sum(r.nbytes for r in results)
+
+
+def test_weights_beyond_l3_come_from_dram() -> None:
+    dram = PROFILE.read.dram.one
+    sizes = (PROFILE.l3 // 2, 3 * PROFILE.l3 // 4, PROFILE.l3, 2 * PROFILE.l3)
+    models = [of_model(PROFILE, size) for size in sizes]
+
+    def seconds(cost: Cost) -> list[float]:
+        found = [of_cost(cost, 1, profile) for profile in models]
+        return [parts.seconds - parts.launch for parts in found]
+
+    # Nothing but weights: at the bandwidth of the level, or between both.
+    fits, mixed, exceeds, more = seconds(Cost(flops=1, bytes=10**7, weights=10**7, streamed=1))
+    assert fits == pytest.approx(1e7 / (PROFILE.read.l3.one * PROFILE.fit.far), rel=1e-3)
+    assert exceeds == more == pytest.approx(1e7 / dram)
+    assert mixed == pytest.approx((fits + exceeds) / 2, rel=1e-3)
+    # Much to compute hides them, if they are asked for.
+    long = Cost(flops=10**10, bytes=10**7, weights=10**7)
+    assert len(set(seconds(long))) == 1
+    fits, mixed, exceeds, _ = seconds(replace(long, asked=False))
+    assert exceeds - fits == pytest.approx(
+        1e7 / dram - 1e7 / (PROFILE.read.l3.one * PROFILE.fit.far)
+    )
+    assert fits < mixed < exceeds
+    warm = [of_cost(replace(long, asked=False), 1, p, cold=False).seconds for p in models]
+    assert len(set(warm)) == 1
+    # What a model makes of a profile is no other machine.
+    seen = of_model(PROFILE, PROFILE.l3)
+    assert (seen.digest, seen.to_json()) == (PROFILE.digest, PROFILE.to_json())
 
 
 def test_threads_share_whole_units() -> None:

@@ -96,6 +96,7 @@ def points(made: Fit) -> list[Point]:
             streamed=4 * work,
             converted=work // 4,
             epilogue=int(10 ** rng.uniform(3, 6)),
+            written=work // 2,
             blocks=int(10 ** rng.uniform(1, 4)),
         )
         for threads in (1, 2):

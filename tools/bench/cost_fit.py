@@ -16,11 +16,15 @@ from tilewright.backends.cost.model import of_cost
 from tilewright.backends.kernels.family import Cost
 from tilewright.backends.profile import Fit, MachineProfile
 
-ALONE = ("stream", "far", "overlap", "block_ns", "convert", "epilogue", "launch_ns")
+ALONE = ("stream", "far", "store", "overlap", "block_ns", "convert", "epilogue", "launch_ns")
 """Fields of Fit that are fitted to launches on one thread, besides the rate of each unit."""
 
 TOGETHER = ("together", "far_together", "region")
 """Fields of Fit that are fitted to launches on several."""
+
+MOST_OVERLAP = 2.2
+"""Of the exponent: nearer to a maximum nothing but the longest part counts, and the bandwidths of
+the others are not determined by the points (`far` went to its bound)."""
 
 APART = 2.0
 """Weight of a kernel's error beside that of the others of its shape."""
@@ -81,7 +85,7 @@ def fit(points: Sequence[Point], profile: MachineProfile) -> Fit:
     # A constant that no point depends on would wander off.
     ranges = [(0.05, 1.0, 1.3)] * len(units)
     ranges += [
-        (1.0, base.overlap, 8.0) if name == "overlap" else (b / 30, b, b * 30)
+        (1.0, base.overlap, MOST_OVERLAP) if name == "overlap" else (b / 30, b, b * 30)
         for name, b in ((name, getattr(base, name)) for name in ALONE)
     ]
     made = _least(alone, profile, one_thread, ranges)

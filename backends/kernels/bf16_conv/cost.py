@@ -32,6 +32,7 @@ def estimate(spec: Bf16ConvSpec, dims: tuple[int, ...], target: Target) -> Cost:
         unit=unit_of(target, min(pixels, spec.rows_per_unit)),
         issued=product.issued,
         weights=weights,
+        asked=False,
         passes=passes,
         streamed=product.streamed,
         converted=gathered * (matrix.planes + (not spec.pointwise)),

@@ -47,6 +47,7 @@ def estimate(spec: Bf16DirectConvSpec, dims: tuple[int, ...], target: Target) ->
         unit="bf16_tile",
         issued=product.issued,
         weights=weights,
+        asked=False,
         passes=passes,
         streamed=product.streamed,
         # Copied at half the cost where they are bf16 already.

@@ -38,6 +38,7 @@ def estimate(spec: WinogradSpec, dims: tuple[int, ...], target: Target) -> Cost:
         bytes=4 * values + weights,
         issued=product.issued,
         weights=weights,
+        asked=False,
         passes=passes,
         streamed=product.streamed,
         converted=0,

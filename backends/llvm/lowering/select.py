@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import sqrt
 
+from tilewright.backends.cost.model import of_model
 from tilewright.backends.kernels import f32_matmul
 from tilewright.backends.kernels.row_lookup import LookupTask
 from tilewright.backends.llvm.lowering.choice import Answers, Question
@@ -100,7 +101,7 @@ class Selection:
 def select(low: Lowering, how: Selecting) -> Selection:
     """Answer the questions that the lowering `low` asked."""
     questions = low.choices.questions
-    profile = profile_for(low.target)
+    profile = of_model(profile_for(low.target), _read(questions))
     total = sum(weight.bytes for _, weight in low.weights.values())
     cold = total > profile.l2
     envs = points(questions, low.graph.symbols, how.typical)
@@ -131,6 +132,16 @@ def select(low: Lowering, how: Selecting) -> Selection:
         *(tuple(questions), prices, answers, profile, cold, limit, how.threads, formats),
         *(squares, limits),
     )
+
+
+def _read(questions: Sequence[Question]) -> int:
+    """Bytes of constants that a run reads in full, in the least layout of each."""
+    found: dict[str, int] = {}
+    for question in questions:
+        sizes = [c.layout.bytes for c in question.candidates if c.layout is not None]
+        if sizes and not isinstance(question.task, LookupTask):
+            found[question.constant] = min(sizes)
+    return sum(found.values())
 
 
 def _fixed(low: Lowering) -> int:
