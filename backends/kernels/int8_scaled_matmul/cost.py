@@ -53,10 +53,11 @@ def unit_of(target: Target, rows: int) -> str:
 
 def product_work(target: Target, spec: ScaledMatmulSpec, rows: int) -> Work:
     """llvm.int8_scaled_gemm.emit_rows: ``rows`` rows by all panels. A tail of outliers takes as
-    long as a step of 64 and its stores, about another one."""
+    long as a step of 64 and its stores, about another one; its sums are written too."""
     tail = 2 if spec.outliers else 0
     depth, panels = spec.depth + tail * STEP, spec.panel_count
     own = spec.depth * rows
+    tails = 4 * rows * PANEL * panels if spec.outliers else 0
     if unit_of(target, rows) == "int8_dot":
         passes = -(-rows // most_rows(int8.dots(target)))
         issued = 2 * rows * depth * PANEL * panels
@@ -65,4 +66,4 @@ def product_work(target: Target, spec: ScaledMatmulSpec, rows: int) -> Work:
     issued = 2 * tiles * ROWS * depth * PANEL * panels
     # A panel stays in L1 while the rows pass; rows that exceed what is left are read again.
     again = panels if own > target.l1_kib << 9 else 1
-    return Work(issued, spec.packed_bytes + again * own, passes * panels)
+    return Work(issued, spec.packed_bytes + again * own + tails, passes * panels)
