@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from tilewright.backends.llvm.lowering import fallback
 from tilewright.backends.llvm.lowering.elementwise_names import NAMES
 from tilewright.backends.llvm.lowering.handing import BOTH, ROUNDED, hand_on
+from tilewright.backends.llvm.lowering.lookups import look_up
 from tilewright.backends.llvm.lowering.region_nodes import Nodes, Unsuitable, identity
 from tilewright.backends.llvm.lowering.region_rows import RowNodes
 from tilewright.backends.llvm.lowering.rules import lowers
@@ -53,6 +54,8 @@ def fused(low: Lowering, op: control.Fused) -> None:
 @lowers(*NAMES, *ROW_OPS, nn.Rope, shape.Gather, leaf.Iota, leaf.Fill, leaf.DimValue)
 def single(low: Lowering, op: Op) -> None:
     """An operation on its own, as a region if it fits, else as a loop nest."""
+    if isinstance(op, shape.Gather) and look_up(low, op):
+        return
     if leave(low, op):
         return
     try:
