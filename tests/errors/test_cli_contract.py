@@ -86,8 +86,8 @@ UNASKED = {
     "elsewhere": (
         ("--target", "neoverse-n1", "--calibrate", "samples.npz", "--max-error", "0.01"),
         (
-            "--target neoverse-n1: this machine cannot run it, so the error of its artifact cannot be"
-            " measured\n"
+            "--target neoverse-n1: this machine cannot run it, so the error of its artifact"
+            " cannot be measured\n"
             "  it is for aarch64, this is x86_64\n"
             "  try: compile without --calibrate, or on a machine that runs it"
         ),

@@ -15,8 +15,10 @@ from tilewright.passes.quantization.terms import Terms, check_keep, kept
 class Calibrated:
     """Two sites, `a, tail` and `b`, that know two formats."""
 
-    sites = {("a, tail", "w0"): None, ("b", "w1"): None}
     norms = (1.0, 1.0)
+
+    def __init__(self):
+        self.sites = {("a, tail", "w0"): None, ("b", "w1"): None}
 
     def formats(self, source, constant):
         return frozenset({"w8-sym", "w4-g64"} if (source, constant) in self.sites else ())
