@@ -1,4 +1,4 @@
-"""Quantization at run time: the range of a tensor, and products that quantize what they multiply."""
+"""Quantization at run time: the range of a tensor, products that quantize what they multiply."""
 
 import numpy as np
 import pytest
