@@ -26,12 +26,12 @@ def gptq(weights: np.ndarray, inputs: Inputs, rounding: Round, block: int = BLOC
     the channels before it. A channel that was always 0 is rounded as 0.
     """
     order, factor = inputs.order, inputs.factor
-    left = weights[order].astype(np.float64)
+    left = weights[order].astype(np.float32)
     left[np.diag(inputs.gram)[order] == 0] = 0
     codes: np.ndarray | None = None
     for begin in range(0, len(left), block):
         end = min(begin + block, len(left))
-        errors = np.empty((end - begin, left.shape[1]))
+        errors = np.empty((end - begin, left.shape[1]), np.float32)
         within = np.ascontiguousarray(factor[begin:end, begin:end].T)
         for j, channel in enumerate(order[begin:end]):
             # What the block's errors so far leave to make up for: one pass over them.

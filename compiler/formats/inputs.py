@@ -35,24 +35,32 @@ class Inputs:
 
     @cached_property
     def factor(self) -> np.ndarray:
-        """Upper Cholesky factor of the inverse of the damped Gram matrix, f64 [K, K], channels in
+        """Upper Cholesky factor of the inverse of the damped Gram matrix, f32 [K, K], channels in
         falling order of energy (`order`).
 
-        Frantar et al., GPTQ, arXiv 2210.17323.
+        Damping keeps the condition number below K / DAMP, for which f32 is enough. As large as the
+        Gram matrix: `release` gives it back. Frantar et al., GPTQ, arXiv 2210.17323.
         """
         from scipy.linalg import cholesky, lapack
 
         # With channels reversed the Gram matrix is L L^T, so L^-1, reversed again, is the factor.
         back = self.order[::-1]
-        gram = self.gram[np.ix_(back, back)]
-        diagonal = np.einsum("kk->k", gram)
+        damped = self.gram[np.ix_(back, back)]
+        diagonal = np.einsum("kk->k", damped)
         diagonal[diagonal == 0] = 1.0
         diagonal += DAMP * diagonal.mean()
+        scale = diagonal.mean()  # numbers near 1: squares of f32 values may be beyond f32
+        gram = (damped / scale).astype(np.float32)
+        del damped
         lower = cholesky(gram.T, lower=True, overwrite_a=True, check_finite=False)
-        inverse, info = lapack.dtrtri(lower, lower=1, overwrite_c=1)
+        inverse, info = lapack.strtri(lower, lower=1, overwrite_c=1)
         assert info == 0, "the damped Gram matrix is positive definite"
         found: np.ndarray = np.ascontiguousarray(inverse[::-1, ::-1])
         return found
+
+    def release(self) -> None:
+        """Give back the memory of `factor`, which is made again when it is asked for."""
+        self.__dict__.pop("factor", None)
 
     @cached_property
     def order(self) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 from tilewright.compiler.formats.activations import Activation, Int8, Rounded
 from tilewright.compiler.formats.format import Encoded, WeightFormat, checked
 from tilewright.compiler.formats.gptq import Round, gptq
-from tilewright.compiler.formats.grids import Grid, fit
+from tilewright.compiler.formats.grids import TINY, Grid, fit
 from tilewright.compiler.formats.inputs import Inputs
 
 
@@ -69,12 +69,12 @@ class Integers(WeightFormat):
             )
             for i in range(0, len(w), size)
         ]
-        nearest = [g.codes(w[i * size : (i + 1) * size]) for i, g in enumerate(grids)]
-        plain = self._encoded(np.concatenate(nearest), grids)
+        codes = [g.codes(w[i * size : (i + 1) * size]) for i, g in enumerate(grids)]
+        plain = self._encoded(np.concatenate(codes), grids)
         if inputs is None:
             return plain
 
-        better = self._encoded(gptq(w, inputs, _rounding(grids, size)), grids)
+        better = self._encoded(gptq(w, inputs, nearest(grids, size)), grids)
         return min(plain, better, key=lambda e: self.error(w, e, inputs))
 
     def _encoded(self, codes: np.ndarray, grids: list[Grid]) -> Encoded:
@@ -95,12 +95,13 @@ class Integers(WeightFormat):
         return found
 
 
-def _rounding(grids: Sequence[Grid], size: int) -> Round:
-    """Nearest codes f64 on the grid of each channel's group."""
+def nearest(grids: Sequence[Grid], size: int) -> Round:
+    """Nearest codes f32 on the grid of each channel's group."""
     tables = []
     for grid in grids:
-        scales, zeros = grid.scales.astype(np.float64), grid.zeros.astype(np.float64)
-        inverse = np.divide(1, scales, out=np.zeros_like(scales), where=scales > 0)
+        scales, zeros = grid.scales, grid.zeros.astype(np.float32)
+        tiny = scales < TINY
+        inverse = np.where(tiny, 0, 1 / np.where(tiny, 1, scales)).astype(np.float32)
         tables.append((scales, zeros, inverse, 2**grid.bits - 1 - zeros))
 
     def rounding(channel: int, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

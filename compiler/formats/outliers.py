@@ -9,8 +9,13 @@ import numpy as np
 from tilewright.compiler.formats.activations import Activation, Int8, Rounded
 from tilewright.compiler.formats.floats import Bfloat16
 from tilewright.compiler.formats.format import Encoded, WeightFormat, checked
+from tilewright.compiler.formats.gptq import Round, gptq
+from tilewright.compiler.formats.grids import Grid, fit
 from tilewright.compiler.formats.inputs import Inputs
-from tilewright.compiler.formats.integers import Integers
+from tilewright.compiler.formats.integers import Integers, nearest
+
+ZERO = 128
+"""The code of no weight."""
 
 
 @dataclass(frozen=True)
@@ -59,16 +64,29 @@ class OutlierSplit(WeightFormat):
         else:
             chosen = outliers(inputs, self.count)
         kept = np.setdiff1d(np.arange(len(w)), chosen)
-        rest = self.others.encode(w[kept], None if inputs is None else _part(inputs, kept))
-        codes = np.full(w.shape, 128, np.uint8)
-        codes[kept] = rest["codes"]
+        importance = None if inputs is None else inputs.importance[kept] + 1e-12
+        grid = fit(w[kept], 8, symmetric=True, half=False, importance=importance)
+        codes = np.full(w.shape, ZERO, np.uint8)
+        codes[kept] = grid.codes(w[kept])
+        plain = self._encoded(chosen, codes, w[chosen], grid)
+        if inputs is None:
+            return plain
+        tail = w[chosen]
+        codes = gptq(w, inputs, _rounding(grid, chosen, tail))
+        better = self._encoded(chosen, codes.astype(np.uint8), tail, grid)
+        return min(plain, better, key=lambda e: self.error(w, e, inputs))
+
+    def _encoded(
+        self, chosen: np.ndarray, codes: np.ndarray, tail: np.ndarray, grid: Grid
+    ) -> Encoded:
         arrays = {
-            **rest.arrays,
             "codes": codes,
+            "scales": grid.scales[None],
+            "zeros": np.full((1, codes.shape[1]), ZERO, np.uint8),
             "channels": chosen.astype(np.int32),
-            "outliers": Bfloat16().encode(w[chosen])["codes"],
+            "outliers": Bfloat16().encode(tail)["codes"],
         }
-        return Encoded((w.shape[0], w.shape[1]), arrays)
+        return Encoded((codes.shape[0], codes.shape[1]), arrays)
 
     def decode(self, encoded: Encoded) -> np.ndarray:
         found = self.others.decode(encoded)
@@ -108,9 +126,20 @@ def outliers(inputs: Inputs, count: int) -> np.ndarray:
     return np.sort(np.asarray(chosen, np.int64))
 
 
-def _part(inputs: Inputs, kept: np.ndarray) -> Inputs:
-    gram = inputs.gram[np.ix_(kept, kept)]
-    return Inputs(gram, inputs.fitted, inputs.rows, inputs.absmax[kept], inputs.sample[:, kept])
+def _rounding(grid: Grid, chosen: np.ndarray, tail: np.ndarray) -> Round:
+    """Nearest codes; of the chosen channels bf16, kept in `tail` f32 [count, N]: these make up for
+    the errors of others."""
+    places = {int(channel): i for i, channel in enumerate(chosen)}
+    codes = nearest([grid], 1)
+
+    def rounding(channel: int, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        place = places.get(channel)
+        if place is None:
+            return codes(0, values)
+        tail[place] = values.astype(np.float32)
+        return np.full(values.shape, float(ZERO), np.float32), tail[place]
+
+    return rounding
 
 
 FORMATS = (OutlierSplit(32),)
