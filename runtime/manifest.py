@@ -20,6 +20,9 @@ PLAN_FILE = "plan.json"
 WEIGHTS_FILE = "weights.safetensors"
 CHECKSUMS_FILE = "checksums.json"
 
+CACHES_KEY = "tilewright.kv_cache"
+"""Key of the metadata that lists quantized key-value caches, as JSON (`runtime.caches`)."""
+
 MAX_RANK = 64
 
 

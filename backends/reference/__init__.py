@@ -4,6 +4,7 @@ Every kernel is tested against it, and the error of an artifact is measured agai
 """
 
 from tilewright.backends.reference import (
+    caches,
     contraction,
     control,
     custom,
@@ -18,6 +19,7 @@ from tilewright.backends.reference.interpreter import DataError, evaluate_op, ru
 
 __all__ = [
     "DataError",
+    "caches",
     "contraction",
     "control",
     "custom",

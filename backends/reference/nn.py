@@ -4,6 +4,7 @@ import numpy as np
 
 from tilewright.backends.reference.interpreter import Array, Context, reference
 from tilewright.compiler.ir.ops import nn
+from tilewright.compiler.ir.ops.caches import CachedAttention
 
 
 def softmax_f64(x: Array, axis: int) -> Array:
@@ -58,6 +59,18 @@ def _rope(op: nn.Rope, at: Context, x: Array, cos: Array, sin: Array) -> Array:
 def _attention(
     op: nn.Attention, at: Context, q: Array, k: Array, v: Array, mask: Array | None
 ) -> Array:
+    return attend(op, at, q, k, v, mask)
+
+
+def attend(
+    op: nn.Attention | CachedAttention,
+    at: Context,
+    q: Array,
+    k: Array,
+    v: Array,
+    mask: Array | None,
+) -> Array:
+    """Attention with the attributes of `op` over these keys and values."""
     queries = _axes(q, op.q_axes, "bhqd")
     keys, values = _axes(k, op.k_axes, "bgkd"), _axes(v, op.v_axes, "bgke")
     repeat = queries.shape[1] // max(keys.shape[1], 1)

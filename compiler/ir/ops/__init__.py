@@ -2,6 +2,7 @@
 
 from tilewright.compiler.ir.ops import (
     binary,
+    caches,
     contraction,
     control,
     leaf,
@@ -14,6 +15,7 @@ from tilewright.compiler.ir.ops import (
 
 __all__ = [
     "binary",
+    "caches",
     "contraction",
     "control",
     "leaf",
