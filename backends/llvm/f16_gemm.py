@@ -1,19 +1,22 @@
 """Products of f16 matrices: C = epilogue(A B) with B packed panels of 32 columns, [panel][k][32].
 
-``chain`` 0: B is widened as it is loaded and multiplied in f32, so products of f16 are exact.
-Otherwise, with AVX512-FP16: sums of ``chain`` products in f16, 32 lanes at a time, added up in f32.
+``chain`` 0: B is widened and multiplied in f32, so products of f16 are exact. Few rows widen it as
+they load it; for many, each panel is widened once into scratch and goes through the f32
+micro-kernel. Otherwise, with AVX512-FP16: sums of ``chain`` products in f16, 32 lanes at a time,
+added up in f32.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from llvmlite import ir
 
 from tilewright.backends.llvm import epilogue as epilogues
+from tilewright.backends.llvm import gemm
 from tilewright.backends.llvm.bf16_microkernel import internal
-from tilewright.backends.llvm.builder import F32, I64, PTR, VOID, Code, Int, i64, zeros
+from tilewright.backends.llvm.builder import F32, I8, I64, PTR, VOID, Code, Int, i64, zeros
 from tilewright.backends.llvm.epilogue import Epilogue, Operand
 from tilewright.backends.llvm.microkernel import PANEL
 from tilewright.backends.target import Target
@@ -23,8 +26,9 @@ F16 = ir.HalfType()
 HALF = 2
 """Bytes of an element of B."""
 
-SCRATCH_BYTES = 16 * PANEL * 4
+SCRATCH_BYTES = max(16 * PANEL * 4, gemm.TILE_BYTES)
 """Scratch of one block of C."""
+
 
 AHEAD = 16
 """Rows of a panel, 64 bytes each, that are asked for before their use."""
@@ -42,9 +46,16 @@ def has_chains(target: Target) -> bool:
     return "avx512fp16" in target.all_features
 
 
-def most_rows(target: Target) -> int:
+def few(target: Target) -> int:
+    """Up to so many rows widen B as they load it. Measured against panels that are widened first,
+    384 x 1024 from L3: 6 rows 0.85 of the time with AVX-512, 8 rows 0.86, but 10 of 1536 x 1536
+    1.15; with AVX2 4 rows 0.94, 5 rows 1.07."""
+    return 6 if target.vector_regs >= 32 else 4
+
+
+def most_rows(target: Target, chain: int) -> int:
     """Rows of the widest block: two vectors each, two of B, one broadcast."""
-    return 12 if target.vector_regs >= 32 else 5
+    return 12 if chain else few(target)
 
 
 @dataclass(frozen=True)
@@ -54,6 +65,8 @@ class Product:
     ``a``: elements of type f16 with a ``chain``, else f32, row stride ``lda``; ``b``: panel 0;
     ``c``: element (0, 0), f32, row stride ``ldc``; ``n``: columns of C; ``tile``: SCRATCH_BYTES of
     scratch; ``row``, ``column``: those of element (0, 0) for the epilogue's operands.
+    ``wide``: scratch of ``wide_bytes`` without a ``chain``; ``depth``: many rows take so many k at
+    a time, less than ``k`` if that is a multiple of microkernel.CHAIN.
     """
 
     a: ir.Value
@@ -67,8 +80,15 @@ class Product:
     tile: ir.Value
     epilogue: Epilogue
     operands: Sequence[Operand]
+    wide: ir.Value
+    depth: int
     row: Int = 0
     column: Int = 0
+
+
+def wide_bytes(k: int, depth: int, panels: int) -> tuple[int, int]:
+    """Scratch of a widened panel, and what each row of a product of ``panels`` panels adds."""
+    return 4 * PANEL * k, 4 * PANEL * panels if depth < k else 0
 
 
 def row_stride(k: int) -> int:
@@ -99,7 +119,63 @@ def emit_rounded(code: Code, a: ir.Value, lda: Int, rows: Int, k: int, out: ir.V
 
 def emit_rows(code: Code, p: Product, rows: Int, first: Int, last: Int) -> None:
     """All of ``rows`` rows by the panels [first, last): a panel stays in L1 while rows pass."""
-    most = most_rows(code.target)
+    if p.chain:
+        _narrow_rows(code, p, rows, first, last)
+        return
+    with code.either(code.cmp("<=", rows, few(code.target))) as (small, large):
+        with small:
+            _narrow_rows(code, p, rows, first, last)
+        with large:
+            _wide_rows(code, p, rows, first, last)
+
+
+def _wide_rows(code: Code, p: Product, rows: Int, first: Int, last: Int) -> None:
+    """Many rows: panels are widened one after another, or slices of them."""
+    half = PANEL // 2
+
+    def bring(product: gemm.Product, panel: Int, begin: ir.Value | None) -> gemm.Product:
+        start: Int = 0 if begin is None else code.mul(begin, PANEL)
+        source = code.at(p.b, code.add(code.mul(panel, p.k * PANEL), start), F16)
+        _widen(code, source, code.at(p.wide, start), product.length(code, begin))
+        return replace(product, b=p.wide, ldb=PANEL, panel_stride=0)
+
+    sliced = p.depth < p.k
+    product = gemm.Product(
+        a=p.a,
+        lda=p.lda,
+        b=p.b,
+        k=p.k,
+        c=p.c,
+        ldc=p.ldc,
+        n=p.n,
+        tile=p.tile,
+        epilogue=p.epilogue,
+        operands=p.operands,
+        ldb=half,
+        panel_stride=p.k * half,
+        row=p.row,
+        column=p.column,
+        ahead=True,
+        depth=p.depth if sliced else None,
+        sums=code.at(p.wide, wide_bytes(p.k, p.depth, 0)[0], I8) if sliced else None,
+        bring=bring,
+    )
+    gemm.emit_many_rows(code, product, rows, first, last)
+
+
+def _widen(code: Code, source: ir.Value, target: ir.Value, k: Int) -> None:
+    """``k`` rows of a panel, f16 to f32."""
+    lanes = code.target.lanes_f32
+    with code.loop(0, code.mul(k, PANEL), PANEL) as line:
+        for v in range(0, PANEL, lanes):
+            at = code.add(line.index, v)
+            taken = code.vload(code.at(source, at, F16), lanes, element=F16)
+            code.vstore(code.b.fpext(taken, code.vector(lanes)), code.at(target, at))
+
+
+def _narrow_rows(code: Code, p: Product, rows: Int, first: Int, last: Int) -> None:
+    """B is widened, or multiplied in f16, as it is loaded."""
+    most = most_rows(code.target, p.chain)
     element = F16 if p.chain else F32
     with code.loop(first, last) as panel, code.loop(0, rows, most) as start:
         size = code.min(code.sub(rows, start.index), most)

@@ -8,7 +8,7 @@ of the time, and a GELU that would be unrolled 28 times, in 14 functions, stays 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from llvmlite import ir
@@ -52,13 +52,15 @@ class Ahead:
     gap: Int
 
     @classmethod
-    def share(cls, code: Code, base: ir.Value, k: Int, turn: Int, turns: Int) -> Ahead:
+    def share(
+        cls, code: Code, base: ir.Value, k: Int, turn: Int, turns: Int, line: int = PANEL
+    ) -> Ahead:
         """What pass ``turn`` of ``turns`` asks for of the ``k`` rows of a packed panel at
-        ``base``."""
+        ``base``, each of ``line`` floats."""
         # A stream is a quarter of them and gets a quarter of the steps.
-        step = code.ceildiv(PANEL // STREAMS, turns)
+        step = code.ceildiv(line // STREAMS, turns)
         return cls(
-            code.at(base, code.mul(turn, code.mul(step, k))), step, code.mul(k, PANEL // STREAMS)
+            code.at(base, code.mul(turn, code.mul(step, k))), step, code.mul(k, line // STREAMS)
         )
 
 
@@ -160,6 +162,8 @@ class Product:
     next one is worth asking for.
     ``depth``: many rows take so many k at a time, a multiple of CHAIN; ``sums`` is scratch of 32
     floats for every row of every panel in ``emit_rows``.
+    ``bring``: (this, panel, first k or None for all) -> the product with those k of that panel as
+    f32, for many rows by a ``b`` in another form, whose rows are ``ldb`` floats long.
     """
 
     a: ir.Value
@@ -179,6 +183,7 @@ class Product:
     ahead: bool = False
     depth: int | None = None
     sums: ir.Value | None = None
+    bring: Callable[[Product, Int, ir.Value | None], Product] | None = None
 
     def stride(self, code: Code) -> Int:
         """Floats from panel to panel."""
@@ -254,23 +259,24 @@ def _panels(
     """All k, or those of one slice from ``begin`` on, for every panel."""
     split = Split.of(code, rows, widest(code.target).rows)
     step = columns(code)
-    with (
-        code.loop(first, last) as panel,
-        code.loop(0, _width(code, p, panel.index), step) as part,
-        code.loop(0, split.count) as block,
-    ):
-        start, size = split.block(code, block.index)
-        at = Place(start, size, panel.index, part.index)
-        if begin is not None:
-            line = code.add(code.mul(code.sub(panel.index, first), rows), start)
-            at = replace(at, begin=begin, line=line)
-        ahead = None
-        if p.ahead:
-            turn = code.add(code.mul(code.div(part.index, step), split.count), block.index)
-            base = code.at(p.b, _following(code, p, panel.index, first, last, begin))
-            turns = code.mul(split.count, PANEL // step)
-            ahead = Ahead.share(code, base, p.length(code, begin), turn, turns)
-        _tile(code, p, at, ahead=ahead)
+    with code.loop(first, last) as panel:
+        here = p if p.bring is None else p.bring(p, panel.index, begin)
+        with (
+            code.loop(0, _width(code, p, panel.index), step) as part,
+            code.loop(0, split.count) as block,
+        ):
+            start, size = split.block(code, block.index)
+            at = Place(start, size, panel.index, part.index)
+            if begin is not None:
+                line = code.add(code.mul(code.sub(panel.index, first), rows), start)
+                at = replace(at, begin=begin, line=line)
+            ahead = None
+            if p.ahead and isinstance(p.ldb, int):
+                turn = code.add(code.mul(code.div(part.index, step), split.count), block.index)
+                base = code.at(p.b, _following(code, p, panel.index, first, last, begin))
+                turns = code.mul(split.count, PANEL // step)
+                ahead = Ahead.share(code, base, p.length(code, begin), turn, turns, p.ldb)
+            _tile(code, here, at, ahead=ahead)
 
 
 def _following(

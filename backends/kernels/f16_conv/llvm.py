@@ -33,7 +33,7 @@ def emit(module: ir.Module, spec: F16ConvSpec, target: Target, name: str) -> ir.
     y = gemm.load_pointer(code, args, 2 + len(operands))
 
     gathered = code.at(scratch, f16_gemm.SCRATCH_BYTES, I8)
-    narrow = code.at(gathered, gathered_bytes(spec), I8)
+    rest = code.at(gathered, gathered_bytes(spec), I8)
     per_group = spec.across // spec.groups
     split = gemm.Split.of(code, g.pixels, spec.rows_per_unit)
     # Units of one pixel block and group follow each other: gathered and rounded once a thread.
@@ -51,10 +51,10 @@ def emit(module: ir.Module, spec: F16ConvSpec, target: Target, name: str) -> ir.
                 emit_gather(code, g, x, gathered, start, rows, group)
             if spec.chain:
                 source = (a, lda) if spec.pointwise else (gathered, spec.row_stride)
-                f16_gemm.emit_rounded(code, *source, rows, spec.k, narrow)
+                f16_gemm.emit_rounded(code, *source, rows, spec.k, rest)
         unit.next = [key]
         if spec.chain:
-            a, lda = narrow, f16_gemm.row_stride(spec.k)
+            a, lda = rest, f16_gemm.row_stride(spec.k)
         elif not spec.pointwise:
             a, lda = gathered, spec.row_stride
         column: Int = code.mul(group, spec.group_outputs)
@@ -70,6 +70,8 @@ def emit(module: ir.Module, spec: F16ConvSpec, target: Target, name: str) -> ir.
             tile=scratch,
             epilogue=spec.epilogue,
             operands=operands,
+            wide=rest,
+            depth=spec.matrix.depth,
             row=start,
             column=column,
         )

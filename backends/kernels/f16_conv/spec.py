@@ -12,7 +12,7 @@ from tilewright.backends.kernels.f32_conv.spec import ConvSpec
 from tilewright.backends.kernels.family import Layout
 from tilewright.backends.kernels.tasks import ConvTask
 from tilewright.backends.llvm import f16_gemm
-from tilewright.backends.llvm.f16_gemm import HALF, SCRATCH_BYTES, row_stride
+from tilewright.backends.llvm.f16_gemm import HALF, SCRATCH_BYTES, row_stride, wide_bytes
 from tilewright.backends.target import Target
 
 
@@ -56,9 +56,12 @@ def gathered_bytes(spec: F16ConvSpec) -> int:
 
 
 def scratch_bytes(spec: F16ConvSpec) -> str:
-    """Bytes of scratch a thread needs: a block of C, the gathered rows, those in f16."""
-    rounded = HALF * spec.rows_per_unit * row_stride(spec.k) if spec.chain else 0
-    return str(SCRATCH_BYTES + gathered_bytes(spec) + rounded)
+    """Bytes of scratch a thread needs: a block of C, the gathered rows; those in f16, or a widened
+    panel and sums of the slices before."""
+    once, row = 0, HALF * row_stride(spec.k)
+    if not spec.chain:
+        once, row = wide_bytes(spec.k, spec.matrix.depth, spec.panels_per_unit)
+    return str(SCRATCH_BYTES + gathered_bytes(spec) + once + row * spec.rows_per_unit)
 
 
 def candidates(task: Any, target: Target) -> tuple[F16ConvSpec, ...]:

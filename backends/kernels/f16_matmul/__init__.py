@@ -8,19 +8,20 @@ in memory, N = 40, K = 3:
     k=1   32 33 ... 63                    k=1  128 ...
     k=2   64 65 ... 95                    k=2  160 ...
 
-B is widened as it is loaded; products, sums and epilogue are f32. With ``chain`` = 16 (AVX512-FP16)
-A is rounded, a block of rows at a time, and products and short sums are f16.
+B is widened; products, sums and epilogue are f32. Few rows widen it as they load it; for many each
+panel is widened once and goes through f32_matmul's micro-kernel. With ``chain`` = 16
+(AVX512-FP16) A is rounded, a block of rows at a time, and products and short sums are f16.
 
-Measured on one core of a Sapphire Rapids virtual machine, interleaved, in times of f32_matmul's
-(relative L2 error of random normal operands, the rounding of the result, 2.1e-4, included):
-             chain 0 (2.1e-4)  8 (4.8e-4)  16 (6.4e-4)  32 (8.7e-4)   bf16_matmul (2.4e-3)
-  128x384x384       1.22          0.99         0.82         0.73          0.38
-  128x384x1536      1.39          1.34         1.08         0.96          0.25
-  4x1536x1536       0.76          0.62         0.77         0.73          0.58
-  1x1536x1536       0.54          0.59         0.64         0.58          0.60
-  1x4096x4096       0.48          0.48         0.48         0.49          0.57
-So f16 wins where weights are what is read, by half the bytes and without any loss; chains do not
-pay there. With many rows a chain of 16 gains little on f32 and AMX tiles beat it.
+Measured on one core of a Sapphire Rapids virtual machine, interleaved, weights from beyond L2, in
+times of f32_matmul's:
+                 AVX-512   AVX2                          AVX-512   AVX2
+  1x1536x1536       0.54             24x384x1024            1.16   1.09
+  4x384x1024        0.71   0.87      64x384x1024            1.10   1.02
+  6x384x1024        0.82   1.10      128x384x1024           1.05   1.03
+  12x384x1024       0.98   1.11      128x1536x1536          1.05   1.03
+Chains of 8, 16 and 32 (errors of random normal operands 4.8e-4, 6.4e-4 and 8.7e-4, of which 2.1e-4
+are the result's rounding): 128x384x384 0.99, 0.82 and 0.73, where bf16_matmul takes 0.38;
+1x1536x1536 0.59, 0.64 and 0.58. So they gain little with many rows, and nothing with few.
 """
 
 from tilewright.backends.kernels.f16_matmul import cases, cost, llvm, packing, reference, spec

@@ -28,7 +28,7 @@ def emit(module: ir.Module, spec: F16MatmulSpec, target: Target, name: str) -> i
     operands = load_extras(code, spec.epilogue, args, 2, dims, 3)
     c = gemm.load_pointer(code, args, 2 + len(operands))
     across = -(-spec.panels // spec.panels_per_unit)
-    narrow = code.at(scratch, f16_gemm.SCRATCH_BYTES, I8)
+    rest = code.at(scratch, f16_gemm.SCRATCH_BYTES, I8)
     # Units of one block follow each other, so its rows are rounded once a thread.
     with code.loop(begin, end, 1, [i64(-1)]) as unit:
         block = code.div(unit.index, across)
@@ -37,8 +37,8 @@ def emit(module: ir.Module, spec: F16MatmulSpec, target: Target, name: str) -> i
         left, stride = code.at(a, code.mul(start, lda)), lda
         if spec.chain:
             with code.when(code.cmp("!=", block, unit.carried[0])):
-                f16_gemm.emit_rounded(code, left, lda, rows, spec.k, narrow)
-            left, stride = narrow, i64(f16_gemm.row_stride(spec.k))
+                f16_gemm.emit_rounded(code, left, lda, rows, spec.k, rest)
+            left, stride = rest, i64(f16_gemm.row_stride(spec.k))
         unit.next = [i64(block)]
         first = code.mul(code.rem(unit.index, across), spec.panels_per_unit)
         last = code.min(code.add(first, spec.panels_per_unit), spec.panels)
@@ -54,6 +54,8 @@ def emit(module: ir.Module, spec: F16MatmulSpec, target: Target, name: str) -> i
             tile=scratch,
             epilogue=spec.epilogue,
             operands=operands,
+            wide=rest,
+            depth=spec.depth,
             row=start,
         )
         f16_gemm.emit_rows(code, product, rows, first, last)

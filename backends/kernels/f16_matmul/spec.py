@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from tilewright.backends.kernels.f32_matmul.spec import MatmulSpec
 from tilewright.backends.kernels.family import Layout
 from tilewright.backends.kernels.tasks import MatmulTask
 from tilewright.backends.llvm import f16_gemm
 from tilewright.backends.llvm.epilogue import IDENTITY, Epilogue
-from tilewright.backends.llvm.f16_gemm import HALF, SCRATCH_BYTES, row_stride
+from tilewright.backends.llvm.f16_gemm import HALF, SCRATCH_BYTES, row_stride, wide_bytes
 from tilewright.backends.llvm.microkernel import PANEL
 from tilewright.backends.target import Target
 
@@ -49,9 +50,15 @@ class F16MatmulSpec:
         return 1 if self.panels < 8 else 2 if self.panels < 32 else 4 * -(-self.panels // 64)
 
     @property
+    def depth(self) -> int:
+        """k of one slice of widened panels, as in f32_matmul."""
+        return MatmulSpec(self.k, self.n).depth
+
+    @property
     def rows_per_unit(self) -> int:
-        """Rows of A keep to half a MiB."""
-        return max(12, min(240, (1 << 19) // (4 * max(self.k, 1)) // 12 * 12))
+        """A slice of their A keeps to half a MiB."""
+        depth = self.k if self.chain else self.depth
+        return max(14, min(240, (1 << 17) // max(depth, 1) // 14 * 14))
 
 
 def units(spec: F16MatmulSpec) -> str:
@@ -61,9 +68,12 @@ def units(spec: F16MatmulSpec) -> str:
 
 
 def scratch_bytes(spec: F16MatmulSpec) -> str:
-    """Bytes of scratch a thread needs, a formula over the dims: a block of C, rows of A in f16."""
-    rows = spec.rows_per_unit if spec.chain else 0
-    return f"{SCRATCH_BYTES} + {HALF * row_stride(spec.k)} * min(p0, {rows})"
+    """Bytes of scratch a thread needs, a formula over the dims: a block of C; rows of A in f16, or
+    a widened panel and sums of the slices before."""
+    once, row = 0, HALF * row_stride(spec.k)
+    if not spec.chain:
+        once, row = wide_bytes(spec.k, spec.depth, spec.panels_per_unit)
+    return f"{SCRATCH_BYTES + once} + {row} * min(p0, {spec.rows_per_unit})"
 
 
 def candidates(task: Any, target: Target) -> tuple[F16MatmulSpec, ...]:
