@@ -193,10 +193,11 @@ def compile_graph(
     output: str | Path,
     targets: Sequence[str] = ("native",),
     jobs: int | None = None,
+    known: Known | None = None,
 ) -> CompileResult:
-    """Compile a graph as it is, without passes; for tests and for looking at single steps."""
+    """Compile a graph as it is, without passes. known: kernels of other builds."""
     result, options = CompileResult(graph), Options(jobs=jobs)
-    built = _build(result, resolve_targets(targets), options, Stages(None), _silent)
+    built = _build(result, resolve_targets(targets), options, Stages(None), _silent, None, known)
     assert built is not None
     _package(result, built, output, options)
     return result
@@ -231,8 +232,7 @@ def _build(
             offers: Offers | None = terms
             if plan is not None:
                 wanted = for_target(plan, target.name)
-                planned = Planned(graph, wanted) if terms is None else terms.under(wanted)
-                offers = planned
+                offers = Planned(graph, wanted) if terms is None else terms.under(wanted)
             how = selecting(options, target, offers)
             lowered, placed = lower_for(graph, target, options.max_error, caps, how)
             if plan is not None:
@@ -302,7 +302,10 @@ class _Workshop:
     done: Stages
     say: Progress
     stack: contextlib.ExitStack
-    known: Known = field(default_factory=dict)
+    known: Known = field(default_factory=Known)
+
+    def __post_init__(self) -> None:
+        self.stack.callback(self.known.close)
 
     def _folder(self) -> Path:
         made = tempfile.TemporaryDirectory(prefix="tilewright-")
@@ -310,7 +313,7 @@ class _Workshop:
 
     def native(self, graph: Graph) -> Run:
         path = self._folder() / "exact.tw"
-        compile_graph(graph, path, jobs=self.options.jobs)
+        compile_graph(graph, path, jobs=self.options.jobs, known=self.known)
         return self.stack.enter_context(running(path))
 
     def operations(self) -> list[agreement.Operation]:
@@ -332,7 +335,7 @@ class _Workshop:
         built = _build(self.result, self.targets, options, self.done, self.say, terms, self.known)
         assert built is not None
         built.at = self._folder() / "trial.tw"
-        write_package(built.at, "trial", built.variants, built.weights, self.result.steps)
+        write_package(built.at, "trial", built.variants, built.weights, [], trial=True)
         return built, built.predicted
 
     def deviations(self, built: _Built, expected: Run, samples: Sequence[Feeds]) -> Errors:
@@ -350,8 +353,8 @@ class _Workshop:
 
     def times(self, builds: Sequence[_Built], samples: Sequence[Feeds]) -> list[Times]:
         self.say("time", "with and without weight formats")
-        paths, name = [built.at for built in builds], self.targets[0].name
-        return interleaved(paths, name, samples, self.options.threads)
+        paths = [built.at for built in builds]
+        return interleaved(paths, self.targets[0].name, samples, self.options.threads)
 
 
 def run_passes(

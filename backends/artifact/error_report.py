@@ -64,6 +64,17 @@ def errors_report(
     return found
 
 
+def estimated(low: Lowering, alike: Sequence[int], numerics: Sequence[str]) -> list[str]:
+    """Those whose error is an estimate for any question in `alike`."""
+    assert low.selection is not None
+    assert low.offers is not None
+    questions = [low.selection.questions[i] for i in alike]
+    offers = low.offers
+    return [
+        n for n in numerics if any(offers.estimated(q.source, q.constant, n) for q in questions)
+    ]
+
+
 def shares(selection: Selection, alike: Sequence[int]) -> list[float]:
     """Of every candidate, the part of an output's budget that it takes, for the question in `alike`
     and the output where this is greatest; empty without budgets."""

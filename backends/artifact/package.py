@@ -71,10 +71,13 @@ def write_package(
     weights: Sequence[PackedWeight],
     steps: Sequence[PassStep],
     contract: Contract | None = None,
+    *,
+    trial: bool = False,
 ) -> int:
     """Write the artifact at `path` and return its size in bytes.
 
     weights: what `share_weights` gave for these variants. contract: of errors, if one was kept.
+    trial: leave the plan empty, of what is only run and thrown away.
     Raises `ArtifactWriteError`.
     """
     first = variants[0].lowered
@@ -99,7 +102,7 @@ def write_package(
         errors=collect_errors(first.graph, first.state.program).table,
         metadata=dict(first.graph.metadata),
     )
-    report = plan_report(variants, steps, contract)
+    report = {} if trial else plan_report(variants, steps, contract)
     plan = json.dumps(report, indent=1, ensure_ascii=False).encode() + b"\n"
     write_artifact(path, manifest, code, layout, _weights(weights, layout), plan)
     return path.stat().st_size

@@ -9,6 +9,7 @@ from typing import Any
 
 from tilewright.backends.artifact.error_report import (
     errors_report,
+    estimated,
     numerics_report,
     shares,
     three_digits,
@@ -28,7 +29,7 @@ def selection_report(low: Lowering) -> dict[str, Any] | None:
     Operations with equal questions and answers are one entry. Times are in microseconds at each
     point, on the number of threads that was asked for. Under an error contract `errors` are the
     relative L2 errors that numerics are predicted to make: of every operation of an entry, at every
-    output.
+    output; `estimated` those that were judged by some columns of the weights.
     """
     selection = low.selection
     if selection is None:
@@ -56,6 +57,7 @@ def selection_report(low: Lowering) -> dict[str, Any] | None:
         if selection.limits:
             named = dict.fromkeys(row["numerics"] for row in choice["candidates"])
             choice["errors"] = errors_report(low, members[key], list(named))
+            choice["estimated"] = estimated(low, members[key], list(choice["errors"]))
     return {
         "profile": selection.profile.describe(),
         "points": [dict(env) for env in selection.prices.points],

@@ -38,8 +38,30 @@ class Compiled:
     blocks: frozenset[Block] = frozenset()
 
 
-Known = dict[tuple[Hashable, Target], Compiled]
-"""Kernels by spec and target."""
+class Known:
+    """Kernels of earlier compiles by spec and target, and the workers that make further ones."""
+
+    def __init__(self) -> None:
+        self.made: dict[tuple[Hashable, Target], Compiled] = {}
+        self._pool: ProcessPoolExecutor | None = None
+
+    def pool(self, count: int) -> ProcessPoolExecutor:
+        """As many workers as the first call wanted."""
+        if self._pool is None:
+            self._pool = _pool(count)
+        return self._pool
+
+    def close(self) -> None:
+        """End the workers."""
+        if self._pool is not None:
+            self._pool.shutdown()
+        self._pool = None
+
+    def __enter__(self) -> Known:
+        return self
+
+    def __exit__(self, *_failure: object) -> None:
+        self.close()
 
 
 def optimize(module: llvm.ModuleRef, target: Target) -> llvm.TargetMachine:
@@ -88,13 +110,15 @@ def compile_all(
     does not survive a crash of LLVM or MLIR. known: kernels that need not be compiled again; those
     that are compiled here are added.
     """
-    known = {} if known is None else known
-    missing = [spec for spec in specs if (spec, target) not in known]
-    count = min(jobs or os.cpu_count() or 1, max(1, len(missing)))
-    with _pool(count) if jobs != 0 else nullcontext() as pool:
+    with nullcontext(known) if known is not None else Known() as kernels:
+        workers = jobs or os.cpu_count() or 1
+        if known is None:
+            workers = min(workers, max(1, len(specs)))
+        pool = kernels.pool(workers) if jobs != 0 else None
         # the shared micro-kernels are known when all kernels are compiled
-        made = _wave(pool, specs, target, progress, known)
-        return made + _wave(pool, shared_specs(made), target, progress, known)
+        made = _wave(pool, specs, target, progress, kernels)
+        shared = shared_specs(made, known is not None)
+        return made + _wave(pool, shared, target, progress, kernels)
 
 
 def _pool(count: int) -> ProcessPoolExecutor:
@@ -109,13 +133,13 @@ def _wave(
     known: Known,
 ) -> list[Compiled]:
     """`specs`, those that are not known compiled in `pool`, or here without one."""
-    missing = [spec for spec in specs if (spec, target) not in known]
+    missing = [spec for spec in specs if (spec, target) not in known.made]
     if pool is None:
         made = [_compile_here(spec, target, progress) for spec in missing]
     else:
         made = _compile_wave(pool, missing, target, progress)
-    known.update(zip(((spec, target) for spec in missing), made, strict=True))
-    return [known[spec, target] for spec in specs]
+    known.made.update(zip(((spec, target) for spec in missing), made, strict=True))
+    return [known.made[spec, target] for spec in specs]
 
 
 def _end_with_parent() -> None:
@@ -155,9 +179,12 @@ def _compile_wave(
     return done
 
 
-def shared_specs(made: Sequence[Compiled]) -> list[MicroKernels]:
-    """The micro-kernels that `made` calls, each once, as two modules of about equal size."""
+def shared_specs(made: Sequence[Compiled], apart: bool = False) -> list[MicroKernels]:
+    """The micro-kernels that `made` calls, each once, as two modules of about equal size; apart:
+    one module each, which later compiles can use again."""
     blocks = sorted(frozenset().union(*(m.blocks for m in made)), key=lambda b: b.symbol)
+    if apart:
+        return [MicroKernels((block,)) for block in blocks]
     return [MicroKernels(part) for i in (0, 1) if (part := tuple(blocks[i::2]))]
 
 

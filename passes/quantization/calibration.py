@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,6 +12,7 @@ from tilewright.compiler.formats.format import Encoded, WeightFormat
 from tilewright.compiler.formats.inputs import Inputs
 from tilewright.compiler.ir.core import Graph
 from tilewright.passes.quantization.collect import Feeds, Run, collect
+from tilewright.passes.quantization.columns import COLUMNS, Columns
 from tilewright.passes.quantization.errors import Gain, Squares, measure_gains, squared_distance
 from tilewright.passes.quantization.instrument import disturbed, showing
 from tilewright.passes.quantization.sites import Lookup, Site, rounded_as, rounding, sites
@@ -41,7 +42,8 @@ class Calibration:
     norm of every output over the calibration samples. gains: by name of the site and whether X is
     read without codes (`PROBES`).
 
-    A lookup in a table that a product multiplies with as well has the product's codes.
+    A lookup in a table that a product multiplies with as well has the product's codes. Weights are
+    encoded when they are chosen; before, errors are those of some columns (`settle`).
     """
 
     graph: Graph
@@ -52,6 +54,8 @@ class Calibration:
     gains: Mapping[tuple[str, bool], Gain]
     _encoded: dict[tuple[str, str], Encoded] = field(default_factory=dict)
     _squares: dict[tuple[str, str], Squares] = field(default_factory=dict)
+    _settled: set[tuple[str, str]] = field(default_factory=set)
+    _desk: dict[str, _Desk] = field(default_factory=dict)
 
     def formats(self, source: str, constant: str) -> frozenset[str]:
         """Names of the formats that a site may take."""
@@ -76,40 +80,102 @@ class Calibration:
             self._squares[key] = self._predict(site, numerics)
         return self._squares[key]
 
+    def estimated(self, source: str, constant: str, numerics: str) -> bool:
+        """Whether `squares` says what some columns of a site make, not all of them."""
+        site = self.sites.get((source, constant))
+        if site is None or numerics in SUMS or (site.name, numerics) in self._settled:
+            return False
+        origin = rounded_as(site, self.sites.values())
+        if isinstance(origin, Lookup) or origin.n <= 2 * COLUMNS:
+            return False
+        return (origin.name, named(numerics).stored.name) not in self._encoded
+
+    def settle(self, choices: Iterable[tuple[str, str, str]]) -> bool:
+        """Encode the weights of sites in the numerics that were chosen for them, so that `squares`
+        is of all columns; whether it was not for any.
+
+        choices: ONNX nodes, weight, numerics.
+        """
+        found = False
+        for source, constant, numerics in choices:
+            if not self.estimated(source, constant, numerics):
+                continue
+            site, found = self.sites[source, constant], True
+            self._settled.add((site.name, numerics))
+            del self._squares[site.name, numerics]
+            self.squares(source, constant, numerics)
+        return found
+
     def _predict(self, site: Site, numerics: str) -> Squares:
-        weights = site.weights(self.graph)
         if isinstance(site, Lookup):
-            local = self._lookup_error(site, weights, numerics)
+            local = self._lookup_error(site, numerics)
             return self.gains[site.name, True].error(local, self.norms)
+        weights = self._at(site).weights
         inputs = self.inputs[site.name]
         if numerics in SUMS:
             x = inputs.sample
             size = float(np.linalg.norm(x @ weights) * np.sqrt(inputs.rows / max(len(x), 1)))
             return self.gains[site.name, True].error(SUMS[numerics] * size, self.norms)
         made = named(numerics)
-        local = made.error(weights, self._encode(site, made), inputs)
+        if self.estimated(*site.key, numerics):
+            local = self._at(site).columns(inputs).error(made)
+        else:
+            local = made.error(weights, self._encode(site, made), inputs)
         return self.gains[site.name, _kind(made)].error(local, self.norms)
 
-    def _lookup_error(self, site: Lookup, weights: np.ndarray, numerics: str) -> float:
+    def _lookup_error(self, site: Lookup, numerics: str) -> float:
         """||Y' - Y||_F over all rows that were read."""
         counts = self.reads[site.name]
         read = np.flatnonzero(counts)
+        weights = self._at(site).weights
+        share = 1.0
         if numerics in SUMS:
             off = weights[:, read] * np.float32(SUMS[numerics])
-        elif rounded_as(site, self.sites.values()) is site:
+        elif (origin := rounded_as(site, self.sites.values())) is site:
             off = rounding(named(numerics), weights, read)
+        elif self.estimated(*site.key, numerics):
+            some = read[:: max(len(read) // COLUMNS, 1)]
+            share, read, made = counts[read].sum() / counts[some].sum(), some, named(numerics)
+            part = np.ascontiguousarray(weights[:, some])
+            off = made.decode(made.stored.encode(part, self.inputs[origin.name])) - part
         else:
             made = named(numerics)
             off = made.decode(self._encode(site, made))[:, read] - weights[:, read]
-        return float(np.sqrt(counts[read] @ np.sum(off.astype(np.float64) ** 2, axis=0)))
+        squares = np.sum(off.astype(np.float64) ** 2, axis=0)
+        return float(np.sqrt(share * (counts[read] @ squares)))
 
     def _encode(self, site: Site, made: WeightFormat) -> Encoded:
         site = rounded_as(site, self.sites.values())
         key = (site.name, made.stored.name)
         if key not in self._encoded:
-            weights = site.weights(self.graph)
+            weights = self._at(site).weights
             self._encoded[key] = made.stored.encode(weights, self.inputs.get(site.name))
         return self._encoded[key]
+
+    def _at(self, site: Site) -> _Desk:
+        """What is worked on: of one site, so that memory does not grow with their number."""
+        if site.name not in self._desk:
+            inputs = self.inputs.get(site.name)
+            for name in self._desk:
+                last = self.inputs.get(name)
+                if last is not None and last is not inputs:
+                    last.release()
+            self._desk.clear()
+            self._desk[site.name] = _Desk(site.weights(self.graph))
+        return self._desk[site.name]
+
+
+@dataclass(eq=False)
+class _Desk:
+    """Of one site: its weights, and some columns of them."""
+
+    weights: np.ndarray
+    some: Columns | None = None
+
+    def columns(self, inputs: Inputs) -> Columns:
+        if self.some is None:
+            self.some = Columns.of(self.weights, inputs)
+        return self.some
 
 
 def calibrate(graph: Graph, samples: Sequence[Feeds], build: Compile) -> Calibration:

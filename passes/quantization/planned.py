@@ -133,6 +133,14 @@ class Planned:
         """Nothing is known of errors."""
         return ()
 
+    def estimated(self, source: str, constant: str, numerics: str) -> bool:
+        """Nothing is."""
+        return False
+
+    def settle(self, choices: Iterable[tuple[str, str, str]]) -> bool:
+        """Nothing is known of errors."""
+        return False
+
     def others(self, numerics: str) -> Squares:
         """Nothing is known of errors."""
         return ()

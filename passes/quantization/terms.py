@@ -61,6 +61,14 @@ class Terms:
         """What a contraction adds to the outputs' errors; None for what was not calibrated."""
         return self.calibration.squares(source, constant, numerics)
 
+    def estimated(self, source: str, constant: str, numerics: str) -> bool:
+        """Whether that was judged by some columns of the weights only."""
+        return self.calibration.estimated(source, constant, numerics)
+
+    def settle(self, choices: Iterable[tuple[str, str, str]]) -> bool:
+        """Judge choices by all columns; whether any was not before."""
+        return self.calibration.settle(choices)
+
     def others(self, numerics: str) -> Squares:
         """What all operations that were not calibrated add together."""
         small = SMALL.get(numerics)

@@ -37,6 +37,12 @@ class Errors:
     def squares(self, source, constant, numerics):
         return self.table[constant, numerics]
 
+    def estimated(self, source, constant, numerics):
+        return numerics == "bf16"
+
+    def settle(self, choices):
+        return False
+
     def others(self, numerics):
         raise AssertionError("everything here is calibrated")
 
@@ -128,6 +134,7 @@ def test_the_report_has_errors_and_reasons():
     assert report["numerics"]["bf16"] == {"operations": 2, "weight_bytes": 2 * 8192}
     (exact,) = [c for c in report["choices"] if c["candidates"][0]["numerics"] != "bf16"]
     assert exact["errors"]["bf16"] == [[0.001, 0.002]]
+    assert exact["estimated"] == ["bf16"]
     reasons = {c["reason"] for c in exact["candidates"] if c["numerics"] == "bf16"}
     assert any("but takes 0.44 of the error budget, not " in reason for reason in reasons)
     rounded = [c for c in report["choices"] if c["candidates"][0]["numerics"] == "bf16"]

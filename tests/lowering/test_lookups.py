@@ -78,6 +78,12 @@ class Fixed:
     def squares(self, source, constant, numerics):
         return (0.0,)
 
+    def estimated(self, source, constant, numerics):
+        return False
+
+    def settle(self, choices):
+        return False
+
     def others(self, numerics):
         return (0.0,)
 

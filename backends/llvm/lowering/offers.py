@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
 from tilewright.compiler.formats.format import Encoded
@@ -31,6 +32,12 @@ class Offers(Protocol):
 
     def squares(self, source: str, constant: str, numerics: str) -> Squares | None:
         """What a contraction adds to the outputs' errors; None for what was not calibrated."""
+
+    def estimated(self, source: str, constant: str, numerics: str) -> bool:
+        """Whether `squares` is only an estimate so far."""
+
+    def settle(self, choices: Iterable[tuple[str, str, str]]) -> bool:
+        """Replace estimates of choices (nodes, weight, numerics); whether there was any."""
 
     def others(self, numerics: str) -> Squares:
         """What all operations that were not calibrated add together."""

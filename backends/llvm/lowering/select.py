@@ -119,12 +119,15 @@ def select(low: Lowering, how: Selecting) -> Selection:
         if how.solve is not cheapest
         else []
     )
-    squares = () if how.offers is None else predicted_squares(questions, how.offers)
-    limits = () if how.offers is None else how.offers.limits
-    budgets = error_budgets(squares, limits)
     lookups = _lookups(low)
-    problem = tables(questions, prices, limit, lookups, values, budgets, how.objective)
-    solved = how.solve(problem)
+    limits = () if how.offers is None else how.offers.limits
+    while True:
+        squares = () if how.offers is None else predicted_squares(questions, how.offers)
+        budgets = error_budgets(squares, limits)
+        problem = tables(questions, prices, limit, lookups, values, budgets, how.objective)
+        solved = how.solve(problem)
+        if how.offers is None or not how.offers.settle(_numerics(questions, solved)):
+            break
     chosen = zip(questions, solved, strict=False)  # other nodes follow
     answers = {q.key: q.candidates[j].spec for q, j in chosen}
     formats = tuple(zip(values, solved[len(questions) :], strict=False))
@@ -132,6 +135,12 @@ def select(low: Lowering, how: Selecting) -> Selection:
         *(tuple(questions), prices, answers, profile, cold, limit, how.threads, formats),
         *(squares, limits),
     )
+
+
+def _numerics(questions: Sequence[Question], solved: Sequence[int]) -> list[tuple[str, str, str]]:
+    """Nodes, weight and chosen numerics of every question."""
+    chosen = zip(questions, solved, strict=False)
+    return [(q.source, q.constant, q.candidates[j].numerics) for q, j in chosen]
 
 
 def _read(questions: Sequence[Question]) -> int:
