@@ -42,7 +42,7 @@ def _unit_rows(spec: F16MatmulSpec, rows: int, target: Target) -> work.Work:
     wide = spec.k * spec.panels * PANEL
     if not spec.chain and rows > few(target):
         # A vector is loaded, widened and stored in about two cycles.
-        widened = work.Work(issued=WIDENED * wide, streamed=4 * wide)
+        widened = work.Work(issued=WIDENED * wide)
         return work.f32_product(target, rows, spec.k, spec.n) + widened
     issued = 2 * rows * wide
     # A chain is as long as its conversion and addition at the end. Widened vectors pass through the
