@@ -12,16 +12,23 @@ quads q:
     2 bits  line l has quads 4l .. 4l + 3 in bits 0-1, 2-3, 4-5, 6-7     2
     3 bits  two lines as of 2 bits with the lower bits, then one with the upper ones: of quads 0 to
             2 in bits 2, 4, 6, of 4 to 6 in bits 3, 5, 7, of 3 and 7 in bits 0 and 1       3
+    1 bit   the line has quads 0 .. 7 in bits 0 .. 7                                       1
+
+Codes that are read in slices (compiler.formats.sliced) lie in planes: the panels hold the bits of
+the narrowest slice, their scales and the zero-points of the widest. Behind all panels come planes
+of further bits, each of whole panels one after the other, in the order in which wider slices need
+them, at most 4 bits each: a slice reads its own bits and nothing else.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial, reduce
 
 from llvmlite import ir
 
-from tilewright.backends.llvm.builder import I8, I32, Code
+from tilewright.backends.llvm.builder import I8, I32, Code, Int
 from tilewright.backends.llvm.microkernel import PANEL
 
 PIECE = 32
@@ -33,13 +40,30 @@ F16 = ir.HalfType()
 
 
 @dataclass(frozen=True)
+class Plane:
+    """Bits of codes behind the panels: ``bits`` of them from bit ``low`` of what is read. It begins
+    at ``start`` of the matrix; each panel has ``panel_bytes`` of it."""
+
+    bits: int
+    low: int
+    start: int
+    panel_bytes: int
+
+
+@dataclass(frozen=True)
 class Panel:
-    """Sizes of a packed panel of ``k`` rows, and of prepared rows of A."""
+    """Sizes of a packed panel of ``k`` rows, and of prepared rows of A.
+
+    ``bits`` are read of each code. ``slices``: rising, of codes in planes, () for others; the
+    matrix then has ``panels`` panels.
+    """
 
     k: int
     bits: int
     group: int
     symmetric: bool
+    slices: tuple[int, ...] = ()
+    panels: int = 1
 
     @property
     def groups(self) -> int:
@@ -56,8 +80,13 @@ class Panel:
         return self.group // PIECE
 
     @property
+    def own_bits(self) -> int:
+        """Bits of a code in the panel itself."""
+        return self.slices[0] if self.slices else self.bits
+
+    @property
     def piece_bytes(self) -> int:
-        return self.bits * LINE_BYTES
+        return self.own_bits * LINE_BYTES
 
     @property
     def code_bytes(self) -> int:
@@ -75,8 +104,41 @@ class Panel:
 
     @property
     def bytes(self) -> int:
+        """Without what lies in planes."""
         zeros = 0 if self.symmetric else self.groups * PANEL
         return -(-(self.zeros_at + zeros) // 64) * 64
+
+    @property
+    def planes(self) -> tuple[Plane, ...]:
+        """Those that are read beside the panel."""
+        found, at = [], self.panels * self.bytes
+        for before, upto in zip(self.slices, self.slices[1:], strict=False):
+            left = upto - before
+            while left:
+                bits = next(b for b in (4, 2, 1) if b <= left)
+                left -= bits
+                size = self.groups * self.pieces * bits * LINE_BYTES
+                if upto <= self.bits:
+                    found.append(Plane(bits, self.bits - upto + left, at, size))
+                at += self.panels * size
+        return tuple(found)
+
+    @property
+    def matrix_bytes(self) -> int:
+        """Of all panels and all planes."""
+        if not self.slices:
+            return self.panels * self.bytes
+        last = replace(self, bits=self.slices[-1]).planes
+        return (
+            last[-1].start + self.panels * last[-1].panel_bytes
+            if last
+            else (self.panels * self.bytes)
+        )
+
+    @property
+    def read_bytes(self) -> int:
+        """Of all panels and those planes that are read."""
+        return self.panels * (self.bytes + sum(plane.panel_bytes for plane in self.planes))
 
     @property
     def row_bytes(self) -> int:
@@ -94,11 +156,46 @@ class Field:
     clean: bool
 
 
-def fields(code: Code, bits: int, line: Callable[[int], ir.Value]) -> list[Field]:
-    """The eight quads of a piece; ``line(i)`` loads a vector of line i."""
+def plane_lines(
+    code: Code, plane: Plane, matrix: ir.Value, index: Int, piece: ir.Value
+) -> ir.Value:
+    """Where the lines of a piece, counted over all groups, of panel ``index`` begin in a plane."""
+    at = code.at(matrix, plane.start, I8)
+    at = code.at(at, code.mul(index, plane.panel_bytes), I8)
+    return code.at(at, code.mul(piece, plane.bits * LINE_BYTES), I8)
+
+
+Line = Callable[[int, int], ir.Value]
+"""Loads a vector of a line: 0 for the panel itself or the number of a plane, line of the piece."""
+
+
+def fields(code: Code, panel: Panel, line: Line) -> list[Field]:
+    """The eight quads of a piece."""
+    own = _fields(code, panel.own_bits, partial(line, 0))
+    if not panel.planes:
+        return own
+    parts = [(panel.own_bits, panel.bits - panel.own_bits, own)]
+    for number, plane in enumerate(panel.planes, 1):
+        parts.append((plane.bits, plane.low, _fields(code, plane.bits, partial(line, number))))
+    out = []
+    for quad in range(QUADS):
+        placed = [_placed(code, found[quad], bits, low) for bits, low, found in parts]
+        out.append(Field(reduce(code.b.or_, placed), 0, True))
+    return out
+
+
+def _placed(code: Code, field: Field, bits: int, low: int) -> ir.Value:
+    """A field's codes in bits [low, low + bits) of every byte, all others 0."""
+    if field.clean and field.shift == low:
+        return field.lanes
+    return mask(code, _right(code, field.lanes, field.shift - low), 2**bits - 1 << low)
+
+
+def _fields(code: Code, bits: int, line: Callable[[int], ir.Value]) -> list[Field]:
+    """Of the codes in one plane; ``line(i)`` loads a vector of line i."""
     if bits == 8:
         return [Field(line(q), 0, True) for q in range(QUADS)]
-    if bits in (2, 4):
+    if bits in (1, 2, 4):
         share = 8 // bits
         lines = [line(i) for i in range(QUADS // share)]
         return [Field(lines[q // share], bits * (q % share), False) for q in range(QUADS)]
@@ -141,14 +238,22 @@ def mask(code: Code, lanes: ir.Value, byte: int) -> ir.Value:
     return code.b.and_(lanes, ir.Constant(lanes.type, [word] * lanes.type.count))
 
 
-def scales(code: Code, at: ir.Value, lanes: int) -> ir.Value:
+def scales(code: Code, panel: Panel, at: ir.Value, lanes: int) -> ir.Value:
     """f32 of ``lanes`` f16 scales."""
-    return code.b.fpext(code.vload(at, lanes, element=F16), code.vector(lanes))
+    found = code.b.fpext(code.vload(at, lanes, element=F16), code.vector(lanes))
+    if panel.bits == panel.own_bits:
+        return found
+    return code.b.fmul(found, code.splat(2.0 ** (panel.own_bits - panel.bits), lanes))
 
 
-def zeros(code: Code, at: ir.Value | None, lanes: int, bits: int) -> ir.Value:
+def zeros(code: Code, panel: Panel, at: ir.Value | None, lanes: int) -> ir.Value:
     """f32 of ``lanes`` zero-points, or of the constant one of a symmetric format."""
     if at is None:
-        return code.splat(float(2 ** (bits - 1)), lanes)
+        return code.splat(float(2 ** (panel.bits - 1)), lanes)
     wide = code.b.zext(code.vload(at, lanes, element=I8), ir.VectorType(I32, lanes))
-    return code.b.sitofp(wide, code.vector(lanes))
+    found = code.b.sitofp(wide, code.vector(lanes))
+    if not panel.slices or panel.bits == panel.slices[-1]:
+        return found
+    # Of the widest slice: the middle of the codes that begin alike moves by a half.
+    share = 2.0 ** (panel.bits - panel.slices[-1])
+    return code.fma(found, code.splat(share, lanes), code.splat(share / 2 - 0.5, lanes))

@@ -12,6 +12,7 @@ one or, exactly, in pairs of k 0, 2 and 1, 3; the 128 goes with the zero-point.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llvmlite import ir
@@ -26,6 +27,7 @@ from tilewright.backends.llvm.grouped_codes import (
     Panel,
     cleaned,
     fields,
+    plane_lines,
     scales,
 )
 from tilewright.backends.llvm.grouped_codes import zeros as zero_points
@@ -39,7 +41,7 @@ _SHIFTS = {8: (0,), 4: (0, 4), 3: (0, 2, 4), 2: (0, 2, 4, 6)}
 _ONE = 0x4300
 """bf16 128.0, whose lower seven bits count ones."""
 
-_KIND = ir.FunctionType(VOID, [PTR, PTR, I64, PTR])
+_KIND = ir.FunctionType(VOID, [PTR, PTR, I64, I64, PTR])
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,8 @@ class Block:
     def shifts(self) -> tuple[int, ...]:
         """Powers of two that sums are multiplied with."""
         if not self.int8:
-            return (0, 4) if self.panel.bits == 8 else (0,)
-        return (0,) if self.low else _SHIFTS[self.panel.bits]
+            return (0, 4) if self.panel.bits > 4 else (0,)
+        return (0,) if self.low or self.panel.planes else _SHIFTS[self.panel.bits]
 
 
 def most_rows(target: Target) -> int:
@@ -80,16 +82,20 @@ def block(target: Target, panel: Panel, eight: bool, rows: int, panels: int) -> 
 
 
 def dot_kernel(code: Code, of: Block) -> ir.Function:
-    """``void (prepared rows, panel, first vector, out)``: out [panels][rows][32] f32."""
+    """``void (prepared rows, packed B, first panel, first vector, out)``: out is f32
+    [panels][rows][32]."""
     p = of.panel
     shape = f"{of.rows}x{of.panels}x{of.vectors}{'l' if of.low else ''}"
     kind = f"{p.k}_{p.bits}_{p.group}{'s' if p.symmetric else ''}{'i' if of.int8 else 'b'}"
+    if p.slices:
+        kind += f"_{p.panels}of{''.join(map(str, p.slices))}"
     name = f"tilewright_grouped_dots_{kind}_{shape}"
     found = code.module.globals.get(name)
     if found is not None:
         return found
     fn, code = internal(code, _KIND, name)
-    rows, b, first, out = fn.args
+    rows, matrix, index, first, out = fn.args
+    b = code.at(matrix, code.mul(index, p.bytes), I8)
     lanes = code.target.lanes_f32
     places = [(part, v) for part in range(of.panels) for v in range(of.vectors)]
     none = zeros(code.vector(lanes))
@@ -101,11 +107,16 @@ def dot_kernel(code: Code, of: Block) -> ir.Function:
         with code.loop(0, p.pieces, 1, [zeros(kind_of_sums)] * count) as piece:
             held = list(piece.carried)
             codes = code.at(base, code.mul(piece.index, p.piece_bytes), I8)
+            number = code.add(code.mul(group.index, p.pieces), piece.index)
+            beside = [plane_lines(code, plane, matrix, index, number) for plane in p.planes]
             size = PIECE if of.int8 else 2 * PIECE
             taken = code.at(left, code.mul(piece.index, size), I8)
             for i, (part, v) in enumerate(places):
-                lines = code.at(codes, part * p.bytes, I8)
-                lines = code.at(lines, code.mul(code.add(first, v), 4 * lanes), I8)
+                sizes = (p.bytes, *(plane.panel_bytes for plane in p.planes))
+                lines = [
+                    code.at(at, code.add(part * own, code.mul(code.add(first, v), 4 * lanes)), I8)
+                    for at, own in zip((codes, *beside), sizes, strict=True)
+                ]
                 _piece(code, of, lines, taken, held, i, len(places), v)
                 # Without it operands of several vectors are held at once, which spills.
                 code.b.fence("seq_cst", "singlethread")
@@ -114,13 +125,13 @@ def dot_kernel(code: Code, of: Block) -> ir.Function:
         for i, (part, v) in enumerate(places):
             vector = code.mul(code.add(first, v), lanes)
             end = code.at(base, part * p.bytes + p.code_bytes, I8)
-            scale = scales(code, code.at(end, code.mul(vector, 2), I8), lanes)
+            scale = scales(code, p, code.at(end, code.mul(vector, 2), I8), lanes)
             at_zeros = None
             if not p.symmetric:
                 table = code.at(b, part * p.bytes + p.zeros_at, I8)
                 line = code.add(code.mul(group.index, PANEL), vector)
                 at_zeros = code.at(table, line, I8)
-            zero = zero_points(code, at_zeros, lanes, p.bits)
+            zero = zero_points(code, p, at_zeros, lanes)
             for r in range(of.rows):
                 here = [
                     piece.carried[(r * len(places) + i) * len(of.shifts) + s]
@@ -142,23 +153,23 @@ def dot_kernel(code: Code, of: Block) -> ir.Function:
 def _piece(
     code: Code,
     of: Block,
-    lines: ir.Value,
+    lines: Sequence[ir.Value],
     left: ir.Value,
     sums: list[ir.Value],
     place: int,
     places: int,
     vector: int,
 ) -> None:
-    """32 k of one vector of columns, added to ``sums`` in place."""
+    """32 k of one vector of columns, added to ``sums`` in place. lines: of the panel, of planes."""
     lanes = code.target.lanes_f32
 
-    def line(i: int) -> ir.Value:
-        at = code.at(lines, i * LINE_BYTES, I8)
+    def line(plane: int, i: int) -> ir.Value:
+        at = code.at(lines[plane], i * LINE_BYTES, I8)
         if vector * lanes % 16 == 0:
             code.prefetch(code.at(at, AHEAD, I8))
         return code.vload(at, lanes, element=I32)
 
-    for quad, field in enumerate(fields(code, of.panel.bits, line)):
+    for quad, field in enumerate(fields(code, of.panel, line)):
         for r in range(of.rows):
             row = code.at(left, r * of.panel.row_bytes, I8)
             first = (r * places + place) * len(of.shifts)

@@ -6,13 +6,23 @@ makes s (q - z) of it, exactly as all operands are short: no conversion is neede
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from llvmlite import ir
 
 from tilewright.backends.llvm import bf16
 from tilewright.backends.llvm.bf16_block import STEP, steps
 from tilewright.backends.llvm.bf16_microkernel import PLANE_BYTES
-from tilewright.backends.llvm.builder import I8, I32, Code
-from tilewright.backends.llvm.grouped_codes import LINE_BYTES, PIECE, Field, Panel, fields, scales
+from tilewright.backends.llvm.builder import I8, I32, Code, Int
+from tilewright.backends.llvm.grouped_codes import (
+    LINE_BYTES,
+    PIECE,
+    Field,
+    Panel,
+    fields,
+    plane_lines,
+    scales,
+)
 from tilewright.backends.llvm.grouped_codes import zeros as zero_points
 from tilewright.backends.llvm.microkernel import PANEL
 
@@ -26,21 +36,24 @@ def wide_bytes(panel: Panel, short: bool) -> int:
     return steps(panel.k) * PLANE_BYTES * (1 if short else 2)
 
 
-def emit_wide(code: Code, panel: Panel, b: ir.Value, out: ir.Value, short: bool) -> None:
+def emit_wide(
+    code: Code, panel: Panel, matrix: ir.Value, index: Int, out: ir.Value, short: bool
+) -> None:
     """One panel: bf16 [steps][16 pairs][32][2], or f32 [K in whole steps][32]."""
     lanes = code.target.lanes_f32
+    b = code.at(matrix, code.mul(index, panel.bytes), I8)
     vectors = range(PANEL // lanes)
     with code.loop(0, panel.groups) as group:
         base = code.at(b, code.mul(group.index, panel.group_bytes), I8)
         affine = []
         for v in vectors:
             end = code.at(base, panel.code_bytes + 2 * v * lanes, I8)
-            scale = scales(code, end, lanes)
+            scale = scales(code, panel, end, lanes)
             at_zeros = None
             if not panel.symmetric:
                 table = code.at(b, panel.zeros_at + v * lanes, I8)
                 at_zeros = code.at(table, code.mul(group.index, PANEL), I8)
-            zero = zero_points(code, at_zeros, lanes, panel.bits)
+            zero = zero_points(code, panel, at_zeros, lanes)
             zero = code.b.fadd(zero, code.splat(float(2**panel.bits), lanes))
             affine.append((scale, code.b.fneg(code.b.fmul(scale, zero))))
         begin = code.mul(group.index, panel.pieces)
@@ -48,15 +61,16 @@ def emit_wide(code: Code, panel: Panel, b: ir.Value, out: ir.Value, short: bool)
         with code.loop(0, end_of_k) as piece:
             codes = code.at(base, code.mul(piece.index, panel.piece_bytes), I8)
             number = code.add(begin, piece.index)
+            beside = [plane_lines(code, plane, matrix, index, number) for plane in panel.planes]
             target = code.at(out, code.mul(number, PLANE_BYTES * (1 if short else 2)), I8)
             for v in vectors:
-                _piece(code, panel, codes, target, v, affine[v], short)
+                _piece(code, panel, (codes, *beside), target, v, affine[v], short)
 
 
 def _piece(
     code: Code,
     panel: Panel,
-    codes: ir.Value,
+    codes: Sequence[ir.Value],
     out: ir.Value,
     v: int,
     affine: tuple[ir.Value, ir.Value],
@@ -64,10 +78,11 @@ def _piece(
 ) -> None:
     lanes = code.target.lanes_f32
 
-    def line(i: int) -> ir.Value:
-        return code.vload(code.at(codes, i * LINE_BYTES + 4 * v * lanes, I8), lanes, element=I32)
+    def line(plane: int, i: int) -> ir.Value:
+        at = code.at(codes[plane], i * LINE_BYTES + 4 * v * lanes, I8)
+        return code.vload(at, lanes, element=I32)
 
-    for quad, field in enumerate(fields(code, panel.bits, line)):
+    for quad, field in enumerate(fields(code, panel, line)):
         values = [_value(code, panel.bits, field, i, affine) for i in range(4)]
         if not short:
             for i, value in enumerate(values):

@@ -70,7 +70,7 @@ def _fit(w: np.ndarray, bits: int, symmetric: bool, half: bool, weight: np.ndarr
     best: Grid | None = None
     least = np.full(w.shape[1], np.inf)
     for share in SHRINK:
-        grid = _grid(low * share, high * share, bits, symmetric, half)
+        grid = over(low * share, high * share, bits, symmetric, half)
         tiny = grid.scales < TINY
         inverse = np.where(tiny, 0, 1 / np.where(tiny, 1, grid.scales)).astype(np.float32)
         zeros = grid.zeros.astype(np.float32)
@@ -92,7 +92,8 @@ def _fit(w: np.ndarray, bits: int, symmetric: bool, half: bool, weight: np.ndarr
     return best
 
 
-def _grid(low: np.ndarray, high: np.ndarray, bits: int, symmetric: bool, half: bool) -> Grid:
+def over(low: np.ndarray, high: np.ndarray, bits: int, symmetric: bool, half: bool) -> Grid:
+    """The grid of columns whose weights go from low <= 0 to high >= 0, both [N]; as `fit` says."""
     top = 2**bits - 1
     if symmetric:
         scales = _stored(high / np.float32(top // 2), half)

@@ -19,6 +19,12 @@ Lines of the other widths: backends.llvm.grouped_codes. A line of a group is 16 
 vpdpbusd takes them, twice. 4.4 bits a weight are stored at 4 bits and groups of 64, 3.4 and 2.4 at
 3 and 2.
 
+Sliced codes (compiler.formats.sliced) lie in planes: the panels as above hold the bits of the
+narrowest slice, planes of further bits follow behind all panels. Slices 8 and 4 of the same matrix:
+
+    panel 0, panel 1, ..  upper halves of the codes, 4.4 bits a weight: all that slice 4 reads
+    plane 1: panel 0, panel 1, ..  lines of the lower halves; slice 8 reads these beside the panels
+
 Few rows (up to 8 with 8-bit activations, 4 with bf16) stream the codes once: `llvm.grouped_dots`.
 More rows bring the panels of a unit to bf16 (f32 without AVX512-BF16) in scratch and multiply all
 rows of a block with them. Those rows are then read as bf16, or f32, whatever the format says: more

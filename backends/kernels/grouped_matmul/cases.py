@@ -12,6 +12,8 @@ from tilewright.backends.llvm.epilogue import IDENTITY, Epilogue, Extra, Step, e
 from tilewright.compiler.formats.activations import Rounded
 from tilewright.compiler.formats.format import Encoded
 
+Kind = tuple[int, int, bool, bool] | tuple[int, int, bool, bool, tuple[int, ...]]
+
 BIAS_RELU_RESIDUAL = Epilogue(
     extras=(Extra("row"), Extra("full"), Extra("col")),
     steps=(Step("add", (0, 1)), Step("relu", (4,)), Step("add", (5, 2)), Step("mul", (6, 3))),
@@ -28,6 +30,14 @@ FORMATS = (
     (4, 64, False, True),
 )
 """Bits, group, whether A is read as int8, whether symmetric."""
+
+SLICES = (
+    *((r, 64, True, False, (4, 8)) for r in (4, 8)),
+    *((r, 64, False, False, (4, 8)) for r in (4, 8)),
+    *((r, 64, i % 2 == 0, False, (2, 3, 4, 6, 8)) for i, r in enumerate((2, 3, 4, 6, 8))),
+    (6, 64, False, False, (3, 6)),
+)
+"""The same, and the slices that codes have."""
 
 EXACT = 2e-5
 """Of sums whose operands are exact: few rows."""
@@ -46,6 +56,11 @@ def cases() -> tuple[Case, ...]:
     ]
     some = ((4, 64, True, False), (4, 64, False, False), (2, 64, True, False))
     out += [_case(m, 192, 168, some[i]) for i in range(3) for m in range(1, 11)]
+    out += [
+        _case(m, 129 + 31 * (i % 5), (70, 33, 300)[i % 3], kind)
+        for i, kind in enumerate(SLICES)
+        for m in (1, 3 + i % 4, 20)
+    ]
     for kind in ((4, 64, True, False), (4, 64, False, False), (3, 64, True, False)):
         out += [_case(m, 150, 70, kind, e) for m in (3, 40) for e in (BIAS_RELU_RESIDUAL, GELU)]
         out += [_case(m, 150, 70, kind, special=True) for m in ((3, 20) if kind[2] else (20,))]
@@ -63,6 +78,7 @@ def shaped(m: int, n: int, k: int) -> tuple[Case, ...]:
             ((4, 64, True, False), BIAS_RELU_RESIDUAL),
             ((4, 32, False, False), IDENTITY),
             ((2, 64, True, False), IDENTITY),
+            ((8, 64, True, False, (4, 8)), IDENTITY),
         )
     )
 
@@ -71,12 +87,14 @@ def _case(
     m: int,
     k: int,
     n: int,
-    kind: tuple[int, int, bool, bool],
+    kind: Kind,
     epilogue: Epilogue = IDENTITY,
     special: bool = False,
 ) -> Case:
-    bits, group, int8, symmetric = kind
-    spec = GroupedMatmulSpec(k, n, bits, group, int8, symmetric, epilogue)
+    bits, group, int8, symmetric = kind[:4]
+    slices = kind[4] if len(kind) == 5 else ()
+    spec = GroupedMatmulSpec(k, n, bits, group, int8, symmetric, epilogue, slices)
+    whole = slices[-1] if slices else bits
     rng = np.random.default_rng([m, k, n, bits, group])
     a = rng.standard_normal((m, k)).astype(np.float32)
     if not int8:
@@ -89,13 +107,13 @@ def _case(
     encoded = Encoded(
         (k, n),
         {
-            "codes": rng.integers(0, 2**bits, (k, n)).astype(np.uint8),
-            "scales": (rng.standard_normal((groups, n)) * 2.0**-bits)
+            "codes": rng.integers(0, 2**whole, (k, n)).astype(np.uint8),
+            "scales": (rng.standard_normal((groups, n)) * 2.0 ** -(slices or (bits,))[0])
             .astype(np.float16)
             .astype(np.float32),
             "zeros": np.full((groups, n), 2 ** (bits - 1), np.uint8)
             if symmetric
-            else rng.integers(0, 2**bits, (groups, n)).astype(np.uint8),
+            else rng.integers(0, 2**whole, (groups, n)).astype(np.uint8),
         },
     )
     extras, strides = [], []

@@ -18,7 +18,7 @@ def estimate(spec: GroupedMatmulSpec, dims: tuple[int, ...], target: Target) -> 
     """2 M K N operations; A, packed B, C and full extras once. Many rows widen B, once for each
     block of rows."""
     m = dims[0]
-    weights = spec.panels * spec.panel.bytes
+    weights = spec.panel.read_bytes
     depth, width = spec.panel.depth, spec.panels * PANEL
     few = m <= spec.few and dots(spec, target)
     product, passes = Work(), 0
@@ -55,7 +55,7 @@ def _few(spec: GroupedMatmulSpec, rows: int) -> Work:
     depth, width = spec.panel.depth, spec.panels * PANEL
     taken = 1 if spec.int8 else 2
     issued = 2 * (rows + taken) * depth * width
-    return Work(issued, spec.panels * spec.panel.bytes + rows * depth, spec.panels)
+    return Work(issued, spec.panel.read_bytes + rows * depth, spec.panels)
 
 
 def _many(spec: GroupedMatmulSpec, target: Target, rows: int) -> Work:

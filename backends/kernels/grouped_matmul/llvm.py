@@ -58,10 +58,6 @@ class _Call:
         """Scratch behind the tiles of sums."""
         return code.at(self.scratch, head_bytes(self.spec), I8)
 
-    def panel(self, code: Code, index: Int) -> ir.Value:
-        """A packed panel."""
-        return code.at(self.b, code.mul(index, self.spec.panel.bytes), I8)
-
 
 def emit(module: ir.Module, spec: GroupedMatmulSpec, target: Target, name: str) -> ir.Function:
     """Add the kernel ``name`` for ``spec`` to ``module``."""
@@ -129,9 +125,10 @@ def _few(
         if of is wide and wide.panels == 1:
             continue
         with code.loop(begin, end, of.panels) as panel:
-            b = call.panel(code, panel.index)
             for part in range(0, PANEL // code.target.lanes_f32, of.vectors):
-                code.b.call(dot_kernel(code, of), [rows, b, i64(part), call.scratch])
+                code.b.call(
+                    dot_kernel(code, of), [rows, call.b, i64(panel.index), i64(part), call.scratch]
+                )
             _finish(code, call, place, panel.index, of.panels)
 
 
@@ -176,9 +173,7 @@ def _emit_bf16(code: Code, call: _Call) -> None:
         last = code.min(code.add(first, spec.panels_per_unit), spec.panels)
         with code.loop(first, last) as panel:
             place = code.mul(code.sub(panel.index, first), size_of_panel)
-            emit_wide(
-                code, spec.panel, call.panel(code, panel.index), code.at(wide, place, I8), True
-            )
+            emit_wide(code, spec.panel, call.b, panel.index, code.at(wide, place, I8), True)
         product = bf16_gemm.Product(
             a=block_a,
             b=code.at(wide, code.mul(first, -size_of_panel), I8),
@@ -207,7 +202,7 @@ def _emit_f32(code: Code, call: _Call) -> None:
         first = code.mul(code.rem(unit.index, call.across), spec.panels_per_unit)
         last = code.min(code.add(first, spec.panels_per_unit), spec.panels)
         with code.loop(first, last) as panel:
-            emit_wide(code, spec.panel, call.panel(code, panel.index), wide, False)
+            emit_wide(code, spec.panel, call.b, panel.index, wide, False)
             product = gemm.Product(
                 a=code.at(call.a, code.mul(start, call.lda)),
                 lda=call.lda,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from tilewright.backends.kernels.grouped_matmul.spec import GroupedMatmulSpec
@@ -15,14 +17,16 @@ _UPPER = ((0, 2), (1, 4), (2, 6), (4, 3), (5, 5), (6, 7), (3, 0), (7, 1))
 
 def pack(encoded: Encoded, spec: GroupedMatmulSpec) -> np.ndarray:
     """Codes uint8 [K, N], scales f32 (f16 values) and zeros uint8 [G, N] -> uint8 [panels, bytes
-    of a panel]. K is filled up to whole groups, N to whole panels, with zeros."""
+    of a panel], or [bytes] of all panels and planes. K is filled up to whole groups, N to whole
+    panels, with zeros."""
     panel, width = spec.panel, spec.panels * PANEL
     codes = np.zeros((panel.depth, width), np.uint8)
     codes[: spec.k, : spec.n] = encoded["codes"]
     shape = (panel.groups, panel.pieces, PIECE // 4, 4, spec.panels, PANEL)
-    # [panel, group, piece, quad, column, 4]
-    quads = codes.reshape(shape).transpose(4, 0, 1, 2, 5, 3)
-    lines = np.moveaxis(_lines(np.moveaxis(quads, 3, 0), spec.bits), 0, 3)
+    # [quad, panel, group, piece, column, 4]
+    quads = codes.reshape(shape).transpose(2, 4, 0, 1, 5, 3)
+    whole = (spec.slices or (spec.bits,))[-1]
+    lines = np.moveaxis(_lines(quads >> whole - panel.own_bits, panel.own_bits), 0, 3)
     body = np.zeros((spec.panels, panel.groups, panel.group_bytes), np.uint8)
     body[..., : panel.code_bytes] = lines.reshape(spec.panels, panel.groups, panel.code_bytes)
     body[..., panel.code_bytes :] = _columns(encoded["scales"].astype(np.float16), spec).view("u1")
@@ -31,17 +35,27 @@ def pack(encoded: Encoded, spec: GroupedMatmulSpec) -> np.ndarray:
     if not spec.symmetric:
         zeros = _columns(encoded["zeros"], spec).reshape(spec.panels, -1)
         packed[:, panel.zeros_at : panel.zeros_at + zeros.shape[1]] = zeros
-    return packed
+    if not spec.slices:
+        return packed
+    parts = [packed.reshape(-1)]
+    for plane in replace(panel, bits=whole).planes:
+        part = quads >> plane.low & 2**plane.bits - 1
+        parts.append(np.moveaxis(_lines(part, plane.bits), 0, 3).reshape(-1))
+    return np.concatenate(parts)
 
 
 def unpack(packed: np.ndarray, spec: GroupedMatmulSpec) -> Encoded:
     """What was packed."""
     panel = spec.panel
-    panels = packed.reshape(spec.panels, panel.bytes)
+    panels = packed.reshape(-1)[: spec.panels * panel.bytes].reshape(spec.panels, panel.bytes)
     body = panels[:, : panel.zeros_at].reshape(spec.panels, panel.groups, panel.group_bytes)
-    shape = (spec.panels, panel.groups, panel.pieces, spec.bits, PANEL, LINE_BYTES // PANEL)
-    lines = np.ascontiguousarray(body[..., : panel.code_bytes]).reshape(shape)
-    quads = _quads(np.moveaxis(lines, 3, 0), spec.bits)
+    quads = _stored(body[..., : panel.code_bytes], spec, panel.own_bits)
+    if spec.slices:
+        whole = replace(panel, bits=spec.slices[-1])
+        quads = quads << whole.bits - panel.own_bits
+        for plane in whole.planes:
+            part = packed.reshape(-1)[plane.start :][: spec.panels * plane.panel_bytes]
+            quads |= _stored(part, spec, plane.bits) << plane.low
     # [quad, panel, group, piece, column, 4] -> [group, piece, quad, 4, panel, column]
     codes = quads.transpose(2, 3, 0, 5, 1, 4).reshape(panel.depth, spec.panels * PANEL)
     halves = np.ascontiguousarray(body[..., panel.code_bytes :]).view(np.float16)
@@ -55,6 +69,13 @@ def unpack(packed: np.ndarray, spec: GroupedMatmulSpec) -> Encoded:
         "zeros": zeros,
     }
     return Encoded((spec.k, spec.n), arrays)
+
+
+def _stored(lines: np.ndarray, spec: GroupedMatmulSpec, bits: int) -> np.ndarray:
+    """The quads [quad, panel, group, piece, column, 4] of the lines of a plane."""
+    panel = spec.panel
+    shape = (spec.panels, panel.groups, panel.pieces, bits, PANEL, LINE_BYTES // PANEL)
+    return _quads(np.moveaxis(np.ascontiguousarray(lines).reshape(shape), 3, 0), bits)
 
 
 def _columns(values: np.ndarray, spec: GroupedMatmulSpec) -> np.ndarray:

@@ -17,6 +17,7 @@ from tilewright.backends.target import Target
 from tilewright.compiler.formats import formats
 from tilewright.compiler.formats.activations import Int8, Rounded
 from tilewright.compiler.formats.integers import Integers
+from tilewright.compiler.formats.sliced import GROUP, Sliced, every
 
 FEW = {True: 8, False: 4}
 """Up to so many rows the codes are multiplied as they are, where A is read as int8 and as bf16;
@@ -38,7 +39,8 @@ class GroupedMatmulSpec:
     each ``col`` and ``full`` extra in order. Columns of A and C are contiguous.
 
     ``bits``, ``group``, ``symmetric``: as in `Integers`; ``int8``: whether the format reads A as
-    8-bit codes by blocks of a group, else rounded to bf16.
+    8-bit codes by blocks of a group, else rounded to bf16. ``slices``: of `Sliced` codes, of which
+    ``bits`` are read; () for others.
     """
 
     k: int
@@ -48,17 +50,20 @@ class GroupedMatmulSpec:
     int8: bool = False
     symmetric: bool = False
     epilogue: Epilogue = IDENTITY
+    slices: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.bits not in (2, 3, 4, 8):
+        if self.bits not in (self.slices or (2, 3, 4, 8)):
             raise ValueError(f"codes of {self.bits} bits: expected 2, 3, 4 or 8")
         if self.group <= 0 or self.group % PIECE:
             raise ValueError(f"groups of {self.group}: expected a multiple of {PIECE}")
 
     @property
-    def format(self) -> Integers:
+    def format(self) -> Integers | Sliced:
         """The weight format."""
         reads = Int8(self.group) if self.int8 else Rounded()
+        if self.slices:
+            return Sliced(self.bits, self.slices, reads)
         return Integers(self.bits, self.group, self.symmetric, reads)
 
     @property
@@ -73,7 +78,7 @@ class GroupedMatmulSpec:
     @property
     def panel(self) -> Panel:
         """The packed bytes of one panel."""
-        return Panel(self.k, self.bits, self.group, self.symmetric)
+        return Panel(self.k, self.bits, self.group, self.symmetric, self.slices, self.panels)
 
     @property
     def panels_per_unit(self) -> int:
@@ -121,16 +126,29 @@ def scratch_bytes(spec: GroupedMatmulSpec) -> str:
 
 
 def candidates(task: Any, _target: Target) -> tuple[GroupedMatmulSpec, ...]:
-    """One spec for each integer format with groups, and for those that a CodedMatmulTask names."""
+    """One spec for each integer format with groups, for those that a CodedMatmulTask names, and for
+    all slices."""
     if not isinstance(task, MatmulTask):
         return ()
     known = dict.fromkeys((*formats().values(), *getattr(task, "rounding", ())))
+    sliced = (f for f in every() if f.supports(task.k, task.n))
     return tuple(
         GroupedMatmulSpec(
             task.k, task.n, f.bits, f.group, isinstance(f.reads, Int8), f.symmetric, task.epilogue
         )
         for f in known
         if isinstance(f, Integers) and _read(f) and f.supports(task.k, task.n)
+    ) + tuple(
+        GroupedMatmulSpec(
+            task.k,
+            task.n,
+            f.bits,
+            GROUP,
+            isinstance(f.reads, Int8),
+            epilogue=task.epilogue,
+            slices=f.slices,
+        )
+        for f in sliced
     )
 
 
@@ -147,4 +165,4 @@ def name(spec: GroupedMatmulSpec) -> str:
 
 def layout(spec: GroupedMatmulSpec) -> Layout:
     """Of packed B, whatever A is read as."""
-    return Layout(f"grouped {spec.format.stored.name}", spec.panels * spec.panel.bytes)
+    return Layout(f"grouped {spec.format.stored.name}", spec.panel.matrix_bytes)
