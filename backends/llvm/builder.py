@@ -7,7 +7,7 @@ Nothing here knows about kernels. Integers are i64 throughout, addresses are for
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -160,6 +160,19 @@ class Code:
         """if/else: two context managers, one an arm."""
         with self.b.if_else(cond) as arms:
             yield arms
+
+    def switch(self, value: Int, most: int, arm: Callable[[int], object]) -> None:
+        """``arm(value)`` for a run-time value in 1 .. most; nothing for any other."""
+        b = self.b
+        done = b.append_basic_block("switch.done")
+        switch = b.switch(i64(value), done)
+        for case in range(1, most + 1):
+            block = b.append_basic_block(f"case{case}")
+            switch.add_case(ir.Constant(I64, case), block)
+            b.position_at_end(block)
+            arm(case)
+            b.branch(done)
+        b.position_at_end(done)
 
     # Memory --------------------------------------------------------------------------------
 
