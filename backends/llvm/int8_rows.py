@@ -10,7 +10,7 @@ Two ways for columns that would make the scale large:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from llvmlite import ir
@@ -25,6 +25,9 @@ from tilewright.backends.llvm.rounding import bits_of, narrow
 
 LEAST = 2.0**-120
 """Rows that are nowhere as great count as zeros: the inverse of their scale would overflow."""
+
+Element = Callable[[Int, ir.Value | None], ir.Value]
+"""(column, mask) -> a vector of f32 from there on, to be rounded to codes; masked-off lanes 0."""
 
 _I16 = ir.IntType(16)
 _CONVERT = {4: "sse2.cvtps2dq", 8: "avx.cvt.ps2dq.256"}
@@ -98,8 +101,22 @@ def emit_rows(
         found = code.at(scales, tile.index)
         with code.loop(0, size) as row:
             most = _greatest(code, own, own.at(code, row.index), apart)
-            _scale(code, most, code.at(found, row.index), code.at(factors, row.index))
-        _round(code, d, own, size, factors, line(code, d, out, tile.index, depth), apart, signed)
+            keep_scale(code, most, code.at(found, row.index), code.at(factors, row.index))
+        target = line(code, d, out, tile.index, depth)
+
+        def read(row: Int, own: Rows = own) -> Element:
+            source = own.at(code, row)
+            factor = code.splat(code.load(code.at(factors, row)), d.lanes)
+
+            def element(column: Int, mask: ir.Value | None) -> ir.Value:
+                bits = _load(code, own, source, column, mask, split)
+                return code.b.fmul(code.b.bitcast(bits, factor.type), factor)
+
+            return element
+
+        round_rows(code, d, a.k, size, target, read, signed)
+        if isinstance(apart, Copies):
+            _round_copies(code, d, own, size, factors, target, apart, signed)
         if split is not None:
             with code.loop(0, size) as row:
                 number = code.add(tile.index, row.index)
@@ -107,7 +124,7 @@ def emit_rows(
                 _tail(code, own, own.at(code, row.index), split, tail)
 
 
-def _scale(code: Code, most: ir.Value, scale: ir.Value, factor: ir.Value) -> None:
+def keep_scale(code: Code, most: ir.Value, scale: ir.Value, factor: ir.Value) -> None:
     """The scale of a row with this greatest magnitude, and by what it is multiplied."""
     tiny = code.b.fcmp_ordered("<", most, ir.Constant(F32, LEAST))
     zero, top = ir.Constant(F32, 0.0), ir.Constant(F32, 127.0)
@@ -133,26 +150,35 @@ def _load(
 def _greatest(code: Code, a: Rows, source: ir.Value, apart: Split | Copies | None) -> ir.Value:
     """max |x| (or |x / c|) of a row, NaN if there is one."""
     split = apart if isinstance(apart, Split) else None
+
+    def element(column: Int, mask: ir.Value | None) -> ir.Value:
+        found = _load(code, a, source, column, mask, split)
+        if isinstance(apart, Copies):
+            part = code.vload(code.at(apart.inverse, column), code.target.lanes_f32)
+            value = code.b.fmul(code.b.bitcast(found, part.type), part)
+            found = code.b.bitcast(value, found.type)
+        return found
+
+    return greatest(code, a.k, element)
+
+
+def greatest(code: Code, k: int, element: Element) -> ir.Value:
+    """max |x| of a row of ``k`` elements, NaN if there is one; ``element``: their bits."""
     lanes = code.target.lanes_f32
     bits = ir.VectorType(I32, lanes)
     clear = ir.Constant(bits, [0x7FFFFFFF] * lanes)
 
     # The bits of magnitudes are in the order of their values, NaN above all.
     def larger(x: ir.Value, column: Int, mask: ir.Value | None = None) -> ir.Value:
-        y = _load(code, a, source, column, mask, split)
-        if isinstance(apart, Copies):
-            part = code.vload(code.at(apart.inverse, column), lanes)
-            y = code.b.bitcast(code.b.fmul(code.b.bitcast(y, part.type), part), bits)
-        y = code.b.and_(y, clear)
+        y = code.b.and_(element(column, mask), clear)
         return code.b.select(code.b.icmp_unsigned(">", x, y), x, y)
 
     chains = STEP // lanes
-    with code.loop(0, a.k // STEP * STEP, STEP, [zeros(bits)] * chains) as step:
+    with code.loop(0, k // STEP * STEP, STEP, [zeros(bits)] * chains) as step:
         step.next = [larger(x, code.add(step.index, i * lanes)) for i, x in enumerate(step.carried)]
     found = list(step.carried)
-    whole = a.k // STEP * STEP
-    for i, column in enumerate(range(whole, a.k, lanes)):
-        mask = code.first_lanes(a.k - column, lanes) if a.k - column < lanes else None
+    for i, column in enumerate(range(k // STEP * STEP, k, lanes)):
+        mask = code.first_lanes(k - column, lanes) if k - column < lanes else None
         found[i] = larger(found[i], column, mask)
     most = found[0]
     for other in found[1:]:
@@ -162,34 +188,21 @@ def _greatest(code: Code, a: Rows, source: ir.Value, apart: Split | Copies | Non
     return code.b.bitcast(code.b.call(code.declare(name, kind), [most]), F32)
 
 
-def _round(
+def round_rows(
     code: Code,
     d: Dots,
-    a: Rows,
+    k: int,
     rows: Int,
-    factors: ir.Value,
     out: ir.Value,
-    apart: Split | Copies | None,
+    read: Callable[[Int], Element],
     signed: ir.Value | None,
 ) -> None:
-    """Up to 16 rows into a row of tiles, step by step, which writes lines in order of memory."""
+    """Up to 16 rows of ``k`` columns into a row of tiles, step by step, which writes lines in order
+    of memory. ``read``: of a row, what gives its quotients."""
     lanes = d.lanes
-    split = apart if isinstance(apart, Split) else None
-    flip = None
-    if signed is not None:
-        bit = code.b.select(signed, ir.Constant(I8, 0), ir.Constant(I8, -128))
-        flip = code.splat(bit, 4 * lanes)
-
-    def keep(integers: Sequence[ir.Value], target: ir.Value, first: int) -> None:
-        value = _bytes(code, integers)
-        if flip is not None:
-            code.vstore(code.b.xor(value, flip), code.at(target, first, I8))
-        else:
-            put(code, d, value, True, target, first)
 
     def step(row: Int, index: Int, count: int) -> None:
-        source = a.at(code, row)
-        factor = code.splat(code.load(code.at(factors, row)), lanes)
+        element = read(row)
         target = code.at(of_step(code, d, out, index), code.mul(row, d.row_bytes), I8)
         for first in range(0, STEP, 4 * lanes):
             quantized = []
@@ -199,18 +212,46 @@ def _round(
                     continue
                 mask = code.first_lanes(count - at, lanes) if count < at + lanes else None
                 column = code.add(code.mul(index, STEP), at)
-                bits = _load(code, a, source, column, mask, split)
-                value = code.b.fmul(code.b.bitcast(bits, factor.type), factor)
-                quantized.append(_integers(code, value))
-            keep(quantized, target, first)
+                quantized.append(_integers(code, element(column, mask)))
+            _keep(code, d, quantized, target, first, signed)
 
-    with code.loop(0, a.k // STEP) as whole, code.loop(0, rows) as row:
+    with code.loop(0, k // STEP) as whole, code.loop(0, rows) as row:
         step(row.index, whole.index, STEP)
-    if a.k % STEP:
+    if k % STEP:
         with code.loop(0, rows) as row:
-            step(row.index, a.k // STEP, a.k % STEP)
-    if not isinstance(apart, Copies):
+            step(row.index, k // STEP, k % STEP)
+
+
+def _keep(
+    code: Code,
+    d: Dots,
+    integers: Sequence[ir.Value],
+    target: ir.Value,
+    first: int,
+    signed: ir.Value | None,
+) -> None:
+    """Four vectors of i32 as bytes from ``first`` on of a line."""
+    value = _bytes(code, integers)
+    if signed is None:
+        put(code, d, value, True, target, first)
         return
+    bit = code.b.select(signed, ir.Constant(I8, 0), ir.Constant(I8, -128))
+    flip = code.splat(bit, 4 * d.lanes)
+    code.vstore(code.b.xor(value, flip), code.at(target, first, I8))
+
+
+def _round_copies(
+    code: Code,
+    d: Dots,
+    a: Rows,
+    rows: Int,
+    factors: ir.Value,
+    out: ir.Value,
+    apart: Copies,
+    signed: ir.Value | None,
+) -> None:
+    """The steps of copies of up to 16 rows."""
+    lanes = d.lanes
     with code.loop(0, rows) as row:
         source = a.at(code, row.index)
         factor = code.splat(code.load(code.at(factors, row.index)), lanes)
@@ -220,7 +261,7 @@ def _round(
             ]
             target = of_step(code, d, out, steps(a.k) + first // STEP)
             target = code.at(target, code.mul(row.index, d.row_bytes), I8)
-            keep(quantized, target, first % STEP)
+            _keep(code, d, quantized, target, first % STEP, signed)
 
 
 def _copies(

@@ -3,7 +3,8 @@
 C = epilogue(row scale * column scale * (A B) + tail), A a block of int8_block, packed B:
 [panel] of [K step of 64][16 quads of k][32 columns][4] s8, then i32 [32] column sums, f32 [32]
 column scales, and, with a tail, [16 pairs of k][32 columns][2] bf16.
-The tail is a product in bf16 with f32 sums, of one step of 32 k.
+The tail is a product in bf16 with f32 sums, of one step of 32 k. Where rows have a middle, their
+elements are row scale * A + middle, and middle * column sum joins row scale * (A B).
 """
 
 from __future__ import annotations
@@ -41,12 +42,14 @@ def panel_bytes(k: int, tail: bool) -> int:
 
 @dataclass(frozen=True)
 class Finish:
-    """How C is finished: its columns, epilogue and format, and whether sums have a tail."""
+    """How C is finished: its columns, epilogue and format, and whether sums have a tail.
+    ``middle``: how many f32 behind the scale of a row its middle is, 0 if it has none."""
 
     n: int
     epilogue: Epilogue
     stored: str
     tail: bool
+    middle: int = 0
 
 
 @dataclass(frozen=True)
@@ -166,6 +169,11 @@ class Lines:
         place = code.add(code.mul(index, PANEL), v)
         whole = code.vload(code.at(self.sums, place, I32), lanes, element=I32)
         value = code.b.fmul(code.b.sitofp(whole, code.vector(lanes)), factor)
+        if self.finish.middle:
+            middle = code.load(code.at(self.scales, code.add(index, self.finish.middle)))
+            sums = code.vload(code.at(self.columns, v - PANEL), lanes, element=I32)
+            total = code.b.sitofp(sums, code.vector(lanes))
+            value = code.fma(code.splat(middle, lanes), total, value)
         scale = code.vload(code.at(self.columns, v), lanes)
         if self.tails is None:
             value = code.b.fmul(value, scale)

@@ -93,3 +93,51 @@ class Int8(Activation):
         codes = np.rint(parts * inverse[..., None]).clip(-127, 127).astype(np.int8)
         scales = (absmax / np.float32(127)).astype(np.float32)
         return codes.reshape(rows, blocks * size)[:, :k], scales
+
+
+@dataclass(frozen=True)
+class Ranged(Activation):
+    """8-bit codes in [-127, 127] between the least and the greatest value of each row:
+    x = middle + scale q, ties to even. A row whose values are all the same has scale 0.
+
+    Of use where values lie on one side of zero, as behind GELU: the steps are half as long.
+    """
+
+    @property
+    def name(self) -> str:
+        return "a8z"
+
+    def read(self, x: np.ndarray) -> np.ndarray:
+        codes, scales, middles = self.quantize(x)
+        found: np.ndarray = codes * scales.astype(np.float64) + middles
+        return found
+
+    def quantize(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Codes int8 [T, K], scales and middles f32 [T, 1] of X f32 [T, K], as kernels compute
+        them in f32: half of the range is hi / 2 - lo / 2, and as `Int8` below LEAST."""
+        wide = x.astype(np.float32)
+        one = np.float32(0.5)
+        high = wide.max(axis=1, keepdims=True, initial=-np.inf) * one
+        low = wide.min(axis=1, keepdims=True, initial=np.inf) * one
+        if not x.shape[1]:
+            high = low = np.zeros((len(x), 1), np.float32)
+        middle, half = high + low, high - low
+        half = np.where(half >= LEAST, half, np.float32(0))
+        with np.errstate(divide="ignore"):
+            inverse = np.where(half > 0, np.float32(127) / half, np.float32(0))
+        codes = np.rint((wide - middle) * inverse).clip(-127, 127).astype(np.int8)
+        return codes, (half / np.float32(127)).astype(np.float32), middle
+
+
+@dataclass(frozen=True)
+class Static(Activation):
+    """Codes are the values themselves, rounded to even and cut off at -128 and 127: whoever made X
+    has multiplied each channel by the inverse of its step, which no row changes."""
+
+    @property
+    def name(self) -> str:
+        return "a8"
+
+    def read(self, x: np.ndarray) -> np.ndarray:
+        found: np.ndarray = np.rint(x.astype(np.float32)).clip(-128, 127).astype(np.float64)
+        return found

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from tilewright.backends.kernels.family import Case
 from tilewright.backends.kernels.int8_scaled_matmul.packing import pack
-from tilewright.backends.kernels.int8_scaled_matmul.spec import ScaledMatmulSpec
+from tilewright.backends.kernels.int8_scaled_matmul.spec import REWRITES, ScaledMatmulSpec
 from tilewright.backends.llvm.epilogue import IDENTITY, Epilogue, Extra, Step, evaluate, view_extras
+from tilewright.backends.llvm.int8_rewritten_rows import BLOCK
 from tilewright.compiler.formats import copies, outliers
 from tilewright.compiler.formats.format import Encoded
 
-PLAIN = (0, 0)
-OUTLIERS = (outliers.FORMATS[0].count, 0)
-COPIES = (0, copies.FORMATS[0].count)
-"""The spec's outliers and copies."""
+PLAIN: dict[str, Any] = {}
+OUTLIERS = {"outliers": outliers.FORMATS[0].count}
+COPIES = {"copies": copies.FORMATS[0].count}
+REWRITTEN: tuple[dict[str, Any], ...] = tuple({"rewrite": kind} for kind in REWRITES)
+"""What the spec does to channels."""
 
 BIAS_GELU = Epilogue((Extra("row"),), (Step("add", (0, 1)), Step("gelu_erf", (2,))), 3)
 RESIDUAL = Epilogue(
@@ -44,6 +48,12 @@ def cases() -> tuple[Case, ...]:
         out.append(shaped(m, 130, 70, OUTLIERS, special=True))
         out.append(shaped(m, 130, 70, COPIES, special=True))
         out.append(shaped(m, 33, 70, special=True))
+    # Rotated are whole blocks of 64 columns.
+    for apart in REWRITTEN:
+        few, many = (64, 192) if apart["rewrite"] == "rotate" else (33, 130)
+        out += [shaped(m, many, 70, apart) for m in (1, 7, 17, 33)]
+        out += [shaped(m, many, 70, apart, special=True) for m in (3, 20)]
+        out += [shaped(m, few, 33, apart, RESIDUAL) for m in (1, 3, 20)]
     for apart in (PLAIN, OUTLIERS, COPIES):
         out += [shaped(m, 100, 96, apart, rows=32, panels=2) for m in (1, 70)]
     return tuple(out)
@@ -56,6 +66,9 @@ def odd(m: int, n: int, k: int) -> tuple[Case, ...]:
         found.append(shaped(m, k, n, OUTLIERS, RESIDUAL))
     if copies.FORMATS[0].supports(k, n):
         found.append(shaped(m, k, n, COPIES))
+    for apart in REWRITTEN:
+        whole = -(-k // BLOCK) * BLOCK if apart["rewrite"] == "rotate" else k
+        found.append(shaped(m, whole, n, apart))
     return tuple(found)
 
 
@@ -63,21 +76,21 @@ def shaped(
     m: int,
     k: int,
     n: int,
-    apart: tuple[int, int] = PLAIN,
+    apart: dict[str, Any] = PLAIN,
     epilogue: Epilogue = IDENTITY,
     extreme: bool = False,
     special: bool = False,
     rows: int = 0,
     panels: int = 0,
 ) -> Case:
-    """One launch. ``apart``: the spec's outliers and copies. ``extreme``: all codes at the ends of
+    """One launch. ``apart``: what the spec does to channels. ``extreme``: all codes at the ends of
     their type. ``special``: rows of zeros, of tiny and of huge values, with infinity and NaN."""
-    rng = np.random.default_rng([m, k, n, sum(apart)])
-    spec = ScaledMatmulSpec(k, n, *apart, epilogue, rows=rows, panels=panels)
+    spec = ScaledMatmulSpec(k, n, epilogue=epilogue, rows=rows, panels=panels, **apart)
+    rng = np.random.default_rng([m, k, n, spec.outliers + spec.copies])
     encoded = _weights(rng, spec, extreme)
     x = rng.standard_normal((m, k)).astype(np.float32)
     quantized = np.ones(k, bool)
-    if any(apart):
+    if spec.outliers or spec.copies:
         channels = encoded["channels"]
         x[:, channels] *= 30
         if spec.outliers:
@@ -98,7 +111,7 @@ def shaped(
     kinds = f"{'-extreme' if extreme else ''}{'-special' if special else ''}"
     usual = np.abs(result[np.isfinite(result) & (np.abs(result) < 1e10)])
     return Case(
-        label=f"{m}x{k}x{n}-o{spec.outliers}-d{spec.copies}-{len(epilogue.steps)}{kinds}",
+        label=f"{m}x{k}x{n}-{spec.format.name}-{len(epilogue.steps)}{kinds}",
         spec=spec,
         args=(x, pack(encoded, spec), *extras),
         results=(np.zeros((m, n), np.float32),),
@@ -112,6 +125,11 @@ def shaped(
 
 def _weights(rng: np.random.Generator, spec: ScaledMatmulSpec, extreme: bool) -> Encoded:
     found = spec.format.encode(rng.standard_normal((spec.k, spec.n)).astype(np.float32))
+    if "factors" in found.arrays:
+        factors = np.exp(rng.standard_normal(spec.k)).astype(np.float32) * (
+            40 if spec.rewrite == "static" else 1
+        )
+        return Encoded(found.shape, {**found.arrays, "factors": factors.astype(np.float32)})
     if spec.copies:  # of fewer channels, so that some have many
         channels = np.sort(rng.choice(found["channels"][::9], spec.copies)).astype(np.int32)
         return Encoded(found.shape, {**found.arrays, "channels": channels})

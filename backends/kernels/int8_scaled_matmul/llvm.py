@@ -5,10 +5,11 @@ from __future__ import annotations
 from llvmlite import ir
 
 from tilewright.backends.kernels.int8_scaled_matmul.spec import ScaledMatmulSpec, row_bytes
-from tilewright.backends.llvm import formats, gemm, int8, int8_scaled_gemm
+from tilewright.backends.llvm import formats, int8, int8_scaled_gemm
 from tilewright.backends.llvm.amx import ROWS, TILE_BYTES
-from tilewright.backends.llvm.builder import I8, KERNEL_TYPE, Code
-from tilewright.backends.llvm.epilogue import load_extras
+from tilewright.backends.llvm.builder import I8
+from tilewright.backends.llvm.frame import Frame, Matmul, TileSplit, Units
+from tilewright.backends.llvm.int8_rewritten_rows import Rewriting, emit_rewritten_rows, room_bytes
 from tilewright.backends.llvm.int8_rows import Copies, Rows, Split, emit_rows
 from tilewright.backends.llvm.int8_scaled_product import SCRATCH_BYTES, Finish, Product
 from tilewright.backends.target import Target
@@ -22,26 +23,20 @@ def supports(target: Target) -> bool:
 def emit(module: ir.Module, spec: ScaledMatmulSpec, target: Target, name: str) -> ir.Function:
     """Add the kernel ``name`` for ``spec`` to ``module``."""
     d = int8.dots(target)
-    fn = ir.Function(module, KERNEL_TYPE, name)
-    args, dims, begin, end, scratch = fn.args
-    code = Code(ir.IRBuilder(fn.append_basic_block("entry")), target)
-    m, lda, ldc = (gemm.load_dim(code, dims, i) for i in range(3))
-    a, b = gemm.load_pointer(code, args, 0), gemm.load_pointer(code, args, 1)
-    operands = load_extras(code, spec.epilogue, args, 2, dims, 3)
-    c = gemm.load_pointer(code, args, 2 + len(operands))
+    frame = Frame.open(module, target, name)
+    code, scratch = frame.code, frame.scratch
+    x = Matmul.load(frame, spec.epilogue)
 
     scales = code.at(scratch, SCRATCH_BYTES, I8)
-    factors = code.at(scales, row_bytes(spec), I8)
-    tail = code.at(factors, 4 * ROWS, I8)
-    across = -(-spec.panel_count // spec.panels_per_unit)
-    # Blocks of nearly equal size, whole pairs of tiles; none is empty, as rows_per_unit is a
-    # multiple of such pairs too.
-    blocks = code.max(code.ceildiv(m, spec.rows_per_unit), 1)
-    size = code.round_up(code.ceildiv(m, blocks), 2 * ROWS)
-    most = code.ceildiv(code.min(m, spec.rows_per_unit), ROWS)
+    middles = code.at(scales, row_bytes(spec), I8)
+    factors = code.at(middles, row_bytes(spec), I8)
+    room = code.at(factors, 4 * ROWS, I8)
+    tail = code.at(room, room_bytes(spec.rewrite, spec.k), I8)
+    split = TileSplit.of(code, x.m, spec.rows_per_unit)
+    most = code.ceildiv(code.min(x.m, spec.rows_per_unit), ROWS)
     block_a = code.at(tail, code.mul(most, TILE_BYTES if spec.outliers else 0), I8)
     apart: Split | Copies | None = None
-    table = code.at(b, spec.panel_count * spec.panel_bytes, I8)
+    table = code.at(x.b, spec.panel_count * spec.panel_bytes, I8)
     channels = code.at(table, spec.table_bytes, I8)
     if spec.outliers:
         apart = Split(table, channels, spec.outliers, tail)
@@ -49,32 +44,33 @@ def emit(module: ir.Module, spec: ScaledMatmulSpec, target: Target, name: str) -
         low, high = (code.at(channels, 4 * i * spec.copies, I8) for i in (1, 2))
         apart = Copies(table, channels, low, high, spec.copies)
 
-    int8_scaled_gemm.begin(code, m)
+    int8_scaled_gemm.begin(code, x.m)
     # Units of one block of rows are one piece of work, so its rows are quantized once.
-    with code.loop(code.div(begin, across), code.ceildiv(end, across)) as block:
-        start = code.mul(block.index, size)
-        rows = code.min(code.sub(m, start), size)
-        own = Rows(code.at(a, code.mul(start, lda), formats.ELEMENT[spec.a]), lda, spec.k, spec.a)
+    middle = row_bytes(spec) // 4 if spec.rewrite == "range" else 0
+    units = Units(spec.panel_count, spec.panels_per_unit)
+    with units.blocks(code, frame.begin, frame.end) as block:
+        start, rows = split.block(code, block.index)
+        source = code.at(x.a, code.mul(start, x.lda), formats.ELEMENT[spec.a])
+        own = Rows(source, x.lda, spec.k, spec.a)
         signed = int8_scaled_gemm.by_tiles(code, rows)
-        emit_rows(code, d, own, rows, block_a, scales, factors, apart, signed)
-        base = code.mul(block.index, across)
-        first = code.mul(code.max(code.sub(begin, base), 0), spec.panels_per_unit)
-        last = code.mul(code.min(code.sub(end, base), across), spec.panels_per_unit)
+        if spec.rewrite:
+            how = Rewriting(spec.rewrite, table, middles, room)
+            emit_rewritten_rows(code, d, own, rows, block_a, scales, how, signed)
+        else:
+            emit_rows(code, d, own, rows, block_a, scales, factors, apart, signed)
         product = Product(
             a=block_a,
             tail=tail if spec.outliers else None,
-            b=b,
+            b=x.b,
             k=spec.depth,
-            finish=Finish(spec.n, spec.epilogue, spec.c, spec.outliers > 0),
-            c=code.at(c, code.mul(start, ldc), formats.ELEMENT[spec.c]),
-            ldc=ldc,
+            finish=Finish(spec.n, spec.epilogue, spec.c, spec.outliers > 0, middle),
+            c=code.at(x.c, code.mul(start, x.ldc), formats.ELEMENT[spec.c]),
+            ldc=x.ldc,
             scales=scales,
             scratch=scratch,
-            operands=operands,
+            operands=x.operands,
             row=start,
         )
-        last = code.min(last, spec.panel_count)
-        int8_scaled_gemm.emit_rows(code, product, rows, first, last)
-    int8_scaled_gemm.end(code, m)
-    gemm.ok(code)
-    return fn
+        int8_scaled_gemm.emit_rows(code, product, rows, block.first, block.last)
+    int8_scaled_gemm.end(code, x.m)
+    return frame.close()

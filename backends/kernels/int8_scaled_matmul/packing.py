@@ -46,6 +46,10 @@ def pack(encoded: Encoded, spec: ScaledMatmulSpec) -> np.ndarray:
         # Channels are in order: how many of the same there are so far.
         before = 1 + np.arange(spec.copies) - np.searchsorted(channels, channels)
         behind = [inverse, channels, *((x * before).astype(np.int32) for x in (-128, 127))]
+    elif spec.table_bytes:
+        factors = np.zeros(steps(spec.k) * STEP, np.float32)
+        factors[: spec.k] = encoded["factors"]
+        behind = [factors]
     columns = [np.ascontiguousarray(p).view(np.uint8).reshape(panels, -1) for p in parts]
     whole = np.concatenate(columns, axis=1).reshape(-1)
     return np.concatenate([whole, *(b.view(np.uint8) for b in behind)])
@@ -69,7 +73,10 @@ def unpack(packed: np.ndarray, spec: ScaledMatmulSpec) -> Encoded:
     if spec.outliers:
         pairs = tail.view(np.uint16).reshape(panels, TAIL // 2, PANEL, 2).transpose(1, 3, 0, 2)
         arrays["outliers"] = pairs.reshape(TAIL, panels * PANEL)[: spec.outliers, : spec.n]
-    if spec.outliers or spec.copies:
+    if spec.rewrite and spec.table_bytes:
+        behind = np.ascontiguousarray(bytes_[panels * size :])
+        arrays["factors"] = behind.view(np.float32)[: spec.k]
+    elif spec.outliers or spec.copies:
         behind = np.ascontiguousarray(bytes_[panels * size + spec.table_bytes :])
         arrays["channels"] = behind.view(np.int32)[: spec.outliers + spec.copies]
     return Encoded((spec.k, spec.n), arrays)

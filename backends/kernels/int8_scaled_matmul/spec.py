@@ -13,11 +13,20 @@ from tilewright.backends.llvm.bf16_block import STEP as TAIL
 from tilewright.backends.llvm.epilogue import IDENTITY, Epilogue
 from tilewright.backends.llvm.int8 import STEP
 from tilewright.backends.llvm.int8_block import MOST_ROW_BYTES, steps
+from tilewright.backends.llvm.int8_rewritten_rows import BLOCK, KINDS, room_bytes
 from tilewright.backends.llvm.int8_scaled_product import SCRATCH_BYTES, panel_bytes
 from tilewright.backends.llvm.microkernel import PANEL
 from tilewright.backends.target import Target
 from tilewright.compiler.formats import copies, named, outliers
 from tilewright.compiler.formats.format import WeightFormat
+
+REWRITES = {
+    "range": "w8a8z-sym",
+    "smooth": "w8a8-smooth",
+    "rotate": f"w8a8-h{BLOCK}",
+    "static": "w8a8-static",
+}
+"""Formats by what becomes of rows."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +38,9 @@ class ScaledMatmulSpec:
     each ``col`` and ``full`` extra in order. Columns of A and C are contiguous.
 
     ``outliers``: channels that are multiplied in bf16, at most 32. ``copies``: further channels, in
-    whole steps, that take what is too much for those they are copies of. ``a``, ``c``: formats of A
-    and C in memory (llvm.formats). ``rows``, ``panels``: rows and panels of 32 columns of a unit at
+    whole steps, that take what is too much for those they are copies of. ``rewrite``: what becomes
+    of rows first (llvm.int8_rewritten_rows.KINDS). ``a``, ``c``: formats of A and C in memory
+    (llvm.formats). ``rows``, ``panels``: rows and panels of 32 columns of a unit at
     most; 0: see below.
     """
 
@@ -43,12 +53,18 @@ class ScaledMatmulSpec:
     c: str = formats.F32_FORMAT
     rows: int = 0
     panels: int = 0
+    rewrite: str = ""
 
     def __post_init__(self) -> None:
         if not 0 <= self.outliers <= TAIL or self.outliers > self.k:
             raise ValueError(f"{self.outliers} outlier channels of {self.k}: at most {TAIL}")
         if self.copies % STEP or (self.copies and self.outliers):
             raise ValueError(f"{self.copies} copies: expected a multiple of {STEP}, no outliers")
+        if self.rewrite not in KINDS or (self.rewrite and (self.copies or self.outliers)):
+            kinds = ", ".join(repr(kind) for kind in KINDS)
+            raise ValueError(f"rows are read as {self.rewrite!r}: expected one of {kinds}, alone")
+        if self.rewrite == "rotate" and self.k % BLOCK:
+            raise ValueError(f"{self.k} columns are rotated: expected a multiple of {BLOCK}")
         if self.rows % (2 * ROWS):
             raise ValueError(f"units of {self.rows} rows: expected a multiple of {2 * ROWS}")
         formats.check(self.a, self.c)
@@ -73,8 +89,10 @@ class ScaledMatmulSpec:
 
     @property
     def table_bytes(self) -> int:
-        """Behind the panels, 4 bytes a channel: which ones are quantized, or their shares."""
-        return 4 * STEP * steps(self.k) if self.outliers or self.copies else 0
+        """Behind the panels, 4 bytes a channel: which ones are quantized, or their shares, or their
+        factors."""
+        own = self.outliers or self.copies or self.rewrite in ("smooth", "rotate", "static")
+        return 4 * STEP * steps(self.k) if own else 0
 
     @property
     def packed_bytes(self) -> int:
@@ -101,6 +119,8 @@ class ScaledMatmulSpec:
 
 def weight_format(spec: ScaledMatmulSpec) -> str:
     """Name of the format of the weights."""
+    if spec.rewrite:
+        return REWRITES[spec.rewrite]
     if spec.copies:
         return f"w8a8-d{spec.copies}"
     return f"w8a8-o{spec.outliers}" if spec.outliers else "w8a8-sym"
@@ -113,16 +133,17 @@ def units(spec: ScaledMatmulSpec) -> str:
 
 
 def row_bytes(spec: ScaledMatmulSpec) -> int:
-    """Bytes of the scales of a block of rows, a whole number of lines."""
+    """Bytes of the scales of a block of rows, a whole number of lines, and of their middles."""
     return -(-4 * spec.rows_per_unit // 64) * 64
 
 
 def scratch_bytes(spec: ScaledMatmulSpec) -> str:
-    """Bytes of scratch a thread needs, a formula over the dims: blocks of C, scales of rows, blocks
-    of A."""
+    """Bytes of scratch a thread needs, a formula over the dims: blocks of C, scales and middles of
+    rows, what rewriting takes, blocks of A."""
     tile = steps(spec.depth) * ROWS * MOST_ROW_BYTES + (TILE_BYTES if spec.outliers else 0)
     tiles = f"ceildiv(min(p0, {spec.rows_per_unit}), {ROWS})"
-    return f"{SCRATCH_BYTES + row_bytes(spec) + 4 * ROWS} + {tiles} * {tile}"
+    head = SCRATCH_BYTES + 2 * row_bytes(spec) + 4 * ROWS + room_bytes(spec.rewrite, spec.k)
+    return f"{head} + {tiles} * {tile}"
 
 
 def variants(spec: ScaledMatmulSpec, target: Target) -> tuple[ScaledMatmulSpec, ...]:
@@ -142,6 +163,11 @@ def candidates(task: Any, _target: Target) -> tuple[ScaledMatmulSpec, ...]:
         ScaledMatmulSpec(k, n, epilogue=epilogue),
         *(ScaledMatmulSpec(k, n, outliers=o, epilogue=epilogue) for o in split),
         *(ScaledMatmulSpec(k, n, copies=c, epilogue=epilogue) for c in copied),
+        *(
+            ScaledMatmulSpec(k, n, epilogue=epilogue, rewrite=kind)
+            for kind, name in REWRITES.items()
+            if named(name).supports(k, n)
+        ),
     )
 
 
@@ -157,4 +183,5 @@ def layout(spec: ScaledMatmulSpec) -> Layout:
     """Of packed B."""
     tail = f", {spec.outliers} channels in bf16" if spec.outliers else ""
     tail = f", copies of {spec.copies} channels" if spec.copies else tail
+    tail = f", {REWRITES[spec.rewrite]}" if spec.table_bytes and spec.rewrite else tail
     return Layout(f"s8 panels of 32 columns with scales{tail}", spec.packed_bytes)

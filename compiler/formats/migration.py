@@ -1,0 +1,84 @@
+"""Factors of channels: how much of what makes a channel hard to round its weights take over.
+
+X W = (X m) (W / m). SmoothQuant (Xiao et al., arXiv 2211.10438) takes m = w^(1-a) / x^a, x and w
+the greatest magnitudes of the channel in X and W; here a is the one of a grid with the least
+predicted error, and m = 1 where none is better. With steps that calibration fixes, a = 1 is
+MergeQuant (arXiv 2503.07654): every channel has its own step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from tilewright.compiler.formats.hadamard import rotated
+from tilewright.compiler.formats.inputs import Inputs
+
+ALPHAS = tuple(i / 10 for i in range(1, 11))
+"""Exponents that are tried."""
+
+CLIPS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
+"""Shares of what calibration saw that fixed steps reach."""
+
+QUIET = 64
+"""Channels less than the mean by more than this count as that large: they may grow elsewhere."""
+
+MOST = 127.0
+TWELFTH = 1 / 12
+"""Variance of an error of rounding, in steps."""
+
+
+def factors(weights: np.ndarray, inputs: Inputs, block: int = 1) -> np.ndarray:
+    """m f32 [K] for 8-bit codes of X m, rotated by ``block`` channels, with a step a row."""
+    rows = _rows(inputs)
+
+    def error(m: np.ndarray) -> float:
+        steps = np.abs(rotated(rows * m, block)).max(axis=1, initial=0) / MOST
+        return _sums(weights, inputs, m, block, float(np.mean(steps.astype(np.float64) ** 2)))
+
+    return min(_shapes(weights, inputs), key=error)
+
+
+def fixed_factors(weights: np.ndarray, inputs: Inputs) -> np.ndarray:
+    """m f32 [K], with which X m is rounded to integers: a step a channel, the same for all rows."""
+    rows = np.abs(_rows(inputs))
+    energy = np.sum(weights.astype(np.float64) ** 2, axis=1)
+    best, least = np.ones(len(weights), np.float32), np.inf
+    for shape in _shapes(weights, inputs):
+        most = float(np.max(inputs.absmax * shape, initial=0))
+        for clip in CLIPS:
+            m = (shape * (MOST / (clip * most))).astype(np.float32) if most else shape
+            beyond = np.maximum(rows * m - np.float32(MOST), 0).astype(np.float64) ** 2
+            lost = float((beyond.mean(axis=0) / m.astype(np.float64) ** 2) @ energy)
+            found = lost + _sums(weights, inputs, m, 1, 1.0)
+            if found < least:
+                best, least = m, found
+    return best
+
+
+def _rows(inputs: Inputs) -> np.ndarray:
+    return inputs.sample if len(inputs.sample) else inputs.absmax[None]
+
+
+def _sums(weights: np.ndarray, inputs: Inputs, m: np.ndarray, block: int, step: float) -> float:
+    """Mean squared error of a row of the result, of rounding X m by a squared step and W / m by
+    columns: errors are independent of each other, so the Gram matrix's diagonal says it all."""
+    w = weights / m[:, None]
+    greatest = np.abs(rotated(np.ascontiguousarray(w.T), block)).max(axis=1, initial=0) / block
+    columns = float(np.sum((greatest.astype(np.float64) / MOST) ** 2))
+    energy = float(np.sum(w.astype(np.float64) ** 2)) / block
+    size = block * float(inputs.importance @ m.astype(np.float64) ** 2)
+    return TWELFTH * (step * energy + columns * size)
+
+
+def _shapes(weights: np.ndarray, inputs: Inputs) -> Iterator[np.ndarray]:
+    """Ones, then m of every exponent, of geometric mean 1; f32 [K]."""
+    yield np.ones(len(weights), np.float32)
+    x, w = inputs.absmax.astype(np.float64), np.abs(weights).max(axis=1).astype(np.float64)
+    if not x.any() or not w.any():
+        return
+    x, w = (np.log(np.maximum(v, v.mean() / QUIET)) for v in (x, w))
+    for a in ALPHAS:
+        exponent = (1 - a) * w - a * x
+        yield np.exp(exponent - exponent.mean()).astype(np.float32)
