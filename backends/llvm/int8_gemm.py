@@ -16,7 +16,7 @@ which leaves it to the vector units while tiles multiply.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llvmlite import ir
@@ -24,7 +24,7 @@ from llvmlite import ir
 from tilewright.backends.llvm import amx, int8
 from tilewright.backends.llvm import epilogue as epilogues
 from tilewright.backends.llvm.amx import ROW_BYTES, ROWS, TILE_BYTES
-from tilewright.backends.llvm.builder import F32, I8, I32, I64, Code, Int, i64, zeros
+from tilewright.backends.llvm.builder import F32, I8, I32, Code, Int, i64, zeros
 from tilewright.backends.llvm.epilogue import Epilogue, Operand
 from tilewright.backends.llvm.int8 import Dots
 from tilewright.backends.llvm.int8_block import line, row_tile_bytes, steps
@@ -66,10 +66,9 @@ class Product:
 
     ``a``: block of int8_block, shifted by ``shift``; ``b``: panel 0; ``c``: element (0, 0) of type
     ``out``, row stride ``ldc``. ``n``: columns of C. ``sums``: row sums of A as i32, needed with
-    ``zero_points``. ``scales``: factors of the rows, f32, by which the sums are multiplied first.
-    ``scratch``: SCRATCH_BYTES. ``row``, ``column``: global index of element (0, 0), for the
-    epilogue's operands. u8 and s8 results take the f32 that the epilogue gives, cut off at the
-    limits of the type.
+    ``zero_points``. ``scratch``: SCRATCH_BYTES. ``row``, ``column``: global index of element
+    (0, 0), for the epilogue's operands. u8 and s8 results take the f32 that the epilogue gives, cut
+    off at the limits of the type.
     """
 
     a: ir.Value
@@ -83,7 +82,6 @@ class Product:
     out: str
     scratch: ir.Value
     sums: ir.Value | None
-    scales: ir.Value | None
     epilogue: Epilogue
     operands: Sequence[Operand]
     row: Int = 0
@@ -296,7 +294,7 @@ def _dot_panels(
             args = [a, b, steps(p.k), p.panel_bytes, begins, out, stride, across]
             code.b.call(kernel, [i64(x) for x in args])
 
-        _switch(code, size, most, call)
+        code.switch(size, most, call)
 
         def finish() -> None:
             with code.loop(0, step) as part:
@@ -308,19 +306,6 @@ def _dot_panels(
         else:
             with code.when(code.b.not_(direct)):
                 finish()
-
-
-def _switch(code: Code, value: Int, most: int, arm: Callable[[int], None]) -> None:
-    """``arm(value)`` for a run-time value in 1 .. most."""
-    done = code.b.append_basic_block("rows.done")
-    switch = code.b.switch(i64(value), done)
-    for r in range(1, most + 1):
-        case = code.b.append_basic_block(f"rows{r}")
-        switch.add_case(ir.Constant(I64, r), case)
-        code.b.position_at_end(case)
-        arm(r)
-        code.b.branch(done)
-    code.b.position_at_end(done)
 
 
 def _epilogue(
@@ -371,9 +356,6 @@ def _put(
         total = code.splat(code.load(code.at(p.sums, m, I32), I32), d.lanes)
         product = code.b.mul(code.vload(zero, d.lanes, element=I32), total)
         value = code.b.sub(value, product)
-    if p.scales is not None:
-        factor = code.splat(code.load(code.at(p.scales, m)), d.lanes)
-        value = code.b.fmul(code.b.sitofp(value, code.vector(d.lanes)), factor)
     row, column = code.add(p.row, m), code.add(p.column, n)
     value = epilogues.emit(code, p.epilogue, value, p.operands, row, column, mask)
     code.vstore(_narrow(code, value, p.out), p.at(code, m, n), mask)

@@ -22,28 +22,6 @@ Quantize = Callable[[ir.Value], ir.Value]
 """A vector of f32 -> integers as f32, within the limits of the type."""
 
 
-def emit_quantized_rows(
-    code: Code, d: Dots, a: ir.Value, lda: Int, rows: Int, k: int, out: ir.Value, scales: ir.Value
-) -> None:
-    """s8 = round(x * 127 / max |x|) by rows; ``scales`` [rows] f32 get max |x| / 127.
-
-    A row of zeros has the scale 0. One with NaN has the scale NaN, with infinity infinity.
-    """
-    with code.loop(0, rows) as row:
-        source = code.at(a, code.mul(row.index, lda))
-        most = _greatest(code, source, k)
-        code.store(code.b.fmul(most, ir.Constant(F32, _inverse(127.0))), code.at(scales, row.index))
-        zero = ir.Constant(F32, 0.0)
-        inverse = code.b.fdiv(ir.Constant(F32, 127.0), most)
-        inverse = code.b.select(code.b.fcmp_ordered(">", most, zero), inverse, zero)
-        factor = code.splat(inverse, code.target.lanes_f32)
-
-        def quantize(x: ir.Value, factor: ir.Value = factor) -> ir.Value:
-            return code.intrinsic("roundeven", code.b.fmul(x, factor))
-
-        _line(code, d, source, k, True, line(code, d, out, row.index, k), quantize)
-
-
 def emit_quantized_tensor(
     code: Code,
     d: Dots,
@@ -97,36 +75,7 @@ def emit_quantized_tensor(
         for arm, quantize in zip(arms, (multiply, divide), strict=True):
             with arm, code.loop(0, rows) as row:
                 source = code.at(a, code.mul(row.index, lda))
-                _line(code, d, source, k, False, line(code, d, out, row.index, k), quantize)
-
-
-def _inverse(x: float) -> float:
-    return 1.0 / x
-
-
-def _greatest(code: Code, source: ir.Value, k: int) -> ir.Value:
-    """max |x| of ``k`` f32, NaN if there is one."""
-    lanes = code.target.lanes_f32
-    whole = k // lanes * lanes
-    bits = ir.VectorType(I32, lanes)
-    clear = ir.Constant(bits, [0x7FFFFFFF] * lanes)
-
-    # The bits of magnitudes are in the order of their values, NaN above all.
-    def magnitude(at: Int, mask: ir.Value | None) -> ir.Value:
-        taken = code.vload(code.at(source, at), lanes, mask)
-        return code.b.and_(code.b.bitcast(taken, bits), clear)
-
-    def larger(x: ir.Value, y: ir.Value) -> ir.Value:
-        return code.b.select(code.b.icmp_unsigned(">", x, y), x, y)
-
-    with code.loop(0, whole, lanes, [zeros(bits)]) as at:
-        at.next = [larger(at.carried[0], magnitude(at.index, None))]
-    most = at.carried[0]
-    if whole < k:
-        most = larger(most, magnitude(whole, code.first_lanes(k - whole, lanes)))
-    kind = ir.FunctionType(I32, [bits])
-    found = code.b.call(code.declare(f"llvm.vector.reduce.umax.v{lanes}i32", kind), [most])
-    return code.b.bitcast(found, F32)
+                _line(code, d, source, k, line(code, d, out, row.index, k), quantize)
 
 
 def _line(
@@ -134,7 +83,6 @@ def _line(
     d: Dots,
     source: ir.Value,
     k: int,
-    signed: bool,
     out: ir.Value,
     quantize: Quantize,
 ) -> None:
@@ -154,11 +102,11 @@ def _line(
                 narrow = code.b.trunc(wide, ir.VectorType(I8, lanes))
                 if mask is not None:
                     narrow = code.b.select(mask, narrow, zeros(narrow.type))
-            if d.shift(signed):
+            if d.shift(False):
                 narrow = int8.flip(code, narrow)
             code.vstore(narrow, code.at(room, at, I8))
         if d.held == "s16":
-            keep_in_place(code, d, room, signed, target)
+            keep_in_place(code, d, room, False, target)
 
     with code.loop(0, k // STEP) as whole:
         step(whole.index, STEP)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from llvmlite import ir
 
 from tilewright.backends.llvm import amx, formats, int8
 from tilewright.backends.llvm.bf16_block import STEP as TAIL
 from tilewright.backends.llvm.bf16_microkernel import internal
-from tilewright.backends.llvm.builder import F32, I8, I32, I64, PTR, VOID, Code, Int, i64, zeros
+from tilewright.backends.llvm.builder import F32, I8, I32, PTR, VOID, Code, Int, i64, zeros
 from tilewright.backends.llvm.int8 import Dots
 from tilewright.backends.llvm.int8_block import line
 from tilewright.backends.llvm.int8_microkernel import (
@@ -97,7 +95,7 @@ def _dot_panels(
             args = [a, b, p.steps, p.panel_bytes, begins, p.sums(code), PANEL, between]
             code.b.call(kernel, [i64(x) for x in args])
 
-        _switch(code, size, most, call)
+        code.switch(size, most, call)
         with code.loop(0, step) as part:
             _finish(code, p, (start, size, most), code.add(panel, part.index), part.index)
 
@@ -129,7 +127,7 @@ def _finish(code: Code, p: Product, block: tuple[Int, Int, int], panel: Int, par
         left = code.at(p.tail, code.mul(start, 2 * TAIL), I8)
         right = code.at(b, 2 * 4 * PANEL, I8)
         args = [left, right, tails]
-        _switch(code, size, most, lambda r: code.b.call(_tail_kernel(code, r), args))
+        code.switch(size, most, lambda r: code.b.call(_tail_kernel(code, r), args))
     element = formats.ELEMENT[p.finish.stored]
     column = code.mul(panel, PANEL)
     lines = Lines(
@@ -146,19 +144,6 @@ def _finish(code: Code, p: Product, block: tuple[Int, Int, int], panel: Int, par
         operands=p.operands,
     )
     lines.emit(code, 0, size)
-
-
-def _switch(code: Code, value: Int, most: int, arm: Callable[[int], object]) -> None:
-    """``arm(value)`` for a run-time value in 1 .. most."""
-    done = code.b.append_basic_block("rows.done")
-    switch = code.b.switch(i64(value), done)
-    for r in range(1, most + 1):
-        case = code.b.append_basic_block(f"rows{r}")
-        switch.add_case(ir.Constant(I64, r), case)
-        code.b.position_at_end(case)
-        arm(r)
-        code.b.branch(done)
-    code.b.position_at_end(done)
 
 
 def _tail_kernel(code: Code, rows: int) -> ir.Function:

@@ -6,54 +6,44 @@ from llvmlite import ir
 
 from tilewright.backends.kernels.f32_matmul.spec import MatmulSpec
 from tilewright.backends.llvm import gemm
-from tilewright.backends.llvm.builder import I8, KERNEL_TYPE, Code, Int
-from tilewright.backends.llvm.epilogue import load_extras
+from tilewright.backends.llvm.builder import I8, Int
+from tilewright.backends.llvm.frame import Frame, Matmul, Split, Units
 from tilewright.backends.llvm.microkernel import few
 from tilewright.backends.target import Target
 
 
 def emit(module: ir.Module, spec: MatmulSpec, target: Target, name: str) -> ir.Function:
     """Add the kernel ``name`` for ``spec`` to ``module``."""
-    fn = ir.Function(module, KERNEL_TYPE, name)
-    args, dims, begin, end, scratch = fn.args
-    code = Code(ir.IRBuilder(fn.append_basic_block("entry")), target)
-    m, lda, ldc = (gemm.load_dim(code, dims, i) for i in range(3))
-    a, b = gemm.load_pointer(code, args, 0), gemm.load_pointer(code, args, 1)
-    operands = load_extras(code, spec.epilogue, args, 2, dims, 3)
-    c = gemm.load_pointer(code, args, 2 + len(operands))
+    frame = Frame.open(module, target, name)
+    code, scratch = frame.code, frame.scratch
+    x = Matmul.load(frame, spec.epilogue)
 
     def product(start: Int) -> gemm.Product:
         """From row ``start`` on."""
         return gemm.Product(
-            a=code.at(a, code.mul(start, lda)),
-            lda=lda,
-            b=b,
+            a=code.at(x.a, code.mul(start, x.lda)),
+            lda=x.lda,
+            b=x.b,
             k=spec.k,
-            c=code.at(c, code.mul(start, ldc)),
-            ldc=ldc,
+            c=code.at(x.c, code.mul(start, x.ldc)),
+            ldc=x.ldc,
             n=spec.n,
             tile=scratch,
             epilogue=spec.epilogue,
-            operands=operands,
+            operands=x.operands,
             row=start,
             ahead=True,
             depth=spec.depth if spec.sliced else None,
             sums=code.at(scratch, gemm.TILE_BYTES, I8) if spec.sliced else None,
         )
 
-    width = spec.panels_per_unit
-    across = -(-spec.panels // width)
-    with code.either(code.cmp("<=", m, few(target))) as (small, large):
+    units = Units(spec.panels, spec.panels_per_unit)
+    with code.either(code.cmp("<=", x.m, few(target))) as (small, large):
         with small:
             # All units of a thread as one: wide blocks of panels whatever the width of a unit.
-            first = code.mul(begin, width)
-            last = code.min(code.mul(end, width), spec.panels)
-            gemm.emit_few_rows(code, product(0), m, first, last)
-        with large, code.loop(begin, end) as unit:
-            split = gemm.Split.of(code, m, spec.rows_per_unit)
-            start, rows = split.block(code, code.div(unit.index, across))
-            first = code.mul(code.rem(unit.index, across), width)
-            last = code.min(code.add(first, width), spec.panels)
-            gemm.emit_many_rows(code, product(start), rows, first, last)
-    gemm.ok(code)
-    return fn
+            first, last = units.span(code, frame.begin, frame.end)
+            gemm.emit_few_rows(code, product(0), x.m, first, last)
+        with large, units.each(code, frame.begin, frame.end) as unit:
+            start, rows = Split.of(code, x.m, spec.rows_per_unit).block(code, unit.block)
+            gemm.emit_many_rows(code, product(start), rows, unit.first, unit.last)
+    return frame.close()

@@ -74,7 +74,6 @@ def emit(module: ir.Module, spec: Int8ConvSpec, target: Target, name: str) -> ir
             out=spec.out,
             scratch=scratch,
             sums=sums,
-            scales=None,
             epilogue=spec.epilogue,
             operands=operands,
             row=start,

@@ -15,7 +15,7 @@ from tilewright.backends.llvm.int8_microkernel import most_rows
 from tilewright.backends.llvm.microkernel import PANEL
 from tilewright.backends.target import Target
 
-SIZES = {"i32": 4, "f32": 4, "u8": 1, "s8": 1, "f32_rows": 4, "f32_tensor": 4}
+SIZES = {"i32": 4, "f32": 4, "u8": 1, "s8": 1, "f32_tensor": 4}
 
 
 def estimate(spec: Int8MatmulSpec, dims: tuple[int, ...], target: Target) -> Cost:

@@ -18,28 +18,20 @@ def run(
     m, lda = dims[0], dims[1]
     item = args[0].itemsize
     a = np.lib.stride_tricks.as_strided(args[0], (m, spec.k), (item * lda, item))
-    left, factors = quantize(spec, a, args[2 : spec.given])
+    left = quantize(spec, a, args[2 : spec.given])
     sums = (left.astype(np.int64) @ unpack_difference(args[1], spec)).astype(np.int32)
-    value = sums if factors is None else sums * factors.astype(np.float64)
     extras = view_extras(spec.epilogue, args[spec.given :], dims[3:], m, spec.n)
-    return (narrow(evaluate(spec.epilogue, value, extras), spec.out),)
+    return (narrow(evaluate(spec.epilogue, sums, extras), spec.out),)
 
 
-def quantize(
-    spec: Int8MatmulSpec, a: np.ndarray, parameters: Sequence[np.ndarray]
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """The integers that are multiplied, and the factors [M, 1] of the sums if there are any."""
-    if spec.a == "f32_rows":
-        most = np.abs(a).max(1, keepdims=True, initial=0).astype(np.float32)
-        with np.errstate(divide="ignore"):
-            inverse = np.where(most > 0, np.float32(127) / most, np.float32(0))
-        return np.rint(a * inverse), most * np.float32(1 / 127)
+def quantize(spec: Int8MatmulSpec, a: np.ndarray, parameters: Sequence[np.ndarray]) -> np.ndarray:
+    """The integers that are multiplied."""
     if spec.a == "f32_tensor":
         scale, zero = parameters
         with np.errstate(all="ignore"):
             value = np.rint(a / scale.reshape(())) + np.float32(zero.reshape(()))
-        return np.where(value > 0, np.minimum(value, 255), 0), None
-    return a, None
+        return np.where(value > 0, np.minimum(value, 255), 0)
+    return a
 
 
 def narrow(values: np.ndarray, out: str) -> np.ndarray:

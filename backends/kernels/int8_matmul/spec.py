@@ -16,7 +16,7 @@ from tilewright.backends.llvm.int8_gemm import ELEMENTS, SCRATCH_BYTES, panel_by
 from tilewright.backends.llvm.microkernel import PANEL
 from tilewright.backends.target import Target
 
-INPUTS = ("u8", "s8", "f32_rows", "f32_tensor")
+INPUTS = ("u8", "s8", "f32_tensor")
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,8 @@ class Int8MatmulSpec:
     Dims: p0 = M, p1 = row stride of A, p2 = row stride of C (elements), then one row stride for
     each ``col`` and ``full`` extra in order. Columns of A and C are contiguous.
 
-    ``a``: the type of A, or how the kernel quantizes an f32 A a block of rows at a time:
-      ``f32_rows``    s8 by the greatest magnitude of its row, q = round(x * 127 / max |x|); the
-                      sums are multiplied with max |x| / 127 and thus f32
-      ``f32_tensor``  u8 as ONNX's QuantizeLinear: saturate(round(x / scale) + zero)
+    ``a``: the type of A, or ``f32_tensor``: f32 that the kernel makes u8, a block of rows at a
+    time, as ONNX's QuantizeLinear does, saturate(round(x / scale) + zero).
     ``b``: ``s8`` or ``u8``. ``zero_points``: B is what was packed less a zero point for each
     column; always so for u8, which is held as s8 with zero points of its own.
     ``out``: ``i32``, ``f32``, ``u8`` or ``s8``: the type of C, which is what the epilogue gives
@@ -86,7 +84,7 @@ class Int8MatmulSpec:
     @property
     def signed(self) -> bool:
         """A is held as a signed type where the target leaves the choice."""
-        return self.a in ("s8", "f32_rows")
+        return self.a == "s8"
 
     @property
     def given(self) -> int:
@@ -134,9 +132,9 @@ def block_bytes(spec: Int8MatmulSpec) -> str:
 
 
 def scratch_bytes(spec: Int8MatmulSpec) -> str:
-    """Bytes of scratch a thread needs, a formula over the dims: blocks of C, sums and factors of
-    rows, a block of A."""
-    return f"{SCRATCH_BYTES} + {8 * spec.rows_per_unit} + {block_bytes(spec)}"
+    """Bytes of scratch a thread needs, a formula over the dims: blocks of C, sums of rows, a block
+    of A."""
+    return f"{SCRATCH_BYTES} + {4 * spec.rows_per_unit} + {block_bytes(spec)}"
 
 
 def variants(spec: Int8MatmulSpec, target: Target) -> tuple[Int8MatmulSpec, ...]:
