@@ -61,7 +61,8 @@ class Variant:
     """Code for one instruction set. Of the variants that run on a machine, the highest rank wins.
 
     `features` are LLVM's names of what the CPU must have, `machine` is what `uname -m` says there.
-    `launches` are its own where they are not those of the manifest (None).
+    `launches` are its own where they are not those of the manifest (None). `slice`: the bits that
+    it reads of the weights' codes, in an artifact that has several such precisions; else 0.
     """
 
     target: str
@@ -70,6 +71,7 @@ class Variant:
     rank: int = 0
     machine: str = "x86_64"
     launches: tuple[Launch, ...] | None = None
+    slice: int = 0
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,7 @@ class Manifest:
                     "machine": variant.machine,
                 }
                 | ({} if variant.launches is None else {"launches": _plain(variant.launches)})
+                | ({"slice": variant.slice} if variant.slice else {})
                 for variant in self.variants
             ],
             "weights": {"file": self.weights_file, "base": self.weights_base},
@@ -153,6 +156,7 @@ def from_json(data: bytes) -> Manifest:
                 item.integer("rank"),
                 item.text("machine"),
                 _launches(item) if "launches" in item.value else None,
+                item.integer("slice") if "slice" in item.value else 0,
             )
             for item in root.children("variants")
         ),

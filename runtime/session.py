@@ -61,10 +61,12 @@ class Session:
     threads: with the caller; None takes all CPUs that the process may use. Results do not depend on
     it. verify: compare the file with its checksums before any of it is used (large weights in the
     background while loading goes on; the first run waits for that). variant: target name
-    of the code to use, instead of the best that this CPU runs.
+    of the code to use, instead of the best that this CPU runs. slice: bits of the weights' codes
+    that are read, of an artifact that was compiled with several (`slices`); None for the most.
+    Sessions of all slices use one mapping of one copy of the weights.
 
     Raises ArtifactError for a file that cannot be used, TargetError for a machine that cannot run
-    it, ValueError for a thread count below 1.
+    it or a variant or slice that the artifact does not have, ValueError for a thread count below 1.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class Session:
         *,
         verify: bool = True,
         variant: str | None = None,
+        slice: int | None = None,
     ) -> None:
         if threads is None:
             threads = len(os.sched_getaffinity(0))
@@ -91,11 +94,20 @@ class Session:
         self._all = range(len(self._output_names))
         self._deciding = deciding(self.manifest)
         self._repeat: Repeat | None = None
-        self.variant = ""
-        self._start(self._choose(variant))
+        self._start(self._choose(variant, slice))
 
-    def _choose(self, wanted: str | None) -> list[Variant]:
-        variants = self.manifest.variants
+    def _choose(self, wanted: str | None, bits: int | None) -> list[Variant]:
+        if bits is None:
+            bits = max((v.slice for v in self.manifest.variants), default=0)
+        elif not bits or bits not in self.slices:
+            have = ", ".join(map(str, self.slices))
+            raise TargetError(
+                self.where,
+                f"the artifact has no slice of {bits} bits",
+                f"it has slices of {have} bits" if have else "it was compiled without slices",
+                "leave the slice out, or compile the model with --slices",
+            )
+        variants = tuple(v for v in self.manifest.variants if v.slice == bits)
         if wanted is not None:
             variants = tuple(variant for variant in variants if variant.target == wanted)
             if not variants:
@@ -127,8 +139,24 @@ class Session:
                 if index + 1 == len(variants):
                     raise
             else:
-                self.variant = variant.target
+                self._used = variant
                 return
+
+    @property
+    def variant(self) -> str:
+        """Target name of the code in use."""
+        return self._used.target
+
+    @property
+    def slice(self) -> int:
+        """Bits of the weights' codes that are read; 0 for an artifact without slices."""
+        return self._used.slice
+
+    @property
+    def slices(self) -> tuple[int, ...]:
+        """The slices of the artifact, the widest first."""
+        found = {variant.slice for variant in self.manifest.variants if variant.slice}
+        return tuple(sorted(found, reverse=True))
 
     def get_inputs(self) -> list[NodeArg]:
         """The model's inputs in order."""
@@ -196,8 +224,8 @@ class Session:
         self.run(None, feeds)
         shapes = [np.shape(feeds[tensor.name]) for tensor in self.manifest.inputs]
         dims = resolve_dims(self.where, self.manifest, shapes)
-        used = next(v for v in self.manifest.variants if v.target == self.variant)
-        launches = self.manifest.launches if used.launches is None else used.launches
+        own = self._used.launches
+        launches = self.manifest.launches if own is None else own
         with self._lock:
             self._open_session().start_profile(len(launches))
         try:

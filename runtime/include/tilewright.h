@@ -7,6 +7,8 @@
  *     ...
  *     tw_close(&model);
  *
+ * tw_open_slice opens a slice of an artifact that was compiled with several (--slices).
+ *
  * Every call returns a status; 0 is success. A session is used by one thread at a time; different
  * sessions are independent. The loader checks the container's structure and the CRC-32 of the code;
  * the Python runtime also verifies SHA-256 checksums of every entry.
@@ -43,7 +45,8 @@ enum {
     TW_NOT_AN_ARTIFACT = -2,
     TW_DAMAGED = -3,
     TW_NO_CODE_FOR_THIS_CPU = -4,
-    TW_CANNOT_LOAD = -5
+    TW_CANNOT_LOAD = -5,
+    TW_NO_SUCH_SLICE = -6
 };
 
 /* Rank and element type are the model's. Shape points to that many numbers. */
@@ -90,6 +93,7 @@ static inline const char *tw_open_error(int status)
     case TW_DAMAGED: return "the artifact is damaged";
     case TW_NO_CODE_FOR_THIS_CPU: return "the artifact has no code for this CPU";
     case TW_CANNOT_LOAD: return "the model's code cannot be loaded";
+    case TW_NO_SUCH_SLICE: return "the artifact has no such slice";
     case TW_OUT_OF_MEMORY: return "out of memory, or no more threads can be started";
     default: return "unknown status";
     }
@@ -182,6 +186,14 @@ static inline int tw_name_is_(const tw_entry_ *e, const char *name)
     return e->name_size == strlen(name) && memcmp(e->name, name, e->name_size) == 0;
 }
 
+/* N of model.NAME.sliceN.so, 0 of other names. */
+static inline int tw_code_slice_(const tw_entry_ *e)
+{
+    const char *end = e->name + e->name_size;
+    if (e->name_size < 17 || memcmp(end - 10, ".slice", 6) != 0) return 0;
+    return end[-4] >= '1' && end[-4] <= '9' ? end[-4] - '0' : 0;
+}
+
 /* model.NAME.so: 2 to 4 for x86-64-v2 to -v4, 5 for names of single CPUs, which are more special than
  * the levels and are tried first; 0 when it is not code. */
 static inline int tw_code_rank_(const tw_entry_ *e)
@@ -248,7 +260,7 @@ static inline void tw_close(tw_model *m)
     m->file = NULL;
 }
 
-static inline int tw_open_mapped_(tw_model *m, int threads)
+static inline int tw_open_mapped_(tw_model *m, int threads, int slice)
 {
     const unsigned char *file = (const unsigned char *)m->file;
     size_t count, start, at;
@@ -256,11 +268,17 @@ static inline int tw_open_mapped_(tw_model *m, int threads)
     int status = tw_directory_(file, m->file_size, &count, &start);
     if (status != TW_OK) return status;
     const unsigned char *weights = NULL;
+    int widest = 0, known = !slice;
     tw_entry_ entry;
     at = start;
     for (size_t i = 0; i < count; i++) {
         status = tw_next_entry_(file, m->file_size, &at, &entry);
         if (status != TW_OK) return status;
+        if (tw_code_rank_(&entry)) {
+            int bits = tw_code_slice_(&entry);
+            if (bits > widest) widest = bits;
+            if (bits == slice) known = 1;
+        }
         if (!tw_name_is_(&entry, "weights.safetensors")) continue;
         /* The data begins after an 8-byte length and that many bytes of header. */
         if (entry.size < 8) return TW_DAMAGED;
@@ -269,12 +287,14 @@ static inline int tw_open_mapped_(tw_model *m, int threads)
         weights = file + entry.offset + 8 + header;
     }
     if (!weights) return TW_DAMAGED;
+    if (!known) return TW_NO_SUCH_SLICE;
+    if (!slice) slice = widest;
     int found = 0;
     for (int rank = 5; rank >= 2; rank--) {
         at = start;
         for (size_t i = 0; i < count; i++) {
             tw_next_entry_(file, m->file_size, &at, &entry);
-            if (tw_code_rank_(&entry) != rank) continue;
+            if (tw_code_rank_(&entry) != rank || tw_code_slice_(&entry) != slice) continue;
             const unsigned char *code = file + entry.offset;
             if (tw_crc32_(code, entry.size) != entry.crc32) return TW_DAMAGED;
             status = tw_try_code_(m, code, entry.size, weights, threads);
@@ -286,9 +306,8 @@ static inline int tw_open_mapped_(tw_model *m, int threads)
     return found == TW_CPU_LACKS_FEATURE || !found ? TW_NO_CODE_FOR_THIS_CPU : found;
 }
 
-/* Map the artifact, load the best code that this CPU runs, create a session. On failure nothing
- * stays open; tw_open_error has the text of the status. */
-static inline int tw_open(const char *path, int threads, tw_model *out)
+/* As tw_open, with the code that reads so many bits of the weights' codes; 0 for the most. */
+static inline int tw_open_slice(const char *path, int threads, int slice, tw_model *out)
 {
     struct stat info;
     memset(out, 0, sizeof *out);
@@ -305,9 +324,16 @@ static inline int tw_open(const char *path, int threads, tw_model *out)
     close(descriptor);
     if (file == MAP_FAILED) return out->file_size ? TW_CANNOT_READ : TW_NOT_AN_ARTIFACT;
     out->file = file;
-    int status = tw_open_mapped_(out, threads);
+    int status = tw_open_mapped_(out, threads, slice);
     if (status != TW_OK) tw_close(out);
     return status;
+}
+
+/* Map the artifact, load the best code that this CPU runs, create a session. On failure nothing
+ * stays open; tw_open_error has the text of the status. */
+static inline int tw_open(const char *path, int threads, tw_model *out)
+{
+    return tw_open_slice(path, threads, 0, out);
 }
 
 #ifdef __cplusplus
