@@ -60,6 +60,11 @@ class WeightFormat(ABC):
     def bytes(self, k: int, n: int) -> int:
         """Bytes of a stored [k, n] matrix without the padding of any kernel's tiles."""
 
+    @property
+    def calibrated(self) -> bool:
+        """Whether it is of no use without inputs of calibration."""
+        return False
+
     def supports(self, k: int, n: int) -> bool:
         """Whether a [k, n] matrix has this form; others are not offered it."""
         return k > 0 and n > 0

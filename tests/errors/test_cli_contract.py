@@ -155,6 +155,13 @@ PLANS = {
             "  try: did you mean 'up0, tanh0'?"
         ),
     ),
+    "samples": (
+        {"up0, tanh0": "w8a8-static"},
+        (
+            "plan.json: 'up0, tanh0': w8a8-static takes the steps of activations from samples\n"
+            "  try: give samples by --calibrate"
+        ),
+    ),
     "impossible": (
         {"down0, add0": "f16"},
         (
