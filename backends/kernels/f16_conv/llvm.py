@@ -5,12 +5,12 @@ from __future__ import annotations
 from llvmlite import ir
 
 from tilewright.backends.kernels.f16_conv.spec import F16ConvSpec, gathered_bytes
+from tilewright.backends.kernels.f32_conv.frame import Conv, units
 from tilewright.backends.kernels.f32_conv.gather import emit_gather
-from tilewright.backends.kernels.f32_conv.geometry import Geometry
-from tilewright.backends.llvm import f16_gemm, gemm
-from tilewright.backends.llvm.builder import I8, KERNEL_TYPE, Code, Int, i64
-from tilewright.backends.llvm.epilogue import load_extras
+from tilewright.backends.llvm import f16_gemm
+from tilewright.backends.llvm.builder import I8
 from tilewright.backends.llvm.f16_gemm import F16
+from tilewright.backends.llvm.frame import Frame, Split
 from tilewright.backends.llvm.microkernel import PANEL
 from tilewright.backends.target import Target
 
@@ -24,57 +24,42 @@ def emit(module: ir.Module, spec: F16ConvSpec, target: Target, name: str) -> ir.
     """Add the kernel ``name`` for ``spec`` to ``module``."""
     if not supports(target) or (spec.chain and not f16_gemm.has_chains(target)):
         raise ValueError(f"target '{target.name}' has no such f16 instructions")
-    fn = ir.Function(module, KERNEL_TYPE, name)
-    args, dims, begin, end, scratch = fn.args
-    code = Code(ir.IRBuilder(fn.append_basic_block("entry")), target)
-    g = Geometry.load(code, spec, dims)
-    x, w = gemm.load_pointer(code, args, 0), gemm.load_pointer(code, args, 1)
-    operands = load_extras(code, spec.epilogue, args, 2, dims, 2 * spec.rank + 2)
-    y = gemm.load_pointer(code, args, 2 + len(operands))
-
+    frame = Frame.open(module, target, name)
+    code, scratch = frame.code, frame.scratch
+    conv = Conv.load(frame, spec, spec.epilogue)
     gathered = code.at(scratch, f16_gemm.SCRATCH_BYTES, I8)
     rest = code.at(gathered, gathered_bytes(spec), I8)
-    per_group = spec.across // spec.groups
-    split = gemm.Split.of(code, g.pixels, spec.rows_per_unit)
+    split = Split.of(code, conv.g.pixels, spec.rows_per_unit)
     # Units of one pixel block and group follow each other: gathered and rounded once a thread.
-    with code.loop(begin, end, 1, [i64(-1)]) as unit:
-        block = code.div(unit.index, spec.across)
-        part = code.rem(unit.index, spec.across)
-        group = code.div(part, per_group)
-        first = code.mul(code.rem(part, per_group), spec.panels_per_unit)
-        last = code.min(code.add(first, spec.panels_per_unit), spec.panels)
-        start, rows = split.block(code, block)
-        a, lda = code.at(x, code.mul(start, spec.channels)), spec.channels
-        key = i64(code.add(code.mul(block, spec.groups), group))
-        with code.when(code.cmp("!=", key, unit.carried[0])):
+    with units(spec).each(code, frame.begin, frame.end) as unit:
+        start, rows = split.block(code, unit.block)
+        a, lda = conv.pixel(code, start), spec.channels
+        if not spec.pointwise:
+            a, lda = gathered, spec.row_stride
+        with code.when(unit.fresh):
             if not spec.pointwise:
-                emit_gather(code, g, x, gathered, start, rows, group)
+                emit_gather(code, conv.g, conv.x, gathered, start, rows, unit.group)
             if spec.chain:
-                source = (a, lda) if spec.pointwise else (gathered, spec.row_stride)
-                f16_gemm.emit_rounded(code, *source, rows, spec.k, rest)
-        unit.next = [key]
+                f16_gemm.emit_rounded(code, a, lda, rows, spec.k, rest)
         if spec.chain:
             a, lda = rest, f16_gemm.row_stride(spec.k)
-        elif not spec.pointwise:
-            a, lda = gathered, spec.row_stride
-        column: Int = code.mul(group, spec.group_outputs)
+        column = code.mul(unit.group, spec.group_outputs)
         product = f16_gemm.Product(
             a=a,
             lda=lda,
-            b=code.at(w, code.mul(group, spec.panels * spec.k * PANEL), F16),
+            b=code.at(conv.w, code.mul(unit.group, spec.panels * spec.k * PANEL), F16),
             k=spec.k,
             chain=spec.chain,
-            c=code.at(code.at(y, code.mul(start, g.ldy)), column),
-            ldc=g.ldy,
+            c=conv.result(code, start, column),
+            ldc=conv.g.ldy,
             n=spec.group_outputs,
             tile=scratch,
             epilogue=spec.epilogue,
-            operands=operands,
+            operands=conv.operands,
             wide=rest,
             depth=spec.matrix.depth,
             row=start,
             column=column,
         )
-        f16_gemm.emit_rows(code, product, rows, first, last)
-    gemm.ok(code)
-    return fn
+        f16_gemm.emit_rows(code, product, rows, unit.first, unit.last)
+    return frame.close()

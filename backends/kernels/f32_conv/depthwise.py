@@ -11,12 +11,13 @@ from itertools import product
 
 from llvmlite import ir
 
+from tilewright.backends.kernels.f32_conv.frame import Conv
 from tilewright.backends.kernels.f32_conv.geometry import Geometry
 from tilewright.backends.kernels.f32_conv.spec import ConvSpec, table_bytes
 from tilewright.backends.llvm import epilogue as epilogues
-from tilewright.backends.llvm import gemm
 from tilewright.backends.llvm.builder import I8, PTR, Code, Int, zeros
 from tilewright.backends.llvm.epilogue import Operand
+from tilewright.backends.llvm.frame import Frame, Split
 from tilewright.backends.llvm.microkernel import PANEL
 
 BLOCK = 4
@@ -24,30 +25,22 @@ BLOCK = 4
 for four vectors."""
 
 
-def emit_depthwise(
-    code: Code,
-    g: Geometry,
-    pointers: Sequence[ir.Value],
-    operands: Sequence[Operand],
-    begin: ir.Value,
-    end: ir.Value,
-    scratch: ir.Value,
-) -> None:
-    """The body of a depthwise kernel; ``pointers``: X, packed W, Y."""
+def emit_depthwise(frame: Frame, conv: Conv) -> None:
+    """The body of a depthwise kernel."""
+    code, scratch, g = frame.code, frame.scratch, conv.g
     spec = g.spec
-    x, weights, y = pointers
     zero_row = code.at(scratch, table_bytes(spec), I8)
     with code.loop(0, spec.channels) as i:
         code.store(zeros(ir.FloatType()), code.at(zero_row, i.index))
-    split = gemm.Split.of(code, g.pixels, spec.rows_per_unit)
-    with code.loop(begin, end) as unit:
+    split = Split.of(code, g.pixels, spec.rows_per_unit)
+    with code.loop(frame.begin, frame.end) as unit:
         first, rows = split.block(code, unit.index)
         with code.loop(0, rows, 1, g.decode(code, first)) as row:
             at = list(row.carried)
-            _fill_table(code, g, x, zero_row, scratch, at)
+            _fill_table(code, g, conv.x, zero_row, scratch, at)
             pixel = code.add(first, row.index)
-            out = code.at(y, code.mul(pixel, g.ldy))
-            _channels(code, spec, weights, scratch, out, operands, pixel)
+            out = conv.result(code, pixel, 0)
+            _channels(code, spec, conv.w, scratch, out, conv.operands, pixel)
             row.next = g.advance(code, at)
 
 
