@@ -11,14 +11,18 @@ from tilewright.backends.llvm.builder import I32, Code
 Combine = Callable[[ir.Value, ir.Value], ir.Value]
 
 
-def across(code: Code, rows: Sequence[ir.Value], combine: Combine) -> ir.Value:
+def across(
+    code: Code, rows: Sequence[ir.Value], combine: Combine, half: int | None = None
+) -> ir.Value:
     """Lane i: all lanes of ``rows[i]`` combined, of L vectors of L lanes.
 
-    L - 1 steps of two shuffles: half of what transposing them takes.
+    L - 1 steps of two shuffles: half of what transposing them takes. They can be taken in parts:
+    with ``half`` L / 2 for every n-th of the rows, and then for the L / n results.
     """
-    now, half = list(rows), len(rows) // 2
-    while half:
-        now = [_fold(code, now[i], now[i + half], half, combine) for i in range(half)]
+    now, half = list(rows), half or len(rows) // 2
+    while len(now) > 1:
+        rest = len(now) // 2
+        now = [_fold(code, now[i], now[i + rest], half, combine) for i in range(rest)]
         half //= 2
     return now[0]
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tilewright.backends.kernels.tasks import Bytes, span
 from tilewright.backends.target import Target
 from tilewright.compiler.formats.caches import CACHES, CacheFormat
 
@@ -24,16 +22,6 @@ class EncodedRowsTask:
 
     size: int
     format: str
-
-    def operands(self, dims: Sequence[int]) -> Bytes:
-        """X, codes, scales."""
-        rows = dims[:3]
-        width = CACHES[self.format].width(self.size)
-        return (
-            span((*rows, self.size), (*dims[3:6], 1)),
-            span((*rows, width), (*dims[6:9], 1), 1),
-            span(rows, dims[9:12]),
-        )
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from __future__ import annotations
 from llvmlite import ir
 
 from tilewright.backends.kernels.f32_attention.job import Job
-from tilewright.backends.kernels.f32_attention.softmax import HIDDEN, Mask
+from tilewright.backends.kernels.f32_attention.softmax import HIDDEN
 from tilewright.backends.kernels.f32_attention.spec import KEYS, Scratch
 from tilewright.backends.llvm.across import across, all_lanes, greater
-from tilewright.backends.llvm.builder import I32, Code, Int, zeros
+from tilewright.backends.llvm.builder import Code, Int, zeros
 from tilewright.backends.llvm.exp2 import LOG2E, exp2_weight
 
 Columns = list[tuple[int, ir.Value | None]]
@@ -102,34 +102,12 @@ def _scores(
         score = across(code, sums, b.fadd)
         left = code.sub(count, group.index)
         if job.mask is not None:
-            score = b.fadd(score, _bias(code, job.mask, code.add(first, group.index), left))
+            score = b.fadd(score, job.mask.along(code, code.add(first, group.index), left))
         score = b.select(code.first_lanes(left, lanes), score, hidden)
         code.vstore(score, code.at(scores, group.index))
         group.next = [greater(code)(score, group.carried[0])]
     result: ir.Value = group.carried[0]
     return result
-
-
-def _bias(code: Code, mask: Mask, key: Int, left: Int) -> ir.Value:
-    """The mask's elements of a vector of keys, of which ``left`` are there."""
-    lanes = code.target.lanes_f32
-    row = mask.row(code, 0)
-    dense = code.b.and_(code.cmp("==", mask.key_stride, 1), code.cmp(">=", left, lanes))
-    with code.either(dense) as (near, far):
-        with near:
-            one = code.vload(code.at(row, key, mask.element), lanes, None, mask.element)
-            near_block = code.b.block
-        with far:
-            two = zeros(one.type)
-            for i in range(lanes):
-                at = code.mul(code.add(key, code.min(i, code.sub(left, 1))), mask.key_stride)
-                taken = code.load(code.at(row, at, mask.element), mask.element)
-                two = code.b.insert_element(two, taken, ir.Constant(I32, i))
-            far_block = code.b.block
-    phi = code.b.phi(one.type)
-    phi.add_incoming(one, near_block)
-    phi.add_incoming(two, far_block)
-    return mask.bias(code, phi)
 
 
 def _values(

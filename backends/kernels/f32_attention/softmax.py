@@ -60,6 +60,28 @@ class Mask:
         scaled = b.select(b.fcmp_ordered("<", scaled, number(_LOWEST)), number(_LOWEST), scaled)
         return b.select(b.fcmp_ordered("==", taken, number(HIDDEN)), number(HIDDEN), scaled)
 
+    def along(self, code: Code, key: Int, left: Int) -> ir.Value:
+        """What is added to the scores of query 0 with a vector of keys, of which ``left`` exist."""
+        lanes = code.target.lanes_f32
+        row = self.row(code, 0)
+        dense = code.b.and_(code.cmp("==", self.key_stride, 1), code.cmp(">=", left, lanes))
+        with code.either(dense) as (near, far):
+            with near:
+                one = code.vload(code.at(row, key, self.element), lanes, None, self.element)
+                near_block = code.b.block
+            with far:
+                two = zeros(one.type)
+                for i in range(lanes):
+                    kept = code.add(key, code.min(i, code.sub(left, 1)))
+                    at = code.at(row, code.mul(kept, self.key_stride), self.element)
+                    taken = code.load(at, self.element)
+                    two = code.b.insert_element(two, taken, ir.Constant(I32, i))
+                far_block = code.b.block
+        phi = code.b.phi(one.type)
+        phi.add_incoming(one, near_block)
+        phi.add_incoming(two, far_block)
+        return self.bias(code, phi)
+
 
 def emit_softmax(
     code: Code,

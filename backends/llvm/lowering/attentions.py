@@ -11,6 +11,7 @@ from tilewright.backends.llvm.program import Place
 from tilewright.compiler.ir.core import Op, Value
 from tilewright.compiler.ir.dims import Dim, as_int, dmax, dmin, floordiv
 from tilewright.compiler.ir.ops import binary, leaf, reduce, shape
+from tilewright.compiler.ir.ops.caches import CachedAttention
 from tilewright.compiler.ir.ops.contraction import Contract
 from tilewright.compiler.ir.ops.nn import Attention, Softmax
 from tilewright.compiler.ir.types import DType, TensorType
@@ -55,9 +56,7 @@ def attention(low: Lowering, op: Attention) -> None:
         full = (size["b"], size["h"], size["q"], size["k"])
         view = low.view(mask).broadcast(full)
         others.append(view.at)
-    letters, shape_ = _order(op)
-    steps = dense_strides(shape_)
-    strides += [steps[letters.index(c)] for c in "bhq"]
+    strides += result_strides(op)
     if mask is not None:
         strides += view.strides
     group = floordiv(size["h"], size["g"])
@@ -67,7 +66,7 @@ def attention(low: Lowering, op: Attention) -> None:
     assert chosen is not None, "f32_attention computes every attention"
     settled = settle(low, chosen, views, op.out)
     family, spec = chosen.family, settled.spec
-    target = _target(low, op, settled.dtype)
+    target = target_of(low, op, settled.dtype)
     traffic: Dim = target.bytes
     for view in settled.operands:
         traffic = traffic + view.bytes
@@ -80,8 +79,7 @@ def attention(low: Lowering, op: Attention) -> None:
         (target.at,),
         dims,
         units,
-        # Units of one head are neighbours and share what a call makes of its K and V.
-        grain=dmax(1, dmin(floordiv(units, size["b"] * size["h"]), floordiv(units, CHUNKS))),
+        grain=shares(units, size["b"] * size["h"]),
         scratch=formula(family.scratch_bytes(spec), dims),
         label=family.name,
         flops=work * (2 * (task.head_dim + task.value_dim) + 8),
@@ -90,13 +88,26 @@ def attention(low: Lowering, op: Attention) -> None:
     hand_on(low, op.out, target, op.source, operands=len(views))
 
 
-def _order(op: Attention) -> tuple[str, tuple[Dim, ...]]:
+def shares(units: Dim, heads: Dim) -> Dim:
+    """Units that a thread takes at once: those of one head are neighbours and share what a call
+    makes of its K and V."""
+    return dmax(1, dmin(floordiv(units, heads), floordiv(units, CHUNKS)))
+
+
+def result_strides(op: Attention | CachedAttention) -> list[Dim]:
+    """Of the result in memory: batch, head, query."""
+    letters, shape_ = _order(op)
+    steps = dense_strides(shape_)
+    return [steps[letters.index(c)] for c in "bhq"]
+
+
+def _order(op: Attention | CachedAttention) -> tuple[str, tuple[Dim, ...]]:
     """The axes of the result in memory, its values contiguous, and their sizes."""
     letters = op.out_axes.replace("e", "") + "e"
     return letters, tuple(op.out.shape[op.out_axes.index(c)] for c in letters)
 
 
-def _target(low: Lowering, op: Attention, dtype: DType) -> View:
+def target_of(low: Lowering, op: Attention | CachedAttention, dtype: DType) -> View:
     """Dense memory for the result in the order of `_order`. dtype: as it is stored."""
     if op.out_axes.endswith("e"):
         return low.result(op.out, dtype)

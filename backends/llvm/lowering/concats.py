@@ -12,8 +12,12 @@ from tilewright.backends.llvm.lowering.rules import lowers
 from tilewright.backends.llvm.lowering.state import Lowering
 from tilewright.compiler.ir.core import Value
 from tilewright.compiler.ir.dims import Dim, product
+from tilewright.compiler.ir.ops.caches import EncodeRows
 from tilewright.compiler.ir.ops.control import Fused
 from tilewright.compiler.ir.ops.shape import Concat, Reshape
+
+_ANYWHERE = Concat | EncodeRows | Fused
+"""What makes its results at any place."""
 
 
 def claim_parts(low: Lowering) -> None:
@@ -32,7 +36,7 @@ def claim_parts(low: Lowering) -> None:
                 root = root.op.x
             size = product(part.shape)
             free = root not in low.outputs and root not in low.homes
-            if free and isinstance(root.op, Concat | Fused) and low.bound(size) == size:
+            if free and isinstance(root.op, _ANYWHERE) and low.bound(size) == size:
                 low.homes[root] = (index, offset)
             offset = offset + size
 
