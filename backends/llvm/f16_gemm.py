@@ -46,16 +46,11 @@ def has_chains(target: Target) -> bool:
     return "avx512fp16" in target.all_features
 
 
-def few(target: Target) -> int:
-    """Up to so many rows widen B as they load it. Measured against panels that are widened first,
-    384 x 1024 from L3: 6 rows 0.85 of the time with AVX-512, 8 rows 0.86, but 10 of 1536 x 1536
-    1.15; with AVX2 4 rows 0.94, 5 rows 1.07."""
-    return 6 if target.vector_regs >= 32 else 4
-
-
-def most_rows(target: Target, chain: int) -> int:
-    """Rows of the widest block: two vectors each, two of B, one broadcast."""
-    return 12 if chain else few(target)
+def most_rows(target: Target) -> int:
+    """Rows of the widest block: two vectors each, two of B, one broadcast. So many widen B as they
+    load it: 12 rows by 384 x 1024 from L3 take 0.86 of the time of a panel that is widened first,
+    16 rows in two blocks 0.95, 32 rows 1.12."""
+    return 12 if target.vector_regs >= 32 else 5
 
 
 @dataclass(frozen=True)
@@ -122,7 +117,7 @@ def emit_rows(code: Code, p: Product, rows: Int, first: Int, last: Int) -> None:
     if p.chain:
         _narrow_rows(code, p, rows, first, last)
         return
-    with code.either(code.cmp("<=", rows, few(code.target))) as (small, large):
+    with code.either(code.cmp("<=", rows, most_rows(code.target))) as (small, large):
         with small:
             _narrow_rows(code, p, rows, first, last)
         with large:
@@ -175,7 +170,7 @@ def _widen(code: Code, source: ir.Value, target: ir.Value, k: Int) -> None:
 
 def _narrow_rows(code: Code, p: Product, rows: Int, first: Int, last: Int) -> None:
     """B is widened, or multiplied in f16, as it is loaded."""
-    most = most_rows(code.target, p.chain)
+    most = most_rows(code.target)
     element = F16 if p.chain else F32
     with code.loop(first, last) as panel, code.loop(0, rows, most) as start:
         size = code.min(code.sub(rows, start.index), most)
@@ -215,8 +210,7 @@ def _kernel(code: Code, rows: int, chain: int) -> ir.Function:
                     totals = list(at.carried)
                     for i in range(step):
                         line = code.at(b, code.mul(code.add(at.index, i), PANEL), F16)
-                        if rows <= 3:
-                            code.prefetch(code.at(line, AHEAD * PANEL, F16))
+                        code.prefetch(code.at(line, AHEAD * PANEL, F16))
                         _fmas(code, totals, a, lda, code.add(at.index, i),
                               code.at(line, column, F16), (rows, vectors, i))  # fmt: skip
                     at.next = totals

@@ -15,10 +15,10 @@ panel is widened once and goes through f32_matmul's micro-kernel. With ``chain``
 Measured on one core of a Sapphire Rapids virtual machine, interleaved, weights from beyond L2, in
 times of f32_matmul's:
                  AVX-512   AVX2                          AVX-512   AVX2
-  1x1536x1536       0.54             24x384x1024            1.16   1.09
-  4x384x1024        0.71   0.87      64x384x1024            1.10   1.02
-  6x384x1024        0.82   1.10      128x384x1024           1.05   1.03
-  12x384x1024       0.98   1.11      128x1536x1536          1.05   1.03
+  1x384x1024        0.60   0.57      12x384x1024            1.04   1.21
+  4x384x1024        0.76   0.98      32x384x1024            1.14   1.08
+  8x384x1024        0.88   1.19      128x384x1024           1.05   1.00
+  8x1536x1536       1.10   1.25      128x1536x1536          1.05   1.03
 Chains of 8, 16 and 32 (errors of random normal operands 4.8e-4, 6.4e-4 and 8.7e-4, of which 2.1e-4
 are the result's rounding): 128x384x384 0.99, 0.82 and 0.73, where bf16_matmul takes 0.38;
 1x1536x1536 0.59, 0.64 and 0.58. So they gain little with many rows, and nothing with few.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tilewright.backends.kernels import work
 from tilewright.backends.kernels.f16_matmul.spec import F16MatmulSpec, layout
 from tilewright.backends.kernels.family import Cost
-from tilewright.backends.llvm.f16_gemm import HALF, few, most_rows
+from tilewright.backends.llvm.f16_gemm import HALF, most_rows
 from tilewright.backends.llvm.microkernel import PANEL
 from tilewright.backends.target import Target
 
@@ -40,7 +40,7 @@ def estimate(spec: F16MatmulSpec, dims: tuple[int, ...], target: Target) -> Cost
 def _unit_rows(spec: F16MatmulSpec, rows: int, target: Target) -> work.Work:
     """All panels for the rows of one unit."""
     wide = spec.k * spec.panels * PANEL
-    if not spec.chain and rows > few(target):
+    if not spec.chain and rows > most_rows(target):
         # A vector is loaded, widened and stored in about two cycles.
         widened = work.Work(issued=WIDENED * wide)
         return work.f32_product(target, rows, spec.k, spec.n) + widened
@@ -48,6 +48,6 @@ def _unit_rows(spec: F16MatmulSpec, rows: int, target: Target) -> work.Work:
     # A chain is as long as its conversion and addition at the end. Widened vectors pass through the
     # ports of the FMAs.
     issued += issued // 2 if spec.chain else 3 * issued // 8
-    blocks = -(-rows // most_rows(target, spec.chain))
+    blocks = -(-rows // most_rows(target))
     read = (HALF if spec.chain else 4) * rows * spec.k * spec.panels
     return work.Work(issued, read, blocks * spec.panels)
