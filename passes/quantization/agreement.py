@@ -169,7 +169,7 @@ def agree(made: Agreement, options: Options, workshop: Workshop[Built]) -> tuple
         return Verdict(errors, value - made.base)
 
     def found(terms: Terms) -> Kept[Built]:
-        return negotiate(terms, made.bound, workshop.build, judge)
+        return negotiate(terms, made.bound, workshop.build, judge, made.metric is not None)
 
     where = f"max-error {made.bound:g}"
     try:

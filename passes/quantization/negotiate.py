@@ -26,6 +26,9 @@ BINDING = 0.7
 STEP = 16.0
 """By how much a budget changes at most from one round to the next."""
 
+LOOSEST = 1e4
+"""Share up to which a budget that permits no choice is raised, where it was only a guess."""
+
 CLOSE = 1.3
 """Ratio of two budgets between which nothing is tried."""
 
@@ -72,13 +75,15 @@ def negotiate(
     bound: float,
     build: Callable[[Terms], tuple[Built, Errors]],
     judge: Callable[[Built], Verdict],
+    guessed: bool = False,
 ) -> Kept[Built]:
     """Build under `terms`, with a tighter budget where the bound is broken and a looser one where
     it is far from used.
 
     build gives what was built and the errors that it is predicted to make. Squared errors nearly
     add, so that the budget is corrected by the square of what was measured over what was allowed;
-    the change of a metric counts as a square. Raises `Broken` after ROUNDS, and what `build` raises
+    the change of a metric counts as a square. guessed: the first budget is no part of the contract,
+    and is raised where nothing keeps it. Raises `Broken` after ROUNDS, and what `build` raises
     under the first terms.
     """
     rounds: tuple[Round, ...] = ()
@@ -88,9 +93,12 @@ def negotiate(
         try:
             built, predicted = build(terms)
         except InfeasibleError:
-            if not rounds:
+            if rounds:
+                break
+            if not guessed or terms.share > LOOSEST:
                 raise
-            break
+            terms = terms.tightened(STEP)
+            continue
         verdict = judge(built)
         used = verdict.used(bound)
         least = min(least, used)

@@ -96,6 +96,16 @@ def test_a_budget_below_the_least_error():
     assert len(raised.value.rounds) == 1
 
 
+def test_a_budget_that_was_only_a_guess_is_raised():
+    world = World(1.0, least=0.5)
+    found = negotiate(Budget(0.1), 1.0, world.build, world.judge, guessed=True)
+    (made, *_) = found.rounds
+    assert made.share == 256
+    assert found.built <= 1.0
+    with pytest.raises(InfeasibleError):
+        negotiate(Budget(0.1), 1.0, World(1.0, least=1e9).build, world.judge, guessed=True)
+
+
 def test_a_bound_of_zero():
     assert kept(World(0.0), bound=0.0).rounds[0].kept
     exact = World(0.0, use=lambda limit: 1.0)
