@@ -96,15 +96,16 @@ def over(low: np.ndarray, high: np.ndarray, bits: int, symmetric: bool, half: bo
     """The grid of columns whose weights go from low <= 0 to high >= 0, both [N]; as `fit` says."""
     top = 2**bits - 1
     if symmetric:
-        scales = _stored(high / np.float32(top // 2), half)
+        scales = stored(high / np.float32(top // 2), half)
         return Grid(bits, scales, np.full(len(high), 2 ** (bits - 1), np.int32))
-    scales = _stored((high - low) / np.float32(top), half)
+    scales = stored((high - low) / np.float32(top), half)
     with np.errstate(divide="ignore", invalid="ignore"):
         zeros = np.where(scales > 0, np.rint(-low / scales), 0)
     return Grid(bits, scales, np.clip(zeros, 0, top).astype(np.int32))
 
 
-def _stored(scales: np.ndarray, half: bool) -> np.ndarray:
+def stored(scales: np.ndarray, half: bool) -> np.ndarray:
+    """Scales f32 as they are kept: rounded to f16 if `half`."""
     if half:  # the least normal f16, so that no scale underflows while its weights do not
         scales = np.where(scales > 0, np.maximum(scales, 2.0**-14), 0).astype(np.float16)
     found: np.ndarray = scales.astype(np.float32)
