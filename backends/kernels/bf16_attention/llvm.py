@@ -24,14 +24,15 @@ from tilewright.backends.kernels.bf16_attention.spec import (
     Bf16AttentionSpec,
     Scratch,
 )
+from tilewright.backends.kernels.f32_attention.job import Arguments, Operand
 from tilewright.backends.kernels.f32_attention.job import Job as F32Job
-from tilewright.backends.kernels.f32_attention.job import Operand
 from tilewright.backends.kernels.f32_attention.single import emit_single
 from tilewright.backends.kernels.f32_attention.softmax import Mask
-from tilewright.backends.llvm import amx, bf16, formats, gemm
+from tilewright.backends.llvm import amx, bf16, formats
 from tilewright.backends.llvm.amx import ROWS, TILE_BYTES
 from tilewright.backends.llvm.bf16_block import STEP
-from tilewright.backends.llvm.builder import F32, I8, KERNEL_TYPE, Code, Int, i64
+from tilewright.backends.llvm.builder import F32, I8, Code, Int, i64
+from tilewright.backends.llvm.frame import Frame
 from tilewright.backends.target import Target
 
 _LANES = bf16.LANES
@@ -46,44 +47,26 @@ def emit(module: ir.Module, spec: Bf16AttentionSpec, target: Target, name: str) 
     """Add the kernel ``name`` for ``spec`` to ``module``. Raises ValueError for other targets."""
     if not supports(target):
         raise ValueError(f"bf16_attention needs avx512bf16, which {target.name} has not")
-    fn = ir.Function(module, KERNEL_TYPE, name)
-    args, dims, begin, end, scratch = fn.args
-    code = Code(ir.IRBuilder(fn.append_basic_block("entry")), target)
-    heads, seq_q, seq_k, group, offset = (gemm.load_dim(code, dims, i) for i in range(1, 6))
-    has_mask = spec.mask is not None
-    places = (0, 1, 2, 4 if has_mask else 3)
-    q, k, v, y = (
-        Operand(
-            gemm.load_pointer(code, args, place),
-            tuple(gemm.load_dim(code, dims, 6 + 3 * i + j) for j in range(3)),
-        )
-        for i, place in enumerate(places)
-    )
-    mask_base = gemm.load_pointer(code, args, 3) if has_mask else None
-    mask_strides = [gemm.load_dim(code, dims, 18 + j) for j in range(4)] if has_mask else []
+    frame = Frame.open(module, target, name)
+    code, begin, end, scratch = frame.code, frame.begin, frame.end, frame.scratch
+    x = Arguments.load(frame, spec)
+    q, k, v, y = x.q, x.k, x.v, x.y
     layout = Scratch.of(spec)
     keys_at = code.at(scratch, layout.keys, I8)
-    packed = code.mul(code.ceildiv(seq_k, STEP), spec.key_panel_bytes)
+    packed = code.mul(code.ceildiv(x.keys, STEP), spec.key_panel_bytes)
     values_at = code.at(keys_at, packed, I8)
     zero_line = code.at(scratch, layout.zeros, I8)
     for half in (0, _LANES):
         code.vstore(code.splat(0.0, _LANES), code.at(zero_line, half))
     if amx.has_bf16(target):
         amx.configure(code)
-    blocks = code.ceildiv(seq_q, QUERIES)
-
-    def mask_of(batch: Int, head: Int, first: Int) -> Mask | None:
-        if mask_base is None:
-            return None
-        start = code.add(code.mul(batch, mask_strides[0]), code.mul(head, mask_strides[1]))
-        start = code.add(start, code.mul(first, mask_strides[2]))
-        return Mask(mask_base, start, mask_strides[2], mask_strides[3], spec.mask == "f32")
+    blocks = code.ceildiv(x.queries, QUERIES)
 
     # K and V of one query are not worth converting.
-    alone: Int = code.select(code.cmp("==", seq_q, 1), end, begin) if spec.plain else begin
+    alone: Int = code.select(code.cmp("==", x.queries, 1), end, begin) if spec.plain else begin
     with code.loop(begin, alone) as unit:
-        head, batch = code.rem(unit.index, heads), code.div(unit.index, heads)
-        kv_head = code.div(head, group)
+        head, batch = code.rem(unit.index, x.heads), code.div(unit.index, x.heads)
+        kv_head = code.div(head, x.group)
         single = F32Job(
             spec=spec,
             scratch=scratch,
@@ -93,22 +76,22 @@ def emit(module: ir.Module, spec: Bf16AttentionSpec, target: Target, name: str) 
             y=y.head(code, batch, head),
             strides=(q.strides[2], k.strides[2], v.strides[2], y.strides[2]),
             count=1,
-            keys=seq_k,
-            horizon=offset if spec.causal else None,
-            mask=mask_of(batch, head, 0),
+            keys=x.keys,
+            horizon=x.offset if spec.causal else None,
+            mask=x.mask_of(code, spec, batch, head, 0),
         )
         emit_single(code, single, single.visible(code))
     with code.loop(alone, end, 1, [i64(-1)]) as unit:
         block = code.rem(unit.index, blocks)
         of_all = code.div(unit.index, blocks)
-        head, batch = code.rem(of_all, heads), code.div(of_all, heads)
-        kv_head = code.div(head, group)
-        held = i64(code.add(code.mul(batch, heads), kv_head))
+        head, batch = code.rem(of_all, x.heads), code.div(of_all, x.heads)
+        kv_head = code.div(head, x.group)
+        held = i64(code.add(code.mul(batch, x.heads), kv_head))
         with code.when(code.cmp("!=", held, unit.carried[0])):
             source = _head(code, k, batch, kv_head, spec.k)
-            emit_keys(code, spec, source, k.strides[2], seq_k, keys_at)
+            emit_keys(code, spec, source, k.strides[2], x.keys, keys_at)
             source = _head(code, v, batch, kv_head, spec.v)
-            emit_values(code, spec, source, v.strides[2], seq_k, values_at)
+            emit_values(code, spec, source, v.strides[2], x.keys, values_at)
         unit.next = [held]
         first = code.mul(block, QUERIES)
         _emit_block(
@@ -120,17 +103,16 @@ def emit(module: ir.Module, spec: Bf16AttentionSpec, target: Target, name: str) 
                 y=_head(code, y, batch, head, spec.y, first),
                 strides=(q.strides[2], y.strides[2]),
                 packed=(keys_at, values_at),
-                count=code.min(code.sub(seq_q, first), QUERIES),
-                keys=seq_k,
+                count=code.min(code.sub(x.queries, first), QUERIES),
+                keys=x.keys,
                 # The last key that query 0 of this block sees.
-                horizon=code.add(first, offset) if spec.causal else None,
-                mask=mask_of(batch, head, first),
+                horizon=code.add(first, x.offset) if spec.causal else None,
+                mask=x.mask_of(code, spec, batch, head, first),
             ),
         )
     if amx.has_bf16(target):
         amx.release(code)
-    gemm.ok(code)
-    return fn
+    return frame.close()
 
 
 def _head(

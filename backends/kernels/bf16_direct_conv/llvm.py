@@ -12,13 +12,15 @@ from tilewright.backends.kernels.bf16_direct_conv.spec import (
     Bf16DirectConvSpec,
 )
 from tilewright.backends.kernels.bf16_direct_conv.tiles import tap_kernel
-from tilewright.backends.llvm import amx, bf16, bf16_gemm, formats, gemm
+from tilewright.backends.kernels.f32_conv.frame import Conv, units
+from tilewright.backends.llvm import amx, bf16, bf16_gemm, formats
 from tilewright.backends.llvm import epilogue as epilogues
 from tilewright.backends.llvm.amx import ROWS
 from tilewright.backends.llvm.bf16_block import STEP
 from tilewright.backends.llvm.bf16_microkernel import PLANE_BYTES
-from tilewright.backends.llvm.builder import I8, I64, KERNEL_TYPE, Code, Int, i64
-from tilewright.backends.llvm.epilogue import Operand, load_extras
+from tilewright.backends.llvm.builder import I8, I64, Code, Int, i64
+from tilewright.backends.llvm.epilogue import Operand
+from tilewright.backends.llvm.frame import Frame
 from tilewright.backends.llvm.microkernel import PANEL
 from tilewright.backends.target import Target
 
@@ -53,16 +55,10 @@ def emit(module: ir.Module, spec: Bf16DirectConvSpec, target: Target, name: str)
     """Add the kernel ``name`` for ``spec`` to ``module``."""
     if not supports(target):
         raise ValueError(f"target '{target.name}' has no bf16 tiles")
-    fn = ir.Function(module, KERNEL_TYPE, name)
-    args, dims, begin, end, scratch = fn.args
-    code = Code(ir.IRBuilder(fn.append_basic_block("entry")), target)
-    sizes = [gemm.load_dim(code, dims, i) for i in range(2 * spec.rank + 2)]
-    inputs: tuple[Int, Int] = (1, sizes[1]) if spec.rank == 1 else (sizes[1], sizes[2])
-    height, columns = (1, sizes[2]) if spec.rank == 1 else (sizes[3], sizes[4])
-    ldy = sizes[-1]
-    x, w = gemm.load_pointer(code, args, 0), gemm.load_pointer(code, args, 1)
-    operands = load_extras(code, spec.epilogue, args, 2, dims, 2 * spec.rank + 2)
-    y = gemm.load_pointer(code, args, 2 + len(operands))
+    frame = Frame.open(module, target, name)
+    code, scratch = frame.code, frame.scratch
+    conv = Conv.load(frame, spec, spec.epilogue)
+    inputs, (height, columns) = conv.g.planar(conv.g.inputs), conv.g.planar(conv.g.outputs)
 
     # As spec.block_count: blocks of nearly equal numbers of rows.
     _, across = spec.reach
@@ -78,48 +74,42 @@ def emit(module: ir.Module, spec: Bf16DirectConvSpec, target: Target, name: str)
     for tap in range(spec.taps):
         code.store(i64(planes.offset(code, tap)), code.at(offsets, tap, I64))
 
-    per_group = spec.across // spec.groups
     bytes_b = spec.panels * bf16_gemm.panel_bytes(spec.k, spec.matrix.planes)
     amx.configure(code)
     # Units of one block and group follow each other: its pixels are converted once a thread.
-    with code.loop(begin, end, 1, [i64(-1)]) as unit:
-        number = code.div(unit.index, spec.across)
-        part = code.rem(unit.index, spec.across)
-        group = code.div(part, per_group)
-        panel = code.mul(code.rem(part, per_group), spec.panels_per_unit)
-        image = code.div(number, blocks)
-        first = code.mul(code.rem(number, blocks), most)
+    with units(spec).each(code, frame.begin, frame.end) as unit:
+        image = code.div(unit.block, blocks)
+        first = code.mul(code.rem(unit.block, blocks), most)
         rows = code.min(code.sub(height, first), most)
-        key = i64(code.add(code.mul(number, spec.groups), group))
         with code.when(code.cmp(">", rows, 0)):
-            with code.when(code.cmp("!=", key, unit.carried[0])):
-                pixels = code.mul(code.mul(image, inputs[0]), inputs[1])
-                source = code.at(x, code.mul(pixels, spec.channels), formats.ELEMENT[spec.x])
-                planes.fill(code, source, code.mul(group, spec.group_channels), first, rows, a)
+            with code.when(unit.fresh):
+                source = conv.pixel(
+                    code,
+                    code.mul(code.mul(image, inputs[0]), inputs[1]),
+                    formats.ELEMENT[spec.x],
+                )
+                channel = code.mul(unit.group, spec.group_channels)
+                planes.fill(code, source, channel, first, rows, a)
             row = code.mul(code.add(code.mul(image, height), first), columns)
-            column = code.mul(group, spec.group_outputs)
-            element = formats.ELEMENT[spec.y]
+            column = code.mul(unit.group, spec.group_outputs)
             block = Block(
                 spec,
                 planes,
                 a=a,
                 offsets=offsets,
-                b=code.at(w, code.mul(group, bytes_b), I8),
-                c=code.at(code.at(y, code.mul(row, ldy), element), column, element),
-                ldc=ldy,
+                b=code.at(conv.w, code.mul(unit.group, bytes_b), I8),
+                c=conv.result(code, row, column, formats.ELEMENT[spec.y]),
+                ldc=conv.g.ldy,
                 pixels=code.add(code.mul(code.sub(rows, 1), planes.width), columns),
                 columns=columns,
                 tile=scratch,
-                operands=operands,
+                operands=conv.operands,
                 row=row,
                 column=column,
             )
-            last = code.min(code.add(panel, spec.panels_per_unit), spec.panels)
-            _panels(code, block, panel, last)
-        unit.next = [key]
+            _panels(code, block, unit.first, unit.last)
     amx.release(code)
-    gemm.ok(code)
-    return fn
+    return frame.close()
 
 
 def _panels(code: Code, p: Block, first: Int, last: Int) -> None:

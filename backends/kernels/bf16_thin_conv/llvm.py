@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from llvmlite import ir
 
 from tilewright.backends.kernels.bf16_thin_conv.spec import LINE, Bf16ThinConvSpec
-from tilewright.backends.llvm import bf16, bf16_gemm, gemm
+from tilewright.backends.kernels.f32_conv.frame import Conv, units
+from tilewright.backends.llvm import bf16, bf16_gemm
 from tilewright.backends.llvm.amx import ROW_BYTES, ROWS, TILE_BYTES
 from tilewright.backends.llvm.bf16_block import STEP, row_tile_bytes
-from tilewright.backends.llvm.builder import I8, KERNEL_TYPE, Code, Int, i64
-from tilewright.backends.llvm.epilogue import load_extras
+from tilewright.backends.llvm.builder import I8, Code, Int, i64
+from tilewright.backends.llvm.frame import Frame
 from tilewright.backends.target import Target
 
 _I16 = ir.IntType(16)
@@ -39,16 +40,10 @@ def emit(module: ir.Module, spec: Bf16ThinConvSpec, target: Target, name: str) -
     """Add the kernel ``name`` for ``spec`` to ``module``."""
     if not supports(target):
         raise ValueError(f"target '{target.name}' has no bf16 instructions")
-    fn = ir.Function(module, KERNEL_TYPE, name)
-    args, dims, begin, end, scratch = fn.args
-    code = Code(ir.IRBuilder(fn.append_basic_block("entry")), target)
-    sizes = [gemm.load_dim(code, dims, i) for i in range(2 * spec.rank + 2)]
-    inputs: tuple[Int, Int] = (1, sizes[1]) if spec.rank == 1 else (sizes[1], sizes[2])
-    height, columns = (1, sizes[2]) if spec.rank == 1 else (sizes[3], sizes[4])
-    ldy = sizes[-1]
-    x, w = gemm.load_pointer(code, args, 0), gemm.load_pointer(code, args, 1)
-    operands = load_extras(code, spec.epilogue, args, 2, dims, 2 * spec.rank + 2)
-    y = gemm.load_pointer(code, args, 2 + len(operands))
+    frame = Frame.open(module, target, name)
+    code, scratch = frame.code, frame.scratch
+    conv = Conv.load(frame, spec, spec.epilogue)
+    inputs, (height, columns) = conv.g.planar(conv.g.inputs), conv.g.planar(conv.g.outputs)
 
     # As spec.block_rows and block_count: blocks of nearly equal numbers of rows.
     (kh, sh, _, dh), (kw, sw, _, _) = spec.axes
@@ -67,38 +62,32 @@ def emit(module: ir.Module, spec: Bf16ThinConvSpec, target: Target, name: str) -
 
     bf16_gemm.begin(code, code.mul(most, columns))
     # Units of one block follow each other: its rows are rounded and gathered once a thread.
-    with code.loop(begin, end, 1, [i64(-1)]) as unit:
-        number = code.div(unit.index, spec.across)
-        panel = code.mul(code.rem(unit.index, spec.across), spec.panels_per_unit)
-        image = code.div(number, blocks)
-        first = code.mul(code.rem(number, blocks), most)
+    with units(spec).each(code, frame.begin, frame.end) as unit:
+        image = code.div(unit.block, blocks)
+        first = code.mul(code.rem(unit.block, blocks), most)
         rows = code.min(code.sub(height, first), most)
         with code.when(code.cmp(">", rows, 0)):
-            with code.when(code.cmp("!=", number, unit.carried[0])):
-                pixels = code.mul(code.mul(image, inputs[0]), inputs[1])
-                source = code.at(x, code.mul(pixels, spec.channels))
+            with code.when(unit.fresh):
+                source = conv.pixel(code, code.mul(code.mul(image, inputs[0]), inputs[1]))
                 _round(code, rows_of_x, source, first, rows)
                 _gather(code, rows_of_x, rows, columns, block_a)
             row = code.mul(code.add(code.mul(image, height), first), columns)
             product = bf16_gemm.Product(
                 a=block_a,
-                b=w,
+                b=conv.w,
                 k=spec.matrix.k,
                 products=spec.products,
-                c=code.at(y, code.mul(row, ldy)),
-                ldc=ldy,
+                c=conv.result(code, row, 0),
+                ldc=conv.g.ldy,
                 n=spec.out_channels,
                 tile=scratch,
                 epilogue=spec.epilogue,
-                operands=operands,
+                operands=conv.operands,
                 row=row,
             )
-            last = code.min(code.add(panel, spec.panels_per_unit), spec.panels)
-            bf16_gemm.emit_rows(code, product, code.mul(rows, columns), panel, last)
-        unit.next = [i64(number)]
+            bf16_gemm.emit_rows(code, product, code.mul(rows, columns), unit.first, unit.last)
     bf16_gemm.end(code, code.mul(most, columns))
-    gemm.ok(code)
-    return fn
+    return frame.close()
 
 
 def _round(code: Code, rows_of_x: Rows, image: ir.Value, first: Int, rows: Int) -> None:

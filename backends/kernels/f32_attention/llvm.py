@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from tilewright.backends.kernels.f32_attention.job import Job, Operand
+from tilewright.backends.kernels.f32_attention.job import Arguments, Job
 from tilewright.backends.kernels.f32_attention.single import emit_single
-from tilewright.backends.kernels.f32_attention.softmax import Mask, emit_softmax
+from tilewright.backends.kernels.f32_attention.softmax import emit_softmax
 from tilewright.backends.kernels.f32_attention.spec import KEYS, QUERIES, AttentionSpec, Scratch
 from tilewright.backends.llvm import gemm
-from tilewright.backends.llvm.builder import F32, KERNEL_TYPE, Code, Int, i64, zeros
+from tilewright.backends.llvm.builder import F32, Code, Int, i64, zeros
 from tilewright.backends.llvm.exp2 import LOG2E
+from tilewright.backends.llvm.frame import Frame
 from tilewright.backends.llvm.microkernel import PANEL, widest
 from tilewright.backends.llvm.rows import copy_rows, transpose_rows
 from tilewright.backends.target import Target
@@ -23,48 +24,31 @@ from tilewright.backends.target import Target
 
 def emit(module: ir.Module, spec: AttentionSpec, target: Target, name: str) -> ir.Function:
     """Add the kernel ``name`` for ``spec`` to ``module``."""
-    fn = ir.Function(module, KERNEL_TYPE, name)
-    args, dims, begin, end, scratch = fn.args
-    code = Code(ir.IRBuilder(fn.append_basic_block("entry")), target)
-    heads, seq_q, seq_k, group, offset = (gemm.load_dim(code, dims, i) for i in range(1, 6))
-    has_mask = spec.mask is not None
-    places = (0, 1, 2, 4 if has_mask else 3)
-    q, k, v, y = (
-        Operand(
-            gemm.load_pointer(code, args, place),
-            tuple(gemm.load_dim(code, dims, 6 + 3 * i + j) for j in range(3)),
-        )
-        for i, place in enumerate(places)
-    )
-    mask_base = gemm.load_pointer(code, args, 3) if has_mask else None
-    mask_strides = [gemm.load_dim(code, dims, 18 + j) for j in range(4)] if has_mask else []
-    blocks = code.ceildiv(seq_q, QUERIES)
+    frame = Frame.open(module, target, name)
+    code = frame.code
+    x = Arguments.load(frame, spec)
+    blocks = code.ceildiv(x.queries, QUERIES)
 
-    with code.loop(begin, end) as unit:
+    with code.loop(frame.begin, frame.end) as unit:
         block = code.rem(unit.index, blocks)
         of_all = code.div(unit.index, blocks)
-        head, batch = code.rem(of_all, heads), code.div(of_all, heads)
+        head, batch = code.rem(of_all, x.heads), code.div(of_all, x.heads)
         first = code.mul(block, QUERIES)
-        count = code.min(code.sub(seq_q, first), QUERIES)
-        kv_head = code.div(head, group)
-        mask = None
-        if mask_base is not None:
-            start = code.add(code.mul(batch, mask_strides[0]), code.mul(head, mask_strides[1]))
-            start = code.add(start, code.mul(first, mask_strides[2]))
-            mask = Mask(mask_base, start, mask_strides[2], mask_strides[3], spec.mask == "f32")
+        count = code.min(code.sub(x.queries, first), QUERIES)
+        kv_head = code.div(head, x.group)
         job = Job(
             spec=spec,
-            scratch=scratch,
-            q=code.at(q.head(code, batch, head), code.mul(first, q.strides[2])),
-            k=k.head(code, batch, kv_head),
-            v=v.head(code, batch, kv_head),
-            y=code.at(y.head(code, batch, head), code.mul(first, y.strides[2])),
-            strides=(q.strides[2], k.strides[2], v.strides[2], y.strides[2]),
+            scratch=frame.scratch,
+            q=code.at(x.q.head(code, batch, head), code.mul(first, x.q.strides[2])),
+            k=x.k.head(code, batch, kv_head),
+            v=x.v.head(code, batch, kv_head),
+            y=code.at(x.y.head(code, batch, head), code.mul(first, x.y.strides[2])),
+            strides=(x.q.strides[2], x.k.strides[2], x.v.strides[2], x.y.strides[2]),
             count=count,
-            keys=seq_k,
+            keys=x.keys,
             # The last key that query 0 of this block sees.
-            horizon=code.add(first, offset) if spec.causal else None,
-            mask=mask,
+            horizon=code.add(first, x.offset) if spec.causal else None,
+            mask=x.mask_of(code, spec, batch, head, first),
         )
         with code.either(code.cmp("==", count, 1)) as (one, more):
             with one:
@@ -75,8 +59,7 @@ def emit(module: ir.Module, spec: AttentionSpec, target: Target, name: str) -> i
                     _emit_block(code, job, QUERIES // 2)
                 with wide:
                     _emit_block(code, job, QUERIES)
-    gemm.ok(code)
-    return fn
+    return frame.close()
 
 
 def _emit_block(code: Code, job: Job, width: int) -> None:

@@ -6,8 +6,9 @@ from llvmlite import ir
 
 from tilewright.backends.kernels.f32_bmm.spec import PANELS, ROWS, BmmSpec
 from tilewright.backends.llvm import gemm
-from tilewright.backends.llvm.builder import F32, I8, KERNEL_TYPE, Code, Int
+from tilewright.backends.llvm.builder import F32, I8, Int
 from tilewright.backends.llvm.epilogue import INDEX_STRIDES, Operand
+from tilewright.backends.llvm.frame import Frame, Split
 from tilewright.backends.llvm.microkernel import PANEL, widest
 from tilewright.backends.llvm.rows import copy_rows, transpose_rows
 from tilewright.backends.target import Target
@@ -15,29 +16,28 @@ from tilewright.backends.target import Target
 
 def emit(module: ir.Module, spec: BmmSpec, target: Target, name: str) -> ir.Function:
     """Add the kernel ``name`` for ``spec`` to ``module``."""
-    fn = ir.Function(module, KERNEL_TYPE, name)
-    args, dims, begin, end, scratch = fn.args
-    code = Code(ir.IRBuilder(fn.append_basic_block("entry")), target)
+    frame = Frame.open(module, target, name)
+    code, scratch = frame.code, frame.scratch
     r, extras = spec.batch_rank, spec.epilogue.extras
-    sizes = [gemm.load_dim(code, dims, i) for i in range(r)]
-    m, k, n = (gemm.load_dim(code, dims, spec.matrix_dim + i) for i in range(3))
-    pointers = [gemm.load_pointer(code, args, i) for i in range(3 + len(extras))]
+    sizes = [frame.dim(i) for i in range(r)]
+    m, k, n = (frame.dim(spec.matrix_dim + i) for i in range(3))
+    pointers = [frame.pointer(i) for i in range(3 + len(extras))]
     # A, B, C, then the extras, each with the position of its strides and its element type.
     places = [(pointers[i], spec.strides_dim(j), F32) for i, j in ((0, 0), (1, 1), (-1, 2))]
     places += [
         (pointers[2 + i], spec.extra_dim(i), F32 if e.dtype == "f32" else I8)
         for i, e in enumerate(extras)
     ]
-    batch_strides = [[gemm.load_dim(code, dims, at + d) for d in range(r)] for _, at, _ in places]
-    lda, ldb, ldc = (gemm.load_dim(code, dims, at + r) for _, at, _ in places[:3])
+    batch_strides = [[frame.dim(at + d) for d in range(r)] for _, at, _ in places]
+    lda, ldb, ldc = (frame.dim(at + r) for _, at, _ in places[:3])
     row_strides: list[Int] = [
-        gemm.load_dim(code, dims, at + r) if INDEX_STRIDES[e.index] else 0
+        frame.dim(at + r) if INDEX_STRIDES[e.index] else 0
         for (_, at, _), e in zip(places[3:], extras, strict=True)
     ]
     across = code.ceildiv(n, PANELS * PANEL)
-    split = gemm.Split.of(code, m, ROWS)
+    split = Split.of(code, m, ROWS)
 
-    with code.loop(begin, end) as unit:
+    with code.loop(frame.begin, frame.end) as unit:
         first = code.mul(code.rem(unit.index, across), PANELS)
         rest = code.div(unit.index, across)
         start, rows = split.block(code, code.rem(rest, split.count))
@@ -99,5 +99,4 @@ def emit(module: ir.Module, spec: BmmSpec, target: Target, name: str) -> ir.Func
             else:
                 copy_rows(code, code.at(b, at), ldb, k, columns, packed, PANEL)
             gemm.emit_rows(code, product(packed, PANEL, at), rows, 0, 1)
-    gemm.ok(code)
-    return fn
+    return frame.close()

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from llvmlite import ir
 
 from tilewright.backends.kernels.f32_conv.spec import ConvSpec
-from tilewright.backends.llvm import gemm
 from tilewright.backends.llvm.builder import Code, Int, i64
+from tilewright.backends.llvm.frame import load_dim
 
 
 @dataclass(frozen=True)
@@ -25,13 +25,18 @@ class Geometry:
 
     @classmethod
     def load(cls, code: Code, spec: ConvSpec, dims: ir.Value) -> Geometry:
-        values = [gemm.load_dim(code, dims, i) for i in range(2 * spec.rank + 2)]
+        values = [load_dim(code, dims, i) for i in range(2 * spec.rank + 2)]
         outputs = tuple(values[1 + spec.rank : 1 + 2 * spec.rank])
         pixels: Int = values[0]
         for size in outputs:
             pixels = code.mul(pixels, size)
         inputs = tuple(values[1 : 1 + spec.rank])
         return cls(spec, values[0], inputs, outputs, values[-1], pixels)
+
+    def planar(self, sizes: Sequence[ir.Value]) -> tuple[Int, Int]:
+        """(height, width) of ``inputs`` or ``outputs``, for spatial ranks 1 and 2."""
+        height: Int = sizes[-2] if len(sizes) > 1 else 1
+        return height, sizes[-1]
 
     def decode(self, code: Code, pixel: Int) -> list[ir.Value]:
         """Pixel number -> [n, o..] (a few divisions; use once, then ``advance``)."""

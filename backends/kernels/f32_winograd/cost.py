@@ -31,7 +31,7 @@ def estimate(spec: WinogradSpec, dims: tuple[int, ...], target: Target) -> Cost:
         passes += times * (2 if size <= FEW_TILES else 1)
     values = batch * height * breadth * spec.channels
     values += (1 + work.full_extras(spec.epilogue)) * pixels * spec.out_channels
-    inputs = POSITIONS * tiles * spec.channels * spec.parts
+    inputs = POSITIONS * tiles * spec.channels * spec.across
     sums = POSITIONS * tiles * spec.panels * PANEL
     return Cost(
         flops=2 * pixels * spec.out_channels * spec.k,

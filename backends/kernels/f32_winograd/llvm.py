@@ -6,14 +6,16 @@ from dataclasses import dataclass
 
 from llvmlite import ir
 
+from tilewright.backends.kernels.f32_conv.frame import Conv, units
 from tilewright.backends.kernels.f32_winograd.redo import emit_redo
 from tilewright.backends.kernels.f32_winograd.spec import MOST_ROWS, POSITIONS, WinogradSpec
 from tilewright.backends.kernels.f32_winograd.tiles import Tiles
 from tilewright.backends.kernels.f32_winograd.transforms import input_transform, output_transform
 from tilewright.backends.llvm import epilogue as epilogues
 from tilewright.backends.llvm import gemm
-from tilewright.backends.llvm.builder import KERNEL_TYPE, Code, Int, i64
-from tilewright.backends.llvm.epilogue import Operand, load_extras
+from tilewright.backends.llvm.builder import Code, Int
+from tilewright.backends.llvm.epilogue import Operand
+from tilewright.backends.llvm.frame import Frame, Split
 from tilewright.backends.llvm.microkernel import PANEL, widest
 from tilewright.backends.target import Target
 
@@ -42,42 +44,35 @@ class Kernel:
 
 def emit(module: ir.Module, spec: WinogradSpec, target: Target, name: str) -> ir.Function:
     """Add the kernel ``name`` for ``spec`` to ``module``."""
-    fn = ir.Function(module, KERNEL_TYPE, name)
-    args, dims, begin, end, scratch = fn.args
-    code = Code(ir.IRBuilder(fn.append_basic_block("entry")), target)
-    operands = load_extras(code, spec.epilogue, args, 2, dims, 6)
+    frame = Frame.open(module, target, name)
+    code, scratch = frame.code, frame.scratch
+    conv = Conv.load(frame, spec, spec.epilogue)
     patch = code.at(scratch, POSITIONS * SUMS)
     k = Kernel(
-        tiles=Tiles.load(code, spec, dims),
-        x=gemm.load_pointer(code, args, 0),
-        w=gemm.load_pointer(code, args, 1),
-        y=gemm.load_pointer(code, args, 2 + len(operands)),
-        ldy=gemm.load_dim(code, dims, 5),
-        operands=operands,
+        tiles=Tiles.of(code, conv.g),
+        x=conv.x,
+        w=conv.w,
+        y=conv.y,
+        ldy=conv.g.ldy,
+        operands=conv.operands,
         sums=scratch,
         patch=patch,
         inputs=code.at(patch, spec.patch),
     )
-    split = gemm.Split.of(code, k.tiles.total, spec.tiles_per_unit)
+    split = Split.of(code, k.tiles.total, spec.tiles_per_unit)
     # Units of one block of tiles follow each other: transformed once a thread. The filters pass
     # by, each panel asked for while the one before it is in use.
-    with code.loop(begin, end, 1, [i64(-1)]) as unit:
-        block = code.div(unit.index, spec.parts)
-        part = code.rem(unit.index, spec.parts)
-        start, count = split.block(code, block)
-        with code.when(code.cmp("!=", block, unit.carried[0])):
+    with units(spec).each(code, frame.begin, frame.end) as unit:
+        start, count = split.block(code, unit.block)
+        with code.when(unit.fresh):
             _transform(code, k, start, count)
-        unit.next = [i64(block)]
-        first = code.mul(part, spec.panels_per_unit)
-        last = code.min(code.add(first, spec.panels_per_unit), spec.panels)
-        rows = gemm.Split.of(code, count, widest(target).rows)
-        with code.loop(first, last) as panel, code.loop(0, rows.count) as group:
+        rows = Split.of(code, count, widest(target).rows)
+        with code.loop(unit.first, unit.last) as panel, code.loop(0, rows.count) as group:
             at, size = rows.block(code, group.index)
             filters = code.at(k.w, code.mul(panel.index, POSITIONS * spec.channels * PANEL))
             _multiply(code, k, at, size, filters, (group.index, rows.count))
             _finish(code, k, code.add(start, at), size, panel.index, filters)
-    gemm.ok(code)
-    return fn
+    return frame.close()
 
 
 def _transform(code: Code, k: Kernel, start: Int, count: Int) -> None:

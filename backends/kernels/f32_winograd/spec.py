@@ -44,11 +44,6 @@ class WinogradSpec(ConvSpec):
         return -(-self.panels // 4)
 
     @property
-    def parts(self) -> int:
-        """Units that share a block of tiles."""
-        return -(-self.panels // self.panels_per_unit)
-
-    @property
     def tiles_per_unit(self) -> int:
         if self.rows:
             return max(MOST_ROWS, self.rows // 4)
@@ -85,7 +80,7 @@ def fits(spec: Any) -> bool:
 def units(spec: WinogradSpec) -> str:
     """Number of work units, a formula over the dims."""
     tiles = "p0 * ceildiv(p3, 2) * ceildiv(p4, 2)"
-    return f"ceildiv({tiles}, {spec.tiles_per_unit}) * {spec.parts}"
+    return f"ceildiv({tiles}, {spec.tiles_per_unit}) * {spec.across}"
 
 
 def scratch_bytes(spec: WinogradSpec) -> str:

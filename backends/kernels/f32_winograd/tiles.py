@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from llvmlite import ir
 
 from tilewright.backends.kernels.f32_conv.gather import copy_constant
+from tilewright.backends.kernels.f32_conv.geometry import Geometry
 from tilewright.backends.kernels.f32_winograd.spec import WinogradSpec
-from tilewright.backends.llvm import gemm
 from tilewright.backends.llvm.builder import PTR, Code, Int, i64
 
 At = list[ir.Value]
@@ -26,11 +26,13 @@ class Tiles:
     total: Int
 
     @classmethod
-    def load(cls, code: Code, spec: WinogradSpec, dims: ir.Value) -> Tiles:
-        batch, h, w, rows, columns = (gemm.load_dim(code, dims, i) for i in range(5))
+    def of(cls, code: Code, g: Geometry) -> Tiles:
+        """The tiles of a Winograd convolution's output."""
+        assert isinstance(g.spec, WinogradSpec)
+        (h, w), (rows, columns) = g.inputs, g.outputs
         across = (code.ceildiv(rows, 2), code.ceildiv(columns, 2))
-        total = code.mul(batch, code.mul(*across))
-        return cls(spec, (h, w), (rows, columns), across, total)
+        total = code.mul(g.batch, code.mul(*across))
+        return cls(g.spec, (h, w), (rows, columns), across, total)
 
     def decode(self, code: Code, tile: Int) -> At:
         """Tile number -> where it is."""

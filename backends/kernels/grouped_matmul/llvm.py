@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llvmlite import ir
@@ -10,10 +9,9 @@ from llvmlite import ir
 from tilewright.backends.kernels.grouped_matmul.spec import GroupedMatmulSpec, head_bytes
 from tilewright.backends.llvm import bf16, bf16_gemm, gemm, grouped_rows
 from tilewright.backends.llvm import epilogue as epilogues
-from tilewright.backends.llvm.amx import ROWS
 from tilewright.backends.llvm.bf16_block import emit_block, steps
-from tilewright.backends.llvm.builder import I8, I64, KERNEL_TYPE, Code, Int, i64
-from tilewright.backends.llvm.epilogue import Operand, load_extras
+from tilewright.backends.llvm.builder import I8, I64, Code, Int, i64
+from tilewright.backends.llvm.frame import Frame, Matmul, Split, TileSplit, Units
 from tilewright.backends.llvm.grouped_dots import block, dot_kernel, most_rows
 from tilewright.backends.llvm.grouped_wide import emit_wide, wide_bytes
 from tilewright.backends.llvm.microkernel import PANEL
@@ -38,21 +36,14 @@ class _Call:
     """Arguments of a launch at code generation time."""
 
     spec: GroupedMatmulSpec
-    m: ir.Value
-    lda: ir.Value
-    ldc: ir.Value
-    a: ir.Value
-    b: ir.Value
-    c: ir.Value
-    operands: Sequence[Operand]
+    x: Matmul
     begin: ir.Value
     end: ir.Value
     scratch: ir.Value
 
     @property
-    def across(self) -> int:
-        """Units side by side."""
-        return -(-self.spec.panels // self.spec.panels_per_unit)
+    def units(self) -> Units:
+        return Units(self.spec.panels, self.spec.panels_per_unit)
 
     def room(self, code: Code) -> ir.Value:
         """Scratch behind the tiles of sums."""
@@ -63,25 +54,19 @@ def emit(module: ir.Module, spec: GroupedMatmulSpec, target: Target, name: str) 
     """Add the kernel ``name`` for ``spec`` to ``module``."""
     if not supports(target):
         raise ValueError(f"target '{target.name}' has no conversions of f16")
-    fn = ir.Function(module, KERNEL_TYPE, name)
-    args, dims, begin, end, scratch = fn.args
-    code = Code(ir.IRBuilder(fn.append_basic_block("entry")), target)
-    m, lda, ldc = (gemm.load_dim(code, dims, i) for i in range(3))
-    a, b = gemm.load_pointer(code, args, 0), gemm.load_pointer(code, args, 1)
-    operands = load_extras(code, spec.epilogue, args, 2, dims, 3)
-    c = gemm.load_pointer(code, args, 2 + len(operands))
-    call = _Call(spec, m, lda, ldc, a, b, c, operands, begin, end, scratch)
+    frame = Frame.open(module, target, name)
+    code, x = frame.code, Matmul.load(frame, spec.epilogue)
+    call = _Call(spec, x, frame.begin, frame.end, frame.scratch)
     many = _emit_bf16 if bf16.has_dots(target) else _emit_f32
     if dots(spec, target):
-        with code.either(code.cmp("<=", m, spec.few)) as (small, large):
+        with code.either(code.cmp("<=", x.m, spec.few)) as (small, large):
             with small:
                 _emit_few(code, call)
             with large:
                 many(code, call)
     else:
         many(code, call)
-    gemm.ok(code)
-    return fn
+    return frame.close()
 
 
 def _emit_few(code: Code, call: _Call) -> None:
@@ -89,12 +74,11 @@ def _emit_few(code: Code, call: _Call) -> None:
     spec, panel = call.spec, call.spec.panel
     rows = call.room(code)
     prepare = grouped_rows.emit_codes if spec.int8 else grouped_rows.emit_pairs
-    prepare(code, panel, call.a, call.lda, call.m, rows)
-    first = code.mul(call.begin, spec.panels_per_unit)
-    last = code.min(code.mul(call.end, spec.panels_per_unit), spec.panels)
+    prepare(code, panel, call.x.a, call.x.lda, call.x.m, rows)
+    first, last = call.units.span(code, call.begin, call.end)
     most = min(spec.few, most_rows(code.target))
-    with code.loop(0, call.m, most) as start:
-        size = code.min(code.sub(call.m, start.index), most)
+    with code.loop(0, call.x.m, most) as start:
+        size = code.min(code.sub(call.x.m, start.index), most)
         own = code.at(rows, code.mul(start.index, panel.row_bytes), I8)
         done = code.b.append_basic_block("few.done")
         switch = code.b.switch(i64(size), done)
@@ -126,9 +110,8 @@ def _few(
             continue
         with code.loop(begin, end, of.panels) as panel:
             for part in range(0, PANEL // code.target.lanes_f32, of.vectors):
-                code.b.call(
-                    dot_kernel(code, of), [rows, call.b, i64(panel.index), i64(part), call.scratch]
-                )
+                args = [rows, call.x.b, i64(panel.index), i64(part), call.scratch]
+                code.b.call(dot_kernel(code, of), args)
             _finish(code, call, place, panel.index, of.panels)
 
 
@@ -140,80 +123,70 @@ def _finish(code: Code, call: _Call, place: tuple[Int, Int, int], panel: Int, pa
         column = code.mul(code.add(panel, part.index), PANEL)
         line = code.mul(code.add(code.mul(part.index, rows), row.index), PANEL)
         m = code.add(start, row.index)
-        target = code.at(code.at(call.c, code.mul(m, call.ldc)), column)
+        target = code.at(code.at(call.x.c, code.mul(m, call.x.ldc)), column)
         for v in range(0, PANEL, lanes):
             at = code.add(column, v)
             mask = None if spec.n % PANEL == 0 else code.first_lanes(code.sub(spec.n, at), lanes)
             value = code.vload(code.at(call.scratch, code.add(line, v)), lanes)
-            value = epilogues.emit(code, spec.epilogue, value, call.operands, m, at, mask)
+            value = epilogues.emit(code, spec.epilogue, value, call.x.operands, m, at, mask)
             code.vstore(value, code.at(target, v), mask)
 
 
 def _emit_bf16(code: Code, call: _Call) -> None:
     """Panels of a unit in bf16, then tiles or dot products of all rows of its block."""
-    spec = call.spec
+    spec, x = call.spec, call.x
     wide = call.room(code)
     block_a = code.at(wide, spec.wide_bytes, I8)
     size_of_panel = wide_bytes(spec.panel, True)
-    # Blocks of nearly equal size, whole pairs of tiles; none is empty, as rows_per_unit is a
-    # multiple of such pairs too.
-    blocks = code.max(code.ceildiv(call.m, spec.rows_per_unit), 1)
-    size = code.round_up(code.ceildiv(call.m, blocks), 2 * ROWS)
-    bf16_gemm.begin(code, call.m)
+    split = TileSplit.of(code, x.m, spec.rows_per_unit)
+    bf16_gemm.begin(code, x.m)
     # Units of one block follow each other, so its rows are converted once a thread.
-    with code.loop(call.begin, call.end, 1, [i64(-1)]) as unit:
-        number = code.div(unit.index, call.across)
-        start = code.mul(number, size)
-        rows = code.min(code.sub(call.m, start), size)
-        with code.when(code.cmp("!=", number, unit.carried[0])):
-            own = code.at(call.a, code.mul(start, call.lda))
-            emit_block(code, own, call.lda, rows, spec.k, 1, block_a)
-        unit.next = [i64(number)]
-        first = code.mul(code.rem(unit.index, call.across), spec.panels_per_unit)
-        last = code.min(code.add(first, spec.panels_per_unit), spec.panels)
-        with code.loop(first, last) as panel:
-            place = code.mul(code.sub(panel.index, first), size_of_panel)
-            emit_wide(code, spec.panel, call.b, panel.index, code.at(wide, place, I8), True)
+    with call.units.each(code, call.begin, call.end) as unit:
+        start, rows = split.block(code, unit.block)
+        with code.when(unit.fresh):
+            own = code.at(x.a, code.mul(start, x.lda))
+            emit_block(code, own, x.lda, rows, spec.k, 1, block_a)
+        with code.loop(unit.first, unit.last) as panel:
+            place = code.mul(code.sub(panel.index, unit.first), size_of_panel)
+            emit_wide(code, spec.panel, x.b, panel.index, code.at(wide, place, I8), True)
         product = bf16_gemm.Product(
             a=block_a,
-            b=code.at(wide, code.mul(first, -size_of_panel), I8),
+            b=code.at(wide, code.mul(unit.first, -size_of_panel), I8),
             k=spec.k,
             products=1,
-            c=code.at(call.c, code.mul(start, call.ldc)),
-            ldc=call.ldc,
+            c=code.at(x.c, code.mul(start, x.ldc)),
+            ldc=x.ldc,
             n=spec.n,
             tile=call.scratch,
             epilogue=spec.epilogue,
-            operands=call.operands,
+            operands=x.operands,
             row=start,
         )
-        bf16_gemm.emit_rows(code, product, rows, first, last)
-    bf16_gemm.end(code, call.m)
+        bf16_gemm.emit_rows(code, product, rows, unit.first, unit.last)
+    bf16_gemm.end(code, x.m)
 
 
 def _emit_f32(code: Code, call: _Call) -> None:
     """One panel after another in f32."""
-    spec = call.spec
+    spec, x = call.spec, call.x
     wide = call.room(code)
     stride = steps(spec.k) * 32 * PANEL
-    split = gemm.Split.of(code, call.m, spec.rows_per_unit)
-    with code.loop(call.begin, call.end) as unit:
-        start, rows = split.block(code, code.div(unit.index, call.across))
-        first = code.mul(code.rem(unit.index, call.across), spec.panels_per_unit)
-        last = code.min(code.add(first, spec.panels_per_unit), spec.panels)
-        with code.loop(first, last) as panel:
-            emit_wide(code, spec.panel, call.b, panel.index, wide, False)
+    split = Split.of(code, x.m, spec.rows_per_unit)
+    with call.units.each(code, call.begin, call.end) as unit:
+        start, rows = split.block(code, unit.block)
+        with code.loop(unit.first, unit.last) as panel:
+            emit_wide(code, spec.panel, x.b, panel.index, wide, False)
             product = gemm.Product(
-                a=code.at(call.a, code.mul(start, call.lda)),
-                lda=call.lda,
+                a=code.at(x.a, code.mul(start, x.lda)),
+                lda=x.lda,
                 b=code.at(wide, code.mul(panel.index, -stride)),
                 k=spec.k,
-                c=code.at(call.c, code.mul(start, call.ldc)),
-                ldc=call.ldc,
+                c=code.at(x.c, code.mul(start, x.ldc)),
+                ldc=x.ldc,
                 n=spec.n,
                 tile=call.scratch,
                 epilogue=spec.epilogue,
-                operands=call.operands,
+                operands=x.operands,
                 panel_stride=stride,
                 row=start,
             )

@@ -14,8 +14,8 @@ from tilewright.backends.kernels.row_lookup.spec import (
     RowLookupSpec,
     half,
 )
-from tilewright.backends.llvm import gemm
-from tilewright.backends.llvm.builder import F32, I8, I32, I64, KERNEL_TYPE, Code, Int, i64
+from tilewright.backends.llvm.builder import F32, I8, I32, I64, Code, Int, i64
+from tilewright.backends.llvm.frame import Frame
 from tilewright.backends.llvm.microkernel import PANEL
 from tilewright.backends.target import Target
 
@@ -29,18 +29,15 @@ Piece = Callable[[Int, int], None]
 
 def emit(module: ir.Module, spec: RowLookupSpec, target: Target, name: str) -> ir.Function:
     """Add the kernel ``name`` for ``spec`` to ``module``."""
-    fn = ir.Function(module, KERNEL_TYPE, name)
-    args, dims, begin, end, _ = fn.args
-    code = Code(ir.IRBuilder(fn.append_basic_block("entry")), target)
-    count = gemm.load_dim(code, dims, 0)
-    indices, table, out = (gemm.load_pointer(code, args, i) for i in range(3))
-    with code.loop(begin, end) as unit:
+    frame = Frame.open(module, target, name)
+    code, count = frame.code, frame.dim(0)
+    indices, table, out = (frame.pointer(i) for i in range(3))
+    with code.loop(frame.begin, frame.end) as unit:
         first = code.mul(unit.index, ROWS)
         with code.loop(first, code.min(code.add(first, ROWS), count)) as row:
             number = _checked(code, spec, indices, row.index)
             _row(code, spec, table, number, code.at(out, code.mul(row.index, spec.width)))
-    gemm.ok(code)
-    return fn
+    return frame.close()
 
 
 def _checked(code: Code, spec: RowLookupSpec, indices: ir.Value, at: Int) -> ir.Value:
