@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from math import inf
 
 from tilewright.compiler.errors import UserError, nearest
+from tilewright.compiler.formats.sliced import WIDTHS
 
 STAGES = ("import", "passes", "lower", "codegen", "package")
 """The stages of a compile, as `stop_after` names them."""
@@ -37,6 +38,8 @@ class Options:
     "latency" or "size". max_size: bytes of packed weights. metric: `module:function`; `max_error`
     then bounds by how much its value on the held-out samples grows (`metric.read_metric`). plan: a
     plan.json or an artifact whose `formats` operations get; what it does not list chooses.
+    slices: bits of codes that the artifact can be read at, as (8, 4); every product then has them.
+    Their errors are measured on samples; with `max_error` all have to keep it.
     tuned: choose by times that `tilewright tune` measured, where there are any, not predicted ones.
     """
 
@@ -58,6 +61,7 @@ class Options:
     plan: str | None = None
     tuned: bool = False
     last_token: tuple[str, ...] = ()
+    slices: tuple[int, ...] = ()
 
 
 def check_options(options: Options) -> None:
@@ -79,16 +83,36 @@ def check_options(options: Options) -> None:
         raise UserError("max_size", "is no size", found)
     if options.calibrate is None:
         _check_without_samples(options)
-    elif bound is None:
+    elif bound is None and not options.slices:
         found = "calibration chooses formats by a bound"
         raise UserError("calibrate", "there is no error bound", found, "give --max-error 0.01")
     elif stage in ("lower", "codegen"):
         found = "formats are chosen by measuring whole artifacts"
         hint = "leave --calibrate away, or stop after passes"
         raise UserError("calibrate", f"cannot stop after {stage}", found, hint)
+    if options.slices:
+        _check_slices(options)
     if options.plan is not None and options.keep:
         hint = "edit the plan"
         raise UserError("keep", "the plan says which formats to take", hint=hint)
+
+
+def _check_slices(options: Options) -> None:
+    where = f"slices {','.join(map(str, options.slices))}"
+    known = ", ".join(map(str, WIDTHS))
+    if not set(options.slices) <= set(WIDTHS) or len(set(options.slices)) < len(options.slices):
+        raise UserError(where, "are no slices", f"expected some of {known}, each once")
+    if options.calibrate is None:
+        found = "the error of every slice is measured on samples"
+        raise UserError(where, "need calibration samples", found, "give --calibrate SAMPLES")
+    for name, there in (
+        ("plan", options.plan is not None),
+        ("metric", options.metric is not None),
+        ("optimize", options.optimize != "latency"),
+    ):
+        if there:
+            found = "all products have sliced codes, judged by the errors of outputs"
+            raise UserError(name, "says nothing about slices", found, f"leave --{name} away")
 
 
 def _check_without_samples(options: Options) -> None:

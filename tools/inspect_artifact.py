@@ -55,6 +55,7 @@ def describe_artifact(file: ArtifactFile, plan: Mapping[str, Any]) -> dict[str, 
             {
                 "target": v.target,
                 "machine": v.machine,
+                "slice": v.slice,
                 "features": list(v.features),
                 "bytes": file.entry(v.file).size,
                 "runs_here": v.target in runs,

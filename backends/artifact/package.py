@@ -23,6 +23,7 @@ from tilewright.compiler.contract import Contract
 from tilewright.compiler.errors import UserError
 from tilewright.compiler.ir.core import Graph, Value
 from tilewright.compiler.ir.dims import Dim
+from tilewright.compiler.slice_contract import SliceContract
 from tilewright.runtime.manifest import Launch, Manifest, TensorInfo
 from tilewright.runtime.manifest import Variant as ManifestVariant
 
@@ -70,7 +71,7 @@ def write_package(
     variants: Sequence[Variant],
     weights: Sequence[PackedWeight],
     steps: Sequence[PassStep],
-    contract: Contract | None = None,
+    contract: Contract | SliceContract | None = None,
     *,
     trial: bool = False,
 ) -> int:
@@ -86,7 +87,7 @@ def write_package(
     for variant in variants:
         known = offsets.issuperset(variant.lowered.layout.weights)
         assert known, "compiled offsets differ from the file's"
-    code = {f"model.{v.lowered.target.name}.so": v.image for v in variants}
+    code = {f"model.{v.lowered.name}.so": v.image for v in variants}
     manifest = Manifest(
         producer=PRODUCER,
         name=name,
@@ -149,7 +150,13 @@ def _variant(lowered: Lowered, first: Lowered) -> ManifestVariant:
     features = tuple(f for f in target.all_features if not f.startswith("-"))
     machine = target.triple.split("-")[0]
     return ManifestVariant(
-        target.name, f"model.{target.name}.so", features, len(target.chain), machine, own
+        target.name,
+        f"model.{lowered.name}.so",
+        features,
+        len(target.chain),
+        machine,
+        own,
+        lowered.slice,
     )
 
 
@@ -165,19 +172,22 @@ def _launches(lowered: Lowered) -> Iterator[Launch]:
 
 
 def plan_report(
-    variants: Sequence[Variant], steps: Sequence[PassStep], contract: Contract | None = None
+    variants: Sequence[Variant],
+    steps: Sequence[PassStep],
+    contract: Contract | SliceContract | None = None,
 ) -> dict[str, Any]:
-    """plan.json: the passes, the error contract if there is one, and for every variant its
-    launches, choices and memory map."""
+    """plan.json: the passes, the error contract or the slices if there are any, and for every
+    variant its launches, choices and memory map."""
+    kind = "slices" if isinstance(contract, SliceContract) else "contract"
     report: dict[str, Any] = {
-        **({} if contract is None else {"contract": contract.document()}),
+        **({} if contract is None else {kind: contract.document()}),
         "passes": [{"name": s.name, "changed": s.changed} for s in steps],
         "variants": {},
     }
     for variant in variants:
         lowered, plan = variant.lowered, variant.plan
         selection = lowered.state.selection
-        report["variants"][lowered.target.name] = {
+        report["variants"][lowered.name] = {
             "formats": {} if selection is None else formats_report(selection),
             "launches": [
                 {

@@ -53,6 +53,7 @@ class Lowered:
     """A graph lowered and placed, before code generation.
 
     accesses: what every step touches; its numbers below the length of `memory` are rows of it.
+    slice: bits that are read of sliced codes, 0 for a model without.
     """
 
     target: Target
@@ -61,6 +62,12 @@ class Lowered:
     layout: Layout
     memory: list[BufferRow]
     accesses: tuple[Access, ...]
+    slice: int = 0
+
+    @property
+    def name(self) -> str:
+        """Of the variant: its target, and its slice if there is one."""
+        return f"{self.target.name}.slice{self.slice}" if self.slice else self.target.name
 
     @property
     def rows(self) -> list[Lifetime]:

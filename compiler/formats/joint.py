@@ -19,7 +19,7 @@ Slices = tuple[int, ...]
 PULL = 2.0
 """Of two slices that want different codes, the weight of the wider one's squared distance."""
 
-ROOM = 1.1
+ROOM = 1.03
 """How much greater than the least squared error that of the narrowest slice may be, so that fewer
 weights are beyond the range of the others."""
 

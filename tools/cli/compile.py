@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tilewright.compiler.errors import UserError, nearest
-from tilewright.tools.cli.contract import show_contract, show_numerics
+from tilewright.tools.cli.contract import show_contract, show_numerics, show_slices
 from tilewright.tools.cli.files import check_output
 from tilewright.tools.cli.interrupt import ends_workers
 from tilewright.tools.cli.options import (
@@ -21,6 +21,7 @@ from tilewright.tools.cli.options import (
     selection_options,
     subcommand,
     target_option,
+    widths,
 )
 from tilewright.tools.cli.screen import Screen
 
@@ -36,6 +37,7 @@ tilewright compile model.onnx --max-error 1e-2
 tilewright compile model.onnx --calibrate samples.npz --max-error 0.02
 tilewright compile model.onnx --calibrate data/ --max-error 0.02 --keep '*lm_head*=bf16'
 tilewright compile model.onnx --calibrate mine:texts --metric mine:perplexity --max-error 0.05
+tilewright compile model.onnx --calibrate samples.npz --slices 8,4
 tilewright compile model.onnx --plan plan.json
 tilewright compile model.onnx --dim batch=1..8 --max-memory 512M
 tilewright compile decoder.onnx --last-token logits
@@ -128,6 +130,13 @@ UNMEASURED = (
     metavar="PLAN",
     help="Take the formats that a plan.json (or an artifact) lists under `formats`.",
 )
+@click.option(
+    "--slices",
+    callback=widths,
+    metavar="BITS,..",
+    help="Store weights once, as codes of the most of BITS of which fewer can be read: `load(path,"
+    " slice=4)`. The error of every slice is measured (with --calibrate); --max-error bounds all.",
+)
 @selection_options
 def command(
     screen: Screen,
@@ -151,6 +160,7 @@ def command(
     max_size: int | None,
     metric: str | None,
     plan: str | None,
+    slices: tuple[int, ...],
     typical: dict[str, int],
     for_threads: int,
     tuned: bool,
@@ -196,6 +206,7 @@ def command(
         max_size=max_size,
         metric=metric,
         plan=plan,
+        slices=slices,
     )
     if max_error and calibrate is None and stop_after in (None, "package"):
         screen.warn(UNMEASURED.format(max_error))
@@ -262,6 +273,7 @@ def summary(result: CompileResult, model: Path) -> dict[str, Any]:
         "seconds": dict(result.seconds),
         "operations": len(result.graph.ops),
         "contract": None if contract is None else contract.document(),
+        "slices": None if result.slices is None else result.slices.document(),
         "passes": [
             {
                 "name": s.name,
@@ -273,7 +285,7 @@ def summary(result: CompileResult, model: Path) -> dict[str, Any]:
         ],
         "variants": [
             {
-                "target": lowered.target.name,
+                "target": lowered.name,
                 "launches": len(lowered.launches),
                 "kernels": len(lowered.specs),
                 "weight_bytes": sum(weight.bytes for weight in lowered.weights),
@@ -317,8 +329,10 @@ def show(screen: Screen, report: dict[str, Any]) -> None:
         )
     if report["contract"] is not None:
         show_contract(screen, report["contract"])
+    if report["slices"] is not None:
+        show_slices(screen, report["slices"])
     for variant in report["variants"]:
-        if report["contract"] is not None:
+        if report["contract"] is not None or report["slices"] is not None:
             show_numerics(screen, f"formats on {variant['target']}", variant["numerics"])
         memory = variant["memory"]
         at = ", ".join(f"{name} = {size}" for name, size in memory["at"].items())

@@ -48,6 +48,28 @@ def show_contract(screen: Screen, contract: Mapping[str, Any]) -> None:
         )
 
 
+def show_slices(screen: Screen, document: Mapping[str, Any]) -> None:
+    """The errors of every slice: the document of a `SliceContract`."""
+    samples, bound = document["samples"], document["bound"]
+    title = (
+        f"slices: relative L2 errors against {document['reference']},"
+        f" {samples['calibration']} samples to calibrate, {samples['held_out']} held out"
+    )
+    rows = [
+        (
+            f"{row['bits']} bits",
+            output,
+            "-" if bound is None else f"{bound:g}",
+            number(p),
+            number(m),
+        )
+        for row in document["slices"]
+        for output, p, m in zip(document["outputs"], row["predicted"], row["measured"], strict=True)
+    ]
+    columns = ("slice", "output", ">bound", ">predicted", ">measured, held out")
+    screen.table(title, columns, rows)
+
+
 def show_numerics(screen: Screen, title: str, numerics: Mapping[str, Mapping[str, int]]) -> None:
     """How many operations run in which numerics, and the bytes of their weights."""
     rows = [(name, row["operations"], f"{row['weight_bytes']:,}") for name, row in numerics.items()]

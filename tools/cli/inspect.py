@@ -11,7 +11,7 @@ import click
 from tilewright.compiler.errors import UserError
 from tilewright.tools.cli.build import imported
 from tilewright.tools.cli.choices import show_choices, show_explained
-from tilewright.tools.cli.contract import show_contract
+from tilewright.tools.cli.contract import show_contract, show_slices
 from tilewright.tools.cli.files import is_artifact
 from tilewright.tools.cli.options import dim_option, path_type, sizes, subcommand
 from tilewright.tools.cli.screen import Screen
@@ -205,7 +205,7 @@ def _artifact(
         if llvm:
             hint = f"tilewright inspect MODEL.onnx --kernel {kernel} --llvm"
             raise UserError(str(path), "an artifact holds no LLVM IR", "", hint)
-        chosen = next(v for v in file.manifest.variants if v.target == name)
+        chosen = next(v for v in file.manifest.variants if v.file == f"model.{name}.so")
         code = from_artifact(file, chosen, kernel)
         report["kernel"] = {"name": code.name, "assembly": code.assembly}
         screen.text(code.assembly.rstrip("\n"))
@@ -219,12 +219,15 @@ def _artifact(
             _proof(screen, report["memory"])
         return report
     _signature(screen, f"{path}: {report['name']}, by {report['producer']}", report)
+    if "slices" in plan:
+        report["slices"] = plan["slices"]
+        show_slices(screen, plan["slices"])
     screen.table(
         "variants",
         ("target", "machine", ">code bytes", "runs here", "features"),
         [
             (
-                v["target"],
+                f"{v['target']}, {v['slice']} bits" if v["slice"] else v["target"],
                 v["machine"],
                 f"{v['bytes']:,}",
                 "yes" if v["runs_here"] else "no",

@@ -53,6 +53,14 @@ def assignments(
     return found
 
 
+def widths(_ctx: click.Context, _param: click.Parameter, text: str | None) -> tuple[int, ...]:
+    """The numbers of --slices; a usage error for what are none."""
+    try:
+        return tuple(int(part) for part in text.split(",")) if text else ()
+    except ValueError:
+        raise click.BadParameter(f"expected numbers as in 8,4, found {text!r}") from None
+
+
 def sizes(
     context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
 ) -> dict[str, int]:
