@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from functools import cache
 
 import numpy as np
 import onnx
@@ -10,6 +11,7 @@ import pytest
 from support.contract_model import layered_model, layered_samples
 
 import tilewright
+from tilewright.backends.llvm import codegen
 from tilewright.backends.target import detect
 from tilewright.compiler.errors import UserError
 from tilewright.compiler.samples import HELD_OUT
@@ -19,6 +21,14 @@ from tilewright.tools.inspect_errors import worst
 SAMPLES = layered_samples(8, 40)
 HELD = SAMPLES[HELD_OUT - 1 :: HELD_OUT]
 CODES = "w8a8-sym"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _kernels_once():
+    """Equal kernels of the compiles of this module are compiled once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(codegen, "compile_kernel", cache(codegen.compile_kernel))
+        yield
 
 
 @pytest.fixture(scope="module")
