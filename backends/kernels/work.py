@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tilewright.backends.llvm import amx, bf16
+from tilewright.backends.llvm.amx import ROWS
+from tilewright.backends.llvm.bf16_gemm import AMX_ROWS, DOT_ROWS
 from tilewright.backends.llvm.epilogue import Epilogue
 from tilewright.backends.llvm.microkernel import PANEL, Block, few, few_rows, widest
 from tilewright.backends.target import Target
@@ -53,7 +56,7 @@ def full_extras(steps: Epilogue) -> int:
 
 
 def row_blocks(rows: int, most: int) -> tuple[tuple[int, int], ...]:
-    """(size, how many of it): ``rows`` in nearly equal blocks of at most ``most`` (gemm.Split)."""
+    """(size, how many of it): ``rows`` in nearly equal blocks of at most ``most`` (frame.Split)."""
     if rows <= 0:
         return ()
     count = -(-rows // most)
@@ -86,6 +89,21 @@ def f32_product(target: Target, rows: int, k: int, n: int, most: int | None = No
     passes = count if 4 * k * full.columns > half else 1
     again = panels if 4 * rows * k > half else 1
     return work + Work(streamed=4 * k * (PANEL * panels * passes + rows * again))
+
+
+def widened(target: Target, rows: int, depth: int, panels: int) -> tuple[str, Work]:
+    """llvm.widened_product: the unit, and ``rows`` rows by panels that are in L2 once they are
+    widened."""
+    if not bf16.has_dots(target):
+        return "f32", f32_product(target, rows, depth, panels * PANEL)
+    tiles = amx.has_bf16(target) and rows >= AMX_ROWS
+    passes = -(-rows // (2 * ROWS if tiles else DOT_ROWS))
+    whole = -(-rows // ROWS) * ROWS if tiles else rows
+    own = 2 * depth * rows
+    again = panels if own > target.l1_kib << 9 else 1
+    streamed = 2 * depth * panels * PANEL * (1 if tiles else passes) + again * own
+    unit = "bf16_tile" if tiles else "bf16_dot"
+    return unit, Work(2 * whole * depth * panels * PANEL, streamed, passes * panels)
 
 
 def _calls(block: Block, k: int, times: int) -> Work:

@@ -253,8 +253,7 @@ def _dot_panels(
 
         def multiply(c: ir.Value, ldc: Int, between: Int) -> None:
             args = [i64(x) for x in (a, b, p.steps, c, ldc, between)]
-            _switch(
-                code,
+            code.switch(
                 size,
                 bound,
                 lambda r: code.b.call(
@@ -268,19 +267,6 @@ def _dot_panels(
 def _wide(rows: int) -> int:
     """Panels at a time whose accumulators fit 32 registers."""
     return 4 if rows <= 3 else 2 if rows <= 6 else 1
-
-
-def _switch(code: Code, value: Int, most: int, arm: Callable[[int], object]) -> None:
-    """``arm(value)`` for a run-time value in 1 .. most."""
-    done = code.b.append_basic_block("rows.done")
-    switch = code.b.switch(i64(value), done)
-    for r in range(1, most + 1):
-        case = code.b.append_basic_block(f"rows{r}")
-        switch.add_case(ir.Constant(I64, r), case)
-        code.b.position_at_end(case)
-        arm(r)
-        code.b.branch(done)
-    code.b.position_at_end(done)
 
 
 def _finish(

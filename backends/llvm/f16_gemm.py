@@ -8,7 +8,7 @@ added up in f32.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from llvmlite import ir
@@ -181,7 +181,7 @@ def _narrow_rows(code: Code, p: Product, rows: Int, first: Int, last: Int) -> No
         def call(r: int, args: list[ir.Value] = args) -> None:
             code.b.call(_kernel(code, r, p.chain), args)
 
-        _switch(code, size, most, call)
+        code.switch(size, most, call)
         _epilogue(code, p, start.index, size, panel.index)
 
 
@@ -275,19 +275,6 @@ def _chains(code: Code, rows: int, chain: int, args: Sequence[ir.Value]) -> None
                 place = code.at(c, code.add(code.mul(ldc, r), v))
                 more = code.b.fpext(half, code.vector(16))
                 code.vstore(code.b.fadd(code.vload(place, 16), more), place)
-
-
-def _switch(code: Code, value: Int, most: int, arm: Callable[[int], None]) -> None:
-    """``arm(value)`` for a run-time value in 1 .. most."""
-    done = code.b.append_basic_block("rows.done")
-    switch = code.b.switch(i64(value), done)
-    for r in range(1, most + 1):
-        case = code.b.append_basic_block(f"rows{r}")
-        switch.add_case(ir.Constant(I64, r), case)
-        code.b.position_at_end(case)
-        arm(r)
-        code.b.branch(done)
-    code.b.position_at_end(done)
 
 
 def _epilogue(code: Code, p: Product, start: Int, size: Int, panel: Int) -> None:

@@ -16,6 +16,7 @@ from llvmlite import ir
 from tilewright.backends.llvm import epilogue as epilogues
 from tilewright.backends.llvm.builder import I1, I32, I64, PTR, VOID, Code, Int, i64
 from tilewright.backends.llvm.epilogue import Epilogue, Operand
+from tilewright.backends.llvm.frame import Split
 from tilewright.backends.llvm.microkernel import (
     PANEL,
     SIGNATURE,
@@ -125,32 +126,6 @@ def multiply(
 
 
 @dataclass(frozen=True)
-class Split:
-    """A run-time count of rows cut into blocks of nearly equal size, none above the widest.
-
-    128 rows at 14 are 8 blocks of 13 and 2 of 12, not 9 of 14 and one of 2.
-    """
-
-    count: Int
-    size: Int
-    larger: Int
-
-    @classmethod
-    def of(cls, code: Code, total: Int, most: int) -> Split:
-        count = code.ceildiv(total, most)
-        # A count of 0 must not divide; its loop runs no trip.
-        safe = code.max(count, 1)
-        size = code.div(total, safe)
-        return cls(count, size, code.sub(total, code.mul(size, safe)))
-
-    def block(self, code: Code, i: Int) -> tuple[Int, Int]:
-        """First row and number of rows of block ``i``: the first ``larger`` have one more."""
-        start = code.add(code.mul(i, self.size), code.min(i, self.larger))
-        extra = code.b.zext(code.cmp("<", i, self.larger), I64)
-        return start, code.add(self.size, extra)
-
-
-@dataclass(frozen=True)
 class Product:
     """A block product C = epilogue(A B) at code generation time.
 
@@ -210,14 +185,9 @@ def emit_few_rows(code: Code, p: Product, rows: Int, first: Int, last: Int) -> N
 
     One case per row count, several panels at a time; left-over panels one by one.
     """
-    done = code.b.append_basic_block("few.done")
-    none = code.b.append_basic_block("few.none")
     full_end = code.min(last, code.div(p.n, PANEL))
-    switch = code.b.switch(i64(rows), none)
-    for r in range(1, few(code.target) + 1):
-        case = code.b.append_basic_block(f"few{r}")
-        switch.add_case(ir.Constant(I64, r), case)
-        code.b.position_at_end(case)
+
+    def some(r: int) -> None:
         block = few_rows(code.target, r)
         block = replace(block, packed=isinstance(p.ldb, int) and p.ldb == PANEL)
         wide_end = first
@@ -232,10 +202,8 @@ def emit_few_rows(code: Code, p: Product, rows: Int, first: Int, last: Int) -> N
             code.loop(0, _width(code, p, panel.index), columns(code)) as part,
         ):
             _tile(code, p, Place(0, r, panel.index, part.index))
-        code.b.branch(done)
-    code.b.position_at_end(none)
-    code.b.branch(done)
-    code.b.position_at_end(done)
+
+    code.switch(rows, few(code.target), some)
 
 
 def emit_many_rows(code: Code, p: Product, rows: Int, first: Int, last: Int) -> None:

@@ -24,6 +24,7 @@ from tilewright.backends.llvm.bf16_block import STEP
 from tilewright.backends.llvm.bf16_microkernel import PLANE_BYTES
 from tilewright.backends.llvm.builder import I8, I64, PTR, Code, Int, i64
 from tilewright.backends.llvm.epilogue import Epilogue
+from tilewright.backends.llvm.frame import Split, TileSplit, Units
 from tilewright.backends.llvm.microkernel import PANEL, widest
 from tilewright.backends.llvm.split_tiles import (
     BLOCK,
@@ -123,18 +124,12 @@ class Arrays:
 
 def emit(code: Code, s: Shape, x: Arrays, begin: Int, end: Int) -> None:
     """The units [begin, end); unit = block of rows * across + group of panels."""
-    blocks = code.max(code.ceildiv(x.rows, s.rows), 1)
-    size = code.round_up(code.ceildiv(x.rows, blocks), BLOCK)
+    split = TileSplit.of(code, x.rows, s.rows)
     amx.configure(code)
     # Units of one block of rows are one piece of work, so its rows are split once.
-    with code.loop(code.div(begin, s.across), code.ceildiv(end, s.across)) as block:
-        base = code.mul(block.index, s.across)
-        first = code.mul(code.max(code.sub(begin, base), 0), s.width)
-        last = code.mul(code.min(code.sub(end, base), s.across), s.width)
-        last = code.min(last, s.panels)
-        start = code.mul(block.index, size)
-        rows = code.min(code.sub(x.rows, start), size)
-        _Block(code, s, x, start, rows).emit(first, last)
+    with Units(s.panels, s.width).blocks(code, begin, end) as block:
+        start, rows = split.block(code, block.index)
+        _Block(code, s, x, start, rows).emit(block.first, block.last)
     amx.release(code)
 
 
@@ -304,7 +299,7 @@ class _Block:
 
     def _in_f32(self, row: Int, size: Int, panel: Int, sums: ir.Value) -> None:
         code, s, x = self.code, self.s, self.x
-        parts = gemm.Split.of(code, size, widest(code.target).rows)
+        parts = Split.of(code, size, widest(code.target).rows)
         b = code.at(x.b, code.mul(panel, s.k * PANEL))
         with code.loop(0, parts.count) as part:
             start, count = parts.block(code, part.index)

@@ -16,7 +16,7 @@ from tilewright.backends.kernels.f32_attention.spec import KEYS, QUERIES, Attent
 from tilewright.backends.llvm import gemm
 from tilewright.backends.llvm.builder import F32, Code, Int, i64, zeros
 from tilewright.backends.llvm.exp2 import LOG2E
-from tilewright.backends.llvm.frame import Frame
+from tilewright.backends.llvm.frame import Frame, Split
 from tilewright.backends.llvm.microkernel import PANEL, widest
 from tilewright.backends.llvm.rows import copy_rows, transpose_rows
 from tilewright.backends.target import Target
@@ -129,7 +129,7 @@ def _scores(
     """S^T[count][width] = K[count][depth] Q^T[depth][width]."""
     flavor = gemm.Flavor(narrow=width < PANEL)
     step = gemm.columns(code, flavor)
-    split = gemm.Split.of(code, count, widest(code.target).rows)
+    split = Split.of(code, count, widest(code.target).rows)
     with code.loop(0, split.count) as block, code.loop(0, width, step) as column:
         first, rows = split.block(code, block.index)
         a = code.at(k, code.mul(first, ldk))
@@ -152,7 +152,7 @@ def _values(
     """sums[rows][ldo] += S[rows][count] V[count][ldo], S stored by columns."""
     flavor = gemm.Flavor(a_columns=True, accumulate=True)
     step = gemm.columns(code, flavor)
-    split = gemm.Split.of(code, rows, widest(code.target).rows)
+    split = Split.of(code, rows, widest(code.target).rows)
     with code.loop(0, split.count) as block, code.loop(0, ldo, step) as column:
         first, size = split.block(code, block.index)
         a = code.at(scores, first)
