@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -18,7 +19,7 @@ class Inputs:
     rows: T. gram: X^T X over those rows by which weights are rounded, `fitted` of them, f64 [K, K].
     sample: some of the other rows, f32 [S, K], evenly chosen, by which errors are judged: on the
     rows that a rounding was fitted to it looks better than it is. absmax: greatest magnitude of
-    each channel, f32 [K].
+    each channel, f32 [K]. put_away: lets go of the memory of `gram` where it is in a file.
     """
 
     gram: np.ndarray
@@ -26,6 +27,7 @@ class Inputs:
     rows: int
     absmax: np.ndarray
     sample: np.ndarray
+    put_away: Callable[[], None] | None = None
 
     @property
     def importance(self) -> np.ndarray:
@@ -59,8 +61,10 @@ class Inputs:
         return found
 
     def release(self) -> None:
-        """Give back the memory of `factor`, which is made again when it is asked for."""
+        """Give back the memory of `factor` and `gram`, which come again when they are asked for."""
         self.__dict__.pop("factor", None)
+        if self.put_away is not None:
+            self.put_away()
 
     @cached_property
     def order(self) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import ceil
 
 import numpy as np
 
@@ -21,7 +22,10 @@ Compile = Callable[[Graph], Run]
 """Compiles a graph for this machine and gives a function that runs it."""
 
 GAIN_SAMPLES = 4
-"""Samples on which disturbances are followed to the outputs."""
+"""Samples on which disturbances are followed to the outputs, at most."""
+
+GAIN_ROWS = 512
+"""Rows of a product that are enough for this; two samples in any case."""
 
 PROBES = {True: "w4-g64", False: "w8a8-sym"}
 """The formats whose errors stand for those of all that read X exactly but for bf16 (True) and of
@@ -190,7 +194,9 @@ def calibrate(graph: Graph, samples: Sequence[Feeds], build: Compile) -> Calibra
         return outputs
 
     statistics = collect(run, found, samples)
-    tried = [samples[i] for i in _spread(len(samples), GAIN_SAMPLES)]
+    rows = max((i.rows for i in statistics.inputs.values()), default=0) / len(samples)
+    wanted = min(max(ceil(GAIN_ROWS / max(rows, 1.0)), 2), GAIN_SAMPLES)
+    tried = [samples[i] for i in _spread(len(samples), wanted)]
     clean = [show(feeds) for feeds in tried]
     disturb = build(disturbed(graph, found))
     gains: dict[tuple[str, bool], Gain] = {}

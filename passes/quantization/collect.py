@@ -11,6 +11,7 @@ from tilewright.compiler.formats.inputs import Inputs
 from tilewright.compiler.ir.core import Value
 from tilewright.passes.quantization.instrument import READ
 from tilewright.passes.quantization.sites import Lookup, Product, Site
+from tilewright.passes.quantization.spill import Spilled
 
 Feeds = Mapping[str, np.ndarray]
 Run = Callable[[Feeds], Mapping[str, np.ndarray]]
@@ -50,7 +51,7 @@ class _Sums:
     Products of rows are f32 for up to TOGETHER rows, their sums f64.
     """
 
-    gram: np.ndarray
+    gram: Spilled
     absmax: np.ndarray
     sample: np.ndarray
     fitted: int = 0
@@ -61,7 +62,7 @@ class _Sums:
 
     @staticmethod
     def of(k: int) -> _Sums:
-        return _Sums(np.zeros((k, k)), np.zeros(k, np.float32), np.zeros((SAMPLE, k), np.float32))
+        return _Sums(Spilled((k, k)), np.zeros(k, np.float32), np.zeros((SAMPLE, k), np.float32))
 
     def add(self, x: np.ndarray, fit: bool, judge: bool) -> None:
         np.maximum(self.absmax, np.abs(x).max(axis=0, initial=0), out=self.absmax)
@@ -81,13 +82,16 @@ class _Sums:
     def _multiply(self) -> None:
         if self.waiting:
             rows = np.concatenate(self.waiting)
-            self.gram += rows.T @ rows
+            self.gram.array += rows.T @ rows
+            self.gram.put_away()
             self.waiting.clear()
 
     def inputs(self) -> Inputs:
         self._multiply()
         kept = self.sample[: self.judging].copy()
-        return Inputs(self.gram, self.fitted, self.rows, self.absmax, kept)
+        return Inputs(
+            self.gram.array, self.fitted, self.rows, self.absmax, kept, self.gram.put_away
+        )
 
 
 def collect(run: Run, found: Sequence[Site], samples: Sequence[Feeds]) -> Statistics:
