@@ -42,6 +42,7 @@ class Row:
     n: int
     family: str
     format: str
+    layout: str
     megabytes: float
     hot_us: float
     cold_us: float
@@ -52,12 +53,14 @@ class Row:
 def chosen(
     task: MatmulTask, dims: tuple[int, ...], target: targets.Target, match: str
 ) -> list[Candidate]:
-    """Of each family and format the candidate that is predicted fastest; of raw floats one."""
+    """Of each family, format and layout the candidate that is predicted fastest; of raw floats
+    one."""
     profile = profile_for(target)
     names = frozenset(name for name in formats() if re.fullmatch(match, name))
-    best: dict[tuple[str, str], tuple[float, Candidate]] = {}
+    best: dict[tuple[str, str, str], tuple[float, Candidate]] = {}
     for c in candidates(task, target, 1e-2, names):
-        key = (c.family.name, c.format) if c.format else ("", "")
+        layout = c.layout.name if c.layout else ""
+        key = (c.family.name, c.format, layout) if c.format else ("", "", "")
         guess = predict(c.family, c.spec, dims, target, profile)
         if key not in best or guess < best[key][0]:
             best[key] = (guess, c)
@@ -92,6 +95,7 @@ def rows(
                     n=n,
                     family=c.family.name,
                     format=c.numerics,
+                    layout=c.layout.name if c.layout else "",
                     megabytes=c.layout.bytes / 1e6 if c.layout else 0.0,
                     hot_us=times[2 * i] * 1e6,
                     cold_us=times[2 * i + 1] * 1e6,
@@ -132,7 +136,7 @@ def text(found: list[Row]) -> str:
     for r in sorted(found, key=lambda r: r.hot_us):
         marks = ("*" if r.hot_us == hot else " ", "*" if r.cold_us == cold else " ")
         out.append(
-            f"  {r.family:20s} {r.format:12s} {r.megabytes:7.2f} MB"
+            f"  {r.family:20s} {r.format:12s} {r.layout:22s} {r.megabytes:7.2f} MB"
             f"  hot {r.hot_us:9.1f}{marks[0]} ({r.hot_predicted_us:9.1f})"
             f"  cold {r.cold_us:9.1f}{marks[1]} ({r.cold_predicted_us:9.1f}) us"
         )

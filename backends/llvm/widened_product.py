@@ -15,6 +15,7 @@ from tilewright.backends.llvm.bf16_block import emit_block, row_tile_bytes, step
 from tilewright.backends.llvm.bf16_microkernel import PLANE_BYTES
 from tilewright.backends.llvm.builder import I8, Code, Int, i64
 from tilewright.backends.llvm.epilogue import Epilogue, Operand, load_extras
+from tilewright.backends.llvm.frame import Split
 from tilewright.backends.llvm.microkernel import PANEL
 
 MOST_ROWS = 256
@@ -79,6 +80,20 @@ class Shape:
 
 
 @dataclass(frozen=True)
+class Block:
+    """``rows`` rows from ``start`` on, by the panels [first, last)."""
+
+    start: Int
+    rows: Int
+    first: Int
+    last: Int
+
+    def a(self, code: Code, call: Call) -> ir.Value:
+        """The first of the rows."""
+        return code.at(call.a, code.mul(self.start, call.lda))
+
+
+@dataclass(frozen=True)
 class Call:
     """Arguments of a launch at code generation time; ``panel_bytes`` of a packed panel."""
 
@@ -116,6 +131,20 @@ class Call:
     def panel(self, code: Code, index: Int) -> ir.Value:
         """A packed panel."""
         return code.at(self.b, code.mul(index, self.panel_bytes), I8)
+
+    def emit_blocks(self, code: Code, most: int, emit: Callable[[Code, Call, Block], None]) -> None:
+        """Instead of widening: ``emit`` for blocks of ``most`` rows, if units are counted by these.
+        All units of a block that this thread has are one, so that several panels may stream side
+        by side."""
+        across, width = self.shape.across, self.shape.panels_per_unit
+        with code.loop(code.div(self.begin, across), code.ceildiv(self.end, across)) as block:
+            start = code.mul(block.index, most)
+            rows = code.min(code.sub(self.m, start), most)
+            units = code.mul(block.index, across)
+            begin = code.sub(code.max(self.begin, units), units)
+            end = code.min(code.sub(self.end, units), across)
+            last = code.min(code.mul(end, width), self.shape.panels)
+            emit(code, self, Block(start, rows, code.mul(begin, width), last))
 
     def finish(self, code: Code, sums: ir.Value, row: Int, panel: Int) -> None:
         """``sums`` [32] f32 of a row and a panel through the epilogue to C."""
@@ -184,7 +213,7 @@ def _emit_f32(code: Code, call: Call, widen: Widen) -> None:
     shape = call.shape
     wide = call.room(code)
     stride = steps(shape.k) * 32 * PANEL
-    split = gemm.Split.of(code, call.m, shape.rows_per_unit)
+    split = Split.of(code, call.m, shape.rows_per_unit)
     with code.loop(call.begin, call.end) as unit:
         start, rows = split.block(code, code.div(unit.index, shape.across))
         first, last = _panels(code, shape, unit.index)

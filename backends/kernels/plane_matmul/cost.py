@@ -6,9 +6,7 @@ from tilewright.backends.kernels import work
 from tilewright.backends.kernels.family import Cost
 from tilewright.backends.kernels.plane_matmul.spec import PlaneMatmulSpec
 from tilewright.backends.kernels.work import Work
-from tilewright.backends.llvm import amx, bf16
-from tilewright.backends.llvm.amx import ROWS
-from tilewright.backends.llvm.bf16_gemm import AMX_ROWS, DOT_ROWS
+from tilewright.backends.llvm import bf16
 from tilewright.backends.llvm.microkernel import PANEL
 from tilewright.backends.target import Target
 
@@ -27,9 +25,12 @@ def estimate(spec: PlaneMatmulSpec, dims: tuple[int, ...], target: Target) -> Co
     panel, panels = spec.panel, spec.shape.panels
     weights = panels * panel.bytes
     few = spec.looks_up(m)
-    product, passes = Work(), 0
+    unit, product, passes = "f32", Work(), 0
     for rows, times in work.row_blocks(m, spec.few if few else spec.shape.rows_per_unit):
-        made = _few(spec, target, rows) if few else _many(spec, target, rows)
+        if few:
+            made = _few(spec, target, rows)
+        else:
+            unit, made = work.widened(target, rows, panel.depth, panels)
         product += made * times
         passes += times
     full = work.full_extras(spec.epilogue)
@@ -37,7 +38,7 @@ def estimate(spec: PlaneMatmulSpec, dims: tuple[int, ...], target: Target) -> Co
     return Cost(
         flops=2 * m * spec.k * spec.n,
         bytes=4 * m * spec.k + 4 * (1 + full) * m * spec.n + weights,
-        unit=_unit(target, min(m, spec.shape.rows_per_unit), few),
+        unit=unit,
         issued=product.issued,
         weights=weights,
         passes=passes,
@@ -50,12 +51,6 @@ def estimate(spec: PlaneMatmulSpec, dims: tuple[int, ...], target: Target) -> Co
     )
 
 
-def _unit(target: Target, rows: int, few: bool) -> str:
-    if few or not bf16.has_dots(target):
-        return "f32"
-    return "bf16_tile" if amx.has_bf16(target) and rows >= AMX_ROWS else "bf16_dot"
-
-
 def _few(spec: PlaneMatmulSpec, target: Target, rows: int) -> Work:
     """In the time of FMAs, two of which a cycle makes, as it does two of these instructions."""
     panel, panels = spec.panel, spec.shape.panels
@@ -63,17 +58,3 @@ def _few(spec: PlaneMatmulSpec, target: Target, rows: int) -> Work:
     issued = 2 * target.lanes_f32 * LOOKUP[target.lanes_f32] * lookups
     spans = panels * panel.spans * rows * 4 * (panel.bits + 2) * PANEL
     return Work(issued + spans, panels * panel.bytes * rows + 16 * rows * panel.depth, panels)
-
-
-def _many(spec: PlaneMatmulSpec, target: Target, rows: int) -> Work:
-    """Products with widened panels, which are in L2."""
-    if not bf16.has_dots(target):
-        return work.f32_product(target, rows, spec.k, spec.n)
-    panels, depth = spec.shape.panels, spec.panel.depth
-    tiles = amx.has_bf16(target) and rows >= AMX_ROWS
-    passes = -(-rows // (2 * ROWS if tiles else DOT_ROWS))
-    whole = -(-rows // ROWS) * ROWS if tiles else rows
-    own = 2 * depth * rows
-    again = panels if own > target.l1_kib << 9 else 1
-    streamed = 2 * depth * panels * PANEL * (1 if tiles else passes) + again * own
-    return Work(2 * whole * depth * panels * PANEL, streamed, passes * panels)
