@@ -132,7 +132,7 @@ def _weighted(x: Value, factor: np.ndarray, builder: Builder) -> Value | None:
             return None
         w = builder.constant((weights * factor).astype(weights.dtype), "scaled")
         fields = {name: getattr(op, name) for name in op.attr_fields}
-        return builder.emit(Conv, x=op.x, w=w, **fields)
+        return builder.emit(Conv, x=op.x, w=w, fill=op.fill, **fields)
     if isinstance(op, Contract) and op.body is None:
         inputs, out = op.spec.split("->")
         ia, ib = inputs.split(",")

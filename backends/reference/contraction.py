@@ -60,7 +60,9 @@ def _contract(op: Contract, at: Context, a: Array, b: Array, extras: tuple[Array
 
 
 @reference(Conv)
-def _conv(op: Conv, at: Context, x: Array, w: Array, extras: tuple[Array, ...]) -> Array:
+def _conv(
+    op: Conv, at: Context, x: Array, w: Array, fill: Array | None, extras: tuple[Array, ...]
+) -> Array:
     small = (DType.I8, DType.U8)
     exact = op.x.dtype in small and op.w.dtype in small
     dtype = DType.I32 if exact else op.x.dtype
@@ -74,7 +76,9 @@ def _conv(op: Conv, at: Context, x: Array, w: Array, extras: tuple[Array, ...]) 
     )
     lows = [max(p, 0) for p in op.pads_low]
     highs = [max(p, 0) for p in op.pads_high]
-    padded = np.pad(wide_x, [(0, 0), *zip(lows, highs, strict=True), (0, 0)])
+    outside = 0 if fill is None else _wide(fill, op.x.dtype, exact)
+    reach = [(0, 0), *zip(lows, highs, strict=True), (0, 0)]
+    padded = np.pad(wide_x, reach, constant_values=outside)
     for axis, (lo, hi) in enumerate(zip(op.pads_low, op.pads_high, strict=True), start=1):
         stop = padded.shape[axis] + min(hi, 0)
         padded = np.take(padded, np.arange(max(-lo, 0), stop), axis)

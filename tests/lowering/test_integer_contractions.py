@@ -141,3 +141,17 @@ def test_convolutions(channels, outputs, kernel, stride, pad, groups, kernels, t
     graph = d.graph(d(Conv, x=x, w=w, **attributes))
     low = check_graph(graph, feeds=feeds(whole(types[0], 2, *(7,) * rank, channels)))
     assert labels(low) == kernels
+
+
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize(("channels", "kernels"), [(8, ["integer_conv"]), (6, ["pad", "conv"])])
+def test_pads_of_convolutions_count_as_zero_points(channels, kernels, known) -> None:
+    d = Draft()
+    x = d.input("x", "u8", "n", 5, 4, channels)
+    fill = d.constant(np.uint8(131)) if known else d.input("z", "u8")
+    w = d.constant(whole("i8", 3, 3, 1, channels))
+    window = {"pads_low": (1, 2), "pads_high": (1, 0), "strides": (1, 1), "dilations": (1, 1)}
+    y = d(Conv, x=x, w=w, fill=fill, groups=channels, **window)
+    given = [whole("u8", 2, 5, 4, channels), *([] if known else [np.uint8(250)])]
+    low = check_graph(d.graph(y), feeds=feeds(*given))
+    assert labels(low) == kernels

@@ -17,11 +17,19 @@ from tilewright.backends.llvm.builder import Code, Int, i64, zeros
 
 
 def emit_gather(
-    code: Code, g: Geometry, x: ir.Value, into: ir.Value, first: Int, rows: Int, group: Int
+    code: Code,
+    g: Geometry,
+    x: ir.Value,
+    into: ir.Value,
+    first: Int,
+    rows: Int,
+    group: Int,
+    fill: ir.Value | None = None,
 ) -> None:
     """Write ``rows`` rows of ``spec.k`` floats, ``spec.row_stride`` apart, from pixel ``first``.
 
-    Requires 16 floats of slack after the last row.
+    Requires 16 floats of slack after the last row. ``fill``: a vector of what lies outside of X,
+    all lanes alike; zeros without one.
     """
     spec = g.spec
     start = g.decode(code, first)
@@ -38,9 +46,10 @@ def emit_gather(
             valid = [g.inside(code, axis, i) for axis, i in enumerate(here)]
             target = code.at(out, number * run)
             if spec.dilations[-1] == 1 and spec.groups == 1:
-                _contiguous_run(code, g, x, target, at[0], here, corner[-1], valid)
+                _contiguous_run(code, g, x, target, at[0], here, corner[-1], valid, fill)
             else:
-                _separate_taps(code, g, x, target, at[0], here, corner[-1], valid, channel)
+                left = corner[-1]
+                _separate_taps(code, g, x, target, at[0], here, left, valid, channel, fill)
         row.next = g.advance(code, at)
 
 
@@ -53,6 +62,7 @@ def _contiguous_run(
     outer: Sequence[Int],
     left: Int,
     valid: Sequence[ir.Value],
+    fill: ir.Value | None,
 ) -> None:
     """All taps of the innermost axis at once, cut where they leave the image."""
     spec = g.spec
@@ -67,7 +77,7 @@ def _contiguous_run(
             source = code.at(x, g.offset(code, n, [*outer, left]))
             copy_constant(code, out, source, taps * c)
         with border:
-            copy_constant(code, out, None, taps * c)
+            copy_constant(code, out, None, taps * c, fill)
             with code.when(code.cmp("<", low, high)):
                 source = code.at(x, g.offset(code, n, [*outer, code.add(left, low)]))
                 count = code.mul(code.sub(high, low), c)
@@ -84,6 +94,7 @@ def _separate_taps(
     left: Int,
     valid: Sequence[ir.Value],
     channel: Int,
+    fill: ir.Value | None,
 ) -> None:
     """Tap by tap, for dilated or grouped filters."""
     spec = g.spec
@@ -98,16 +109,19 @@ def _separate_taps(
                 source = code.at(x, code.add(g.offset(code, n, [*outer, i]), channel))
                 copy_constant(code, target, source, spec.group_channels)
             with padding:
-                copy_constant(code, target, None, spec.group_channels)
+                copy_constant(code, target, None, spec.group_channels, fill)
 
 
-def copy_constant(code: Code, out: ir.Value, source: ir.Value | None, count: int) -> None:
-    """Copy ``count`` floats (zeros without a source); writes whole vectors, reads exactly."""
+def copy_constant(
+    code: Code, out: ir.Value, source: ir.Value | None, count: int, fill: ir.Value | None = None
+) -> None:
+    """Copy ``count`` floats, without a source those of the vector ``fill`` or zeros; writes whole
+    vectors, reads exactly."""
     lanes = code.target.lanes_f32
-    zero = zeros(code.vector(lanes))
+    same = zeros(code.vector(lanes)) if fill is None else fill
 
     def move(at: Int, mask: ir.Value | None) -> None:
-        value = zero if source is None else code.vload(code.at(source, at), lanes, mask)
+        value = same if source is None else code.vload(code.at(source, at), lanes, mask)
         code.vstore(value, code.at(out, at))
 
     full = count // lanes * lanes

@@ -30,8 +30,11 @@ def run(
     return (evaluate(spec.epilogue, flat, extras).reshape(y.shape),)
 
 
-def convolve(spec: ConvSpec, x: np.ndarray, weights: np.ndarray, out: Sequence[int]) -> np.ndarray:
-    """Plain convolution in float64: x [N, in.., C], weights [OC, C/groups, kernel..]."""
+def convolve(
+    spec: ConvSpec, x: np.ndarray, weights: np.ndarray, out: Sequence[int], fill: float = 0.0
+) -> np.ndarray:
+    """Plain convolution in float64: x [N, in.., C], weights [OC, C/groups, kernel..]; ``fill`` lies
+    outside of x."""
     x, weights = x.astype(np.float64), weights.astype(np.float64)
     y = np.zeros((x.shape[0], *out, spec.out_channels))
     # Padded far enough on both sides for every tap.
@@ -41,7 +44,7 @@ def convolve(spec: ConvSpec, x: np.ndarray, weights: np.ndarray, out: Sequence[i
             spec.pads, out, spec.strides, spec.kernel, spec.dilations, x.shape[1:-1], strict=True
         )
     ]
-    padded = np.pad(x, [(0, 0), *reach, (0, 0)])
+    padded = np.pad(x, [(0, 0), *reach, (0, 0)], constant_values=fill)
     for number, tap in enumerate(product(*(range(k) for k in spec.kernel))):
         filters = weights.reshape(*weights.shape[:2], spec.taps)[:, :, number]
         window: tuple[slice, ...] = tuple(

@@ -40,9 +40,16 @@ def cases() -> tuple[Case, ...]:
     """The launches of the generic family test."""
     plain = [_case(base, sizes, *KINDS[i % 4]) for i, (base, sizes) in enumerate(CONVS)]
     ends = [_case(*CONVS[1], *kinds, extreme=True) for kinds in KINDS]
+    ends += [
+        _case(base, sizes, *KINDS[i % 4], fill=True)
+        for i, (base, sizes) in enumerate(CONVS)
+        if any(base.pads)
+    ]
+    wide = conv(4, 6, (3, 3), 1, 5)
+    ends += [_case(wide, (1, 2, 3), *kinds, fill=True) for kinds in KINDS[1:3]]
     for base, sizes in CONVS[1:6:2]:
         real = replace(base, epilogue=DEQUANTIZE)
-        plain.append(_case(real, sizes, "u8", "s8", "f32"))
+        plain += [_case(real, sizes, "u8", "s8", "f32", fill=f) for f in (False, True)]
         narrow = replace(base, epilogue=REQUANTIZE)
         plain += [_case(narrow, sizes, "s8", "u8", out) for out in ("u8", "s8")]
     return (*plain, *ends)
@@ -52,7 +59,8 @@ def odd(m: int, n: int, k: int) -> tuple[Case, ...]:
     """Launches for the test of odd shapes: ``m`` pixels, ``n`` outputs, sums of 3 taps by 4 to 24
     channels, or of ``k`` channels where those are whole words."""
     channels = 4 * -(-k // 12)
-    row = _case(conv(channels, n, (3,), 1, 1), (1, m), *KINDS[(m + n) % 4])
+    fill = (m + n) % 8 < 4
+    row = _case(conv(channels, n, (3,), 1, 1), (1, m), *KINDS[(m + n) % 4], fill=fill)
     if k % 4:
         return (row,)
     return (row, _case(conv(k, n, (1,)), (1, m), *KINDS[(m + k) % 4]))
@@ -65,10 +73,11 @@ def _case(
     b: str,
     out: str = "i32",
     extreme: bool = False,
+    fill: bool = False,
 ) -> Case:
     merged = merge(base.groups, base.group_channels, base.group_outputs)
     fields = {**vars(base), "a": a, "b": b, "out": out, "groups": base.groups // merged}
-    spec = Int8ConvSpec(**fields, merged=merged)
+    spec = Int8ConvSpec(**fields, merged=merged, fill=fill)
     rng = np.random.default_rng([*sizes, spec.channels, spec.out_channels])
 
     def integers(kind: str, *shape: int) -> np.ndarray:
@@ -78,6 +87,7 @@ def _case(
         return rng.integers(limits.min, limits.max, shape, TYPES[kind], endpoint=True)
 
     x = integers(a, *sizes, spec.channels)
+    outside = integers(a, 1) if fill else np.zeros(0, TYPES[a])
     filters = integers(b, spec.out_channels, base.group_channels, *spec.kernel)
     outer = tuple(
         (size + 2 * p - d * (k - 1) - 1) // s + 1
@@ -101,18 +111,18 @@ def _case(
         extras.append(made)
         strides += [spec.out_channels] if extra.index == "full" else []
     dims = (*sizes, *outer, spec.out_channels, *strides)
-    expected = finish(spec, x, filters, extras, dims)
+    expected = finish(spec, x, filters, extras, dims, int(outside[0]) if fill else 0)
     tolerance = 3e-6 if out == "f32" else 0.0
     kind = {"i32": np.dtype(np.int32), "f32": np.dtype(np.float32), **TYPES}[out]
     label = (
         f"{'x'.join(map(str, sizes))}x{spec.channels}-{spec.out_channels}"
         f"-k{'x'.join(map(str, spec.kernel))}s{spec.strides[0]}d{spec.dilations[0]}g{base.groups}"
-        f"-{a}-{b}-{out}{'-extreme' if extreme else ''}"
+        f"-{a}-{b}-{out}{'-extreme' if extreme else ''}{'-fill' if fill else ''}"
     )
     return Case(
         label=label,
         spec=spec,
-        args=(x, pack(filters, spec), *extras),
+        args=(x, pack(filters, spec), *([outside] if fill else []), *extras),
         results=(np.zeros((*sizes[:1], *outer, spec.out_channels), kind),),
         dims=dims,
         expected=(expected,),

@@ -25,7 +25,11 @@ def emit(module: ir.Module, spec: Int8ConvSpec, target: Target, name: str) -> ir
     frame = Frame.open(module, target, name)
     code, scratch, matrix = frame.code, frame.scratch, spec.matrix
     # Four channels are moved as one f32, which keeps every bit.
-    conv = Conv.load(frame, spec.words, spec.epilogue)
+    conv = Conv.load(frame, spec.words, spec.epilogue, spec.given)
+    fill = None
+    if spec.fill:
+        bytes_of_fill = code.splat(code.load(frame.pointer(2), I8), WORD * target.lanes_f32)
+        fill = code.b.bitcast(bytes_of_fill, code.vector(target.lanes_f32))
     sums = code.at(scratch, int8_gemm.SCRATCH_BYTES, I8)
     gathered = code.at(sums, 4 * spec.rows_per_unit, I8)
     block_a = code.at(gathered, gathered_bytes(spec), I8)
@@ -37,7 +41,7 @@ def emit(module: ir.Module, spec: Int8ConvSpec, target: Target, name: str) -> ir
         with code.when(unit.fresh):
             source, stride = conv.pixel(code, start), spec.channels
             if not spec.pointwise:
-                emit_gather(code, conv.g, conv.x, gathered, start, rows, unit.group)
+                emit_gather(code, conv.g, conv.x, gathered, start, rows, unit.group, fill)
                 source, stride = gathered, WORD * spec.words.row_stride
             emit_block(code, d, source, stride, rows, spec.k, matrix.signed, block_a)
             if matrix.zero_points:

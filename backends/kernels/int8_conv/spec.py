@@ -43,9 +43,10 @@ class IntegerConvTask:
     a: str
     b: str
     out: str
+    fill: bool = False
 
     def operands(self, dims: Sequence[int]) -> tasks.Bytes:
-        """X, packed W, extras, Y."""
+        """X, packed W, what pads count as, extras, Y."""
         r = len(self.kernel)
         images, inner, outer = dims[0], dims[1 : 1 + r], dims[1 + r : 1 + 2 * r]
         step, *strides = dims[1 + 2 * r :]
@@ -53,15 +54,16 @@ class IntegerConvTask:
         others = tasks.extras(self.epilogue, pixels, self.out_channels, strides)
         size = 1 if self.out in ("u8", "s8") else 4
         y = tasks.span((pixels, self.out_channels), (step, 1), size)
-        return (images * prod(inner) * self.channels, None, *others, y)
+        given = (1,) if self.fill else ()
+        return (images * prod(inner) * self.channels, None, *given, *others, y)
 
 
 @dataclass(frozen=True)
 class Int8ConvSpec(ConvSpec):
-    """ConvSpec with the same dims, pads (which count as zero) and order of args, but X of type
-    ``a``, filters of type ``b``, sums in i32 modulo 2**32, and Y of type ``out``, as in
-    Int8MatmulSpec.
+    """ConvSpec with the same dims and order of args, but X of type ``a``, filters of type ``b``,
+    sums in i32 modulo 2**32, and Y of type ``out``, as in Int8MatmulSpec.
 
+    ``fill``: the third arg, one element of type ``a``, is what pads count as; without, zero.
     ``merged``: how many groups of the convolution one of ``groups`` stands for. Their filters are
     packed as one matrix with zeros where a filter does not see a channel, so that depthwise
     convolutions have whole words and panels too.
@@ -74,11 +76,17 @@ class Int8ConvSpec(ConvSpec):
     out: str = "i32"
     epilogue: Epilogue = IDENTITY
     merged: int = 1
+    fill: bool = False
 
     def __post_init__(self) -> None:
         if self.group_channels % WORD:
             raise ValueError(f"{self.group_channels} channels a group: expected a multiple of 4")
         _ = self.matrix
+
+    @property
+    def given(self) -> int:
+        """Args before the epilogue's extras."""
+        return 3 if self.fill else 2
 
     @property
     def matrix(self) -> Int8MatmulSpec:

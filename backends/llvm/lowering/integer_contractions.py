@@ -17,6 +17,7 @@ from tilewright.compiler.ir.core import Value
 from tilewright.compiler.ir.dims import as_int, product
 from tilewright.compiler.ir.ops.contraction import Conv
 from tilewright.compiler.ir.ops.leaf import Constant
+from tilewright.compiler.ir.ops.shape import Pad
 from tilewright.compiler.ir.types import DType
 
 NAMES = {DType.U8: "u8", DType.I8: "s8", DType.I32: "i32", DType.F32: "f32"}
@@ -38,11 +39,23 @@ def conv(low: Lowering, op: Conv) -> None:
     """The kernel for constant filters, where there is one, and the loop nest otherwise."""
     if not _by_kernel(low, op):
         if op.body is None:
-            fallback.lower_plain(low, op)
+            fallback.lower_plain(low, op if op.fill is None else _padded(low, op))
             return
         bare = dataclasses.replace(op, extras=(), body=None)
         conv(low, bare)
         fallback.lower_body(low, op, bare.out)
+
+
+def _padded(low: Lowering, op: Conv) -> Conv:
+    """The same convolution of a padded x, which is made first: for loop nests, which know zero
+    alone."""
+    low_pads, high_pads = (0, *op.pads_low, 0), (0, *op.pads_high, 0)
+    pad = Pad(x=op.x, value=op.fill, low=low_pads, high=high_pads, source=op.source)
+    fallback.lower_plain(low, pad)
+    none = (0,) * len(op.strides)
+    bare = dataclasses.replace(op, x=pad.out, fill=None, pads_low=none, pads_high=none)
+    low.stand_in(bare.out, op.out)
+    return bare
 
 
 def _by_kernel(low: Lowering, op: Conv) -> bool:
@@ -63,6 +76,7 @@ def _by_kernel(low: Lowering, op: Conv) -> bool:
         a=NAMES[op.x.dtype],
         b=NAMES[op.w.dtype],
         out=NAMES[op.out.dtype],
+        fill=op.fill is not None,
     )
     dims = (op.x.shape[0], *op.x.shape[1:-1], *op.out.shape[1:-1], outputs, *fused.strides)
     name = op.w.op.name
@@ -80,11 +94,12 @@ def _by_kernel(low: Lowering, op: Conv) -> bool:
 
     key = (layout.name, low.graph.weights[name].hash(), op.groups)
     place = low.weight(key, name, layout.bytes, load)
+    given = () if op.fill is None else (low.dense(op.fill).at,)
     x, y = low.dense(op.x), low.result(op.out)
     low.launch(
         op,
         spec,
-        (x.at, place, *fused.places),
+        (x.at, place, *given, *fused.places),
         (y.at,),
         dims,
         formula(family.units(spec), dims),
@@ -92,6 +107,6 @@ def _by_kernel(low: Lowering, op: Conv) -> bool:
         label=family.name,
         flops=product(op.out.shape[:-1]) * (2 * prod(taps) * depth * outputs),
         traffic=x.bytes + y.bytes + layout.bytes + fused.traffic,
-        inplace=tuple((0, 2 + i) for i, same in enumerate(fused.aligned) if same),
+        inplace=tuple((0, 2 + len(given) + i) for i, same in enumerate(fused.aligned) if same),
     )
     return True

@@ -83,19 +83,22 @@ def arranged(ctx: Import, value: Value, perm: Sequence[int]) -> Term:
     return Term(ctx, value).transpose(*perm)
 
 
-def convolve(x: Term, w: Term, window: Window, groups: int) -> Term:
-    """`conv` of channels-last x and [taps.., C, groups*O] w; pads of any kind."""
+def convolve(x: Term, w: Term, window: Window, groups: int, fill: Value | None = None) -> Term:
+    """`conv` of channels-last x and [taps.., C, groups*O] w; pads of any kind, which count as the
+    scalar `fill` or as zero."""
     pads = (*window.low, *window.high)
     if all(isinstance(p, int) and p >= 0 for p in pads):
         low = tuple(p for p in window.low if isinstance(p, int))
         high = tuple(p for p in window.high if isinstance(p, int))
     else:
-        x = x.pad((0, *window.low, 0), (0, *window.high, 0))
+        before, after = (0, *window.low, 0), (0, *window.high, 0)
+        x = x.apply(shape.Pad, value=fill, low=before, high=after, mode="constant")
         low = high = (0,) * len(window.low)
     return x.emit(
         contraction.Conv,
         x=x.value,
         w=w.value,
+        fill=fill if any((*low, *high)) else None,
         strides=window.strides,
         pads_low=low,
         pads_high=high,
@@ -158,8 +161,8 @@ def convolve_integers(
 ) -> Term:
     """`conv(x - x_zero, w - w_zero)` in i32, channels last, of 8-bit x and w.
 
-    Where w is known and stays 8-bit less its zero point, so does x: it is padded with its zero
-    point, channels to a multiple of 4, and conv(x - z, w) = conv(x, w) - z sum(w).
+    Where w is known and stays 8-bit less its zero point, so does x: pads count as its zero point,
+    channels are padded to a multiple of 4, and conv(x - z, w) = conv(x, w) - z sum(w).
     """
     window = read_window(ctx, node, x.shape[2:], w.shape[2:])
     groups = node.attr("group", 1)
@@ -175,13 +178,10 @@ def convolve_integers(
     small = constant(ctx, filters.astype(kind).transpose(perm))
     zero = None if x_zero is None else Term(ctx, x_zero).reshape()
     image = channels_last(Term(ctx, x))
-    low, high = (0, *window.low, 0), (0, *window.high, missing)
-    if any(not isinstance(p, int) or p != 0 for p in (*low, *high)):
-        fill = None if zero is None else zero.value
-        image = image.apply(shape.Pad, value=fill, low=low, high=high, mode="constant")
-    none = (0,) * len(window.taps)
-    inner = Window(window.taps, window.strides, window.dilations, none, none)
-    out = convolve(image, small, inner, groups)
+    if missing:
+        none = (0,) * (x.rank - 1)
+        image = image.pad((*none, 0), (*none, missing))
+    out = convolve(image, small, window, groups, None if zero is None else zero.value)
     if zero is None:
         return out
     sums = known.sum(tuple(range(1, known.ndim)), dtype=np.int32)

@@ -8,6 +8,8 @@ from tilewright.compiler.ir.core import Op, Region, Value, op
 from tilewright.compiler.ir.dims import Dim, ceildiv
 from tilewright.compiler.ir.types import DType, TensorType
 
+_SMALL = (DType.I8, DType.U8)
+
 
 def axis_sizes(spec: str, a: Value, b: Value) -> tuple[list[str], dict[str, Dim]]:
     """The three index strings of `spec` and the size of every letter."""
@@ -35,9 +37,8 @@ def _body(
 
 def _sums(self: Op, left: Value, right: Value, *names: str) -> DType:
     """The type of the sums of products."""
-    small = (DType.I8, DType.U8)
     dtype: DType = left.dtype
-    if dtype in small and right.dtype in small:
+    if dtype in _SMALL and right.dtype in _SMALL:
         return DType.I32
     self.expect(dtype == right.dtype, f"{names[0]} is {left.type}, {names[1]} is {right.type}")
     return dtype
@@ -84,12 +85,14 @@ class Conv(Op):
     x[n, y*stride + t*dilation - pad.., g*C+c] * w[t.., c, g*O+o], extras...)`:
     channels last, 1 to 3 spatial axes.
 
-    x: [N, spatial.., groups*C], w: [taps.., C, groups*O]; positions outside x count as zero.
+    x: [N, spatial.., groups*C], w: [taps.., C, groups*O]; positions outside x count as zero or,
+    for 8-bit x, as the scalar tensor `fill` of its type.
     Types as in `contract`: i8 and u8 operands, which may differ, give i32.
     """
 
     x: Value
     w: Value
+    fill: Value | None = None
     extras: tuple[Value, ...] = ()
     strides: tuple[int, ...]
     pads_low: tuple[int, ...]
@@ -105,6 +108,10 @@ class Conv(Op):
         self.expect(self.w.rank == rank + 2, f"w {self.w.type} does not fit x {self.x.type}")
         fits = self.x.shape[-1] == self.w.shape[-2] * self.groups
         self.expect(fits, f"channels of x {self.x.type} are not {self.groups} x w {self.w.type}")
+        if self.fill is not None:
+            want = TensorType(self.x.dtype, ())
+            self.expect(self.fill.type == want, f"fill must be {want}, found {self.fill.type}")
+            self.expect(self.x.dtype in _SMALL, f"fill is for 8-bit x, found {self.x.type}")
         spatial: list[Dim] = []
         for i in range(rank):
             reach = (self.w.shape[i] - 1) * self.dilations[i] + 1
