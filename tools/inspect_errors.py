@@ -33,6 +33,10 @@ class Operation:
         """The relative L2 errors that it is predicted to make, by output."""
         return [float(e) for e in self.choice["errors"][numerics][self.number]]
 
+    def basis(self, numerics: str) -> str:
+        """What its error was judged by, where that is not all of the weights."""
+        return "by some columns" if numerics in self.choice.get("estimated", ()) else ""
+
     def best(self, numerics: str) -> Mapping[str, Any]:
         """The fastest candidate in some numerics; of the chosen ones, the chosen."""
         rows = [c for c in self.choice["candidates"] if c["numerics"] == numerics]
@@ -66,7 +70,7 @@ def format_rows(op: Operation) -> list[Row]:
                 f"{max(op.errors(numerics), default=0.0):.3g}",
                 times(best),
                 f"{best['weight_bytes']:,}",
-                "chosen" if numerics == op.chosen else "",
+                "chosen" if numerics == op.chosen else op.basis(numerics),
             )
         )
     return rows

@@ -57,7 +57,7 @@ def errors_report(
     selection = low.selection
     assert selection is not None
     found: dict[str, list[list[float]]] = {}
-    for name in sorted(numerics):
+    for name in sorted(set(numerics) - set(passed_over(low, alike, numerics))):
         rows = [_squares(low, selection, i, name) for i in alike]
         if all(row is not None for row in rows):
             found[name] = [[three_digits(sqrt(s)) for s in row or ()] for row in rows]
@@ -65,14 +65,20 @@ def errors_report(
 
 
 def estimated(low: Lowering, alike: Sequence[int], numerics: Sequence[str]) -> list[str]:
-    """Those whose error is an estimate for any question in `alike`."""
+    """Those whose error is judged by some columns of the weights for any question in `alike`."""
+    return [n for n in numerics if "columns" in _basis(low, alike, n)]
+
+
+def passed_over(low: Lowering, alike: Sequence[int], numerics: Sequence[str]) -> list[str]:
+    """Those whose error nothing needed to know for any question in `alike`."""
+    return [n for n in numerics if "" in _basis(low, alike, n)]
+
+
+def _basis(low: Lowering, alike: Sequence[int], numerics: str) -> set[str]:
     assert low.selection is not None
     assert low.offers is not None
-    questions = [low.selection.questions[i] for i in alike]
-    offers = low.offers
-    return [
-        n for n in numerics if any(offers.estimated(q.source, q.constant, n) for q in questions)
-    ]
+    asked = [low.selection.questions[i] for i in alike]
+    return {low.offers.basis(q.source, q.constant, numerics) for q in asked}
 
 
 def shares(selection: Selection, alike: Sequence[int]) -> list[float]:

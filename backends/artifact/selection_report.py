@@ -11,6 +11,7 @@ from tilewright.backends.artifact.error_report import (
     errors_report,
     estimated,
     numerics_report,
+    passed_over,
     shares,
     three_digits,
 )
@@ -29,7 +30,8 @@ def selection_report(low: Lowering) -> dict[str, Any] | None:
     Operations with equal questions and answers are one entry. Times are in microseconds at each
     point, on the number of threads that was asked for. Under an error contract `errors` are the
     relative L2 errors that numerics are predicted to make: of every operation of an entry, at every
-    output; `estimated` those that were judged by some columns of the weights.
+    output; `estimated` those that were judged by some columns of the weights, `passed_over` those
+    that were not judged at all: by their bits they make more error than one that costs less.
     """
     selection = low.selection
     if selection is None:
@@ -58,6 +60,7 @@ def selection_report(low: Lowering) -> dict[str, Any] | None:
             named = dict.fromkeys(row["numerics"] for row in choice["candidates"])
             choice["errors"] = errors_report(low, members[key], list(named))
             choice["estimated"] = estimated(low, members[key], list(choice["errors"]))
+            choice["passed_over"] = passed_over(low, members[key], list(named))
     return {
         "profile": selection.profile.describe(),
         "points": [dict(env) for env in selection.prices.points],

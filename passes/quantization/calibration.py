@@ -31,6 +31,9 @@ PROBES = {True: "w4-g64", False: "w8a8-sym"}
 """The formats whose errors stand for those of all that read X exactly but for bf16 (True) and of
 all that round it to codes (False): errors of weights and of inputs spread differently."""
 
+CORRELATED = 4.0
+"""By how much rounding by correlated inputs may beat the bound for independent ones."""
+
 SMALL = {"f32": 0.0, "bf16x3": 1e-5}
 """Relative errors of results in numerics that need not be measured."""
 
@@ -84,6 +87,30 @@ class Calibration:
             self._squares[key] = self._predict(site, numerics)
         return self._squares[key]
 
+    def floor(self, source: str, constant: str, numerics: str) -> Squares | None:
+        """What a product makes at least in a format, by the bits of a weight alone; None where
+        `squares` is known or takes no time.
+
+        Weights of a normal distribution are 2^-bits off in the best of all codes (rate-distortion
+        bound); correlated inputs let roundings make up for each other, for which CORRELATED allows.
+        """
+        site = self.sites.get((source, constant))
+        if site is None or isinstance(site, Lookup) or numerics in (*SUMS, "bf16"):
+            return None
+        if (site.name, numerics) in self._squares:
+            return None
+        bits = 8 * named(numerics).bytes(site.k, site.n) / (site.k * site.n)
+        local = self._size(site) * 2.0**-bits / CORRELATED
+        return self.gains[site.name, True].error(local, self.norms)
+
+    def basis(self, source: str, constant: str, numerics: str) -> str:
+        """What `squares` is judged by: ``"all"`` weights, some ``"columns"``, or, where it was not
+        needed so far, nothing (``""``)."""
+        if self.estimated(source, constant, numerics):
+            site = self.sites[source, constant]
+            return "columns" if (site.name, numerics) in self._squares else ""
+        return "all"
+
     def estimated(self, source: str, constant: str, numerics: str) -> bool:
         """Whether `squares` says what some columns of a site make, not all of them."""
         site = self.sites.get((source, constant))
@@ -106,7 +133,7 @@ class Calibration:
                 continue
             site, found = self.sites[source, constant], True
             self._settled.add((site.name, numerics))
-            del self._squares[site.name, numerics]
+            self._squares.pop((site.name, numerics), None)
             self.squares(source, constant, numerics)
         return found
 
@@ -117,15 +144,23 @@ class Calibration:
         weights = self._at(site).weights
         inputs = self.inputs[site.name]
         if numerics in SUMS:
-            x = inputs.sample
-            size = float(np.linalg.norm(x @ weights) * np.sqrt(inputs.rows / max(len(x), 1)))
-            return self.gains[site.name, True].error(SUMS[numerics] * size, self.norms)
+            local = SUMS[numerics] * self._size(site)
+            return self.gains[site.name, True].error(local, self.norms)
         made = named(numerics)
         if self.estimated(*site.key, numerics):
             local = self._at(site).columns(inputs).error(made)
         else:
             local = made.error(weights, self._encode(site, made), inputs)
         return self.gains[site.name, _kind(made)].error(local, self.norms)
+
+    def _size(self, site: Site) -> float:
+        """||X W||_F over all rows of X."""
+        desk = self._at(site)
+        if desk.size is None:
+            inputs = self.inputs[site.name]
+            rows = np.sqrt(inputs.rows / max(len(inputs.sample), 1))
+            desk.size = float(np.linalg.norm(inputs.sample @ desk.weights) * rows)
+        return desk.size
 
     def _lookup_error(self, site: Lookup, numerics: str) -> float:
         """||Y' - Y||_F over all rows that were read."""
@@ -171,10 +206,11 @@ class Calibration:
 
 @dataclass(eq=False)
 class _Desk:
-    """Of one site: its weights, and some columns of them."""
+    """Of one site: its weights, some columns of them, ||X W||_F."""
 
     weights: np.ndarray
     some: Columns | None = None
+    size: float | None = None
 
     def columns(self, inputs: Inputs) -> Columns:
         if self.some is None:

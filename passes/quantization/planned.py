@@ -139,9 +139,13 @@ class Planned:
         """Nothing is known of errors."""
         return ()
 
-    def estimated(self, source: str, constant: str, numerics: str) -> bool:
-        """Nothing is."""
-        return False
+    def floor(self, source: str, constant: str, numerics: str) -> Squares | None:
+        """Nothing is known of errors."""
+        return None
+
+    def basis(self, source: str, constant: str, numerics: str) -> str:
+        """Nothing is known of errors."""
+        return ""
 
     def settle(self, choices: Iterable[tuple[str, str, str]]) -> bool:
         """Nothing is known of errors."""

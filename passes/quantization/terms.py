@@ -61,9 +61,13 @@ class Terms:
         """What a contraction adds to the outputs' errors; None for what was not calibrated."""
         return self.calibration.squares(source, constant, numerics)
 
-    def estimated(self, source: str, constant: str, numerics: str) -> bool:
-        """Whether that was judged by some columns of the weights only."""
-        return self.calibration.estimated(source, constant, numerics)
+    def floor(self, source: str, constant: str, numerics: str) -> Squares | None:
+        """What a contraction adds at least; None where `squares` is known or takes no time."""
+        return self.calibration.floor(source, constant, numerics)
+
+    def basis(self, source: str, constant: str, numerics: str) -> str:
+        """What that was judged by: "all" weights, some "columns", nothing so far ("")."""
+        return self.calibration.basis(source, constant, numerics)
 
     def settle(self, choices: Iterable[tuple[str, str, str]]) -> bool:
         """Judge choices by all columns; whether any was not before."""

@@ -37,8 +37,11 @@ class Errors:
     def squares(self, source, constant, numerics):
         return self.table[constant, numerics]
 
-    def estimated(self, source, constant, numerics):
-        return numerics == "bf16"
+    def floor(self, source, constant, numerics):
+        return None
+
+    def basis(self, source, constant, numerics):
+        return "columns" if numerics == "bf16" else "all"
 
     def settle(self, choices):
         return False

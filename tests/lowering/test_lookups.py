@@ -78,8 +78,11 @@ class Fixed:
     def squares(self, source, constant, numerics):
         return (0.0,)
 
-    def estimated(self, source, constant, numerics):
-        return False
+    def floor(self, source, constant, numerics):
+        return None
+
+    def basis(self, source, constant, numerics):
+        return "all"
 
     def settle(self, choices):
         return False

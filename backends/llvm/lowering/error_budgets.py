@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 
 from tilewright.backends.llvm.lowering.choice import Question
 from tilewright.backends.llvm.lowering.offers import Offers, Squares
@@ -23,17 +24,28 @@ class ErrorBudget:
 
 
 def predicted_squares(
-    questions: Sequence[Question], offers: Offers
+    questions: Sequence[Question],
+    offers: Offers,
+    costs: Sequence[Sequence[float]],
+    capped: bool = False,
 ) -> tuple[tuple[Squares, ...], ...]:
     """What every candidate of every question adds to the outputs' errors. Operations that were not
-    calibrated share what they were found to make together."""
+    calibrated share what they were found to make together.
+
+    costs: of every candidate, time and bytes. Where another one costs less (and, if bytes are
+    capped, has fewer), and makes less error than a candidate's bits permit, these bits stand for
+    its error: nothing needs to be encoded to see that it cannot win.
+    """
     uncalibrated = Counter(
         c.numerics
         for q in questions
         if offers.squares(q.source, q.constant, "f32") is None
         for c in {c.numerics: c for c in q.candidates}.values()
     )
-    return tuple(_squares(question, offers, uncalibrated) for question in questions)
+    return tuple(
+        _squares(question, offers, uncalibrated, row, capped)
+        for question, row in zip(questions, costs, strict=True)
+    )
 
 
 def error_budgets(squares: Sequence[Sequence[Squares]], limits: Squares) -> tuple[ErrorBudget, ...]:
@@ -48,12 +60,30 @@ def error_budgets(squares: Sequence[Sequence[Squares]], limits: Squares) -> tupl
     )
 
 
-def _squares(question: Question, offers: Offers, shared: Counter[str]) -> tuple[Squares, ...]:
-    found = []
-    for candidate in question.candidates:
-        own = offers.squares(question.source, question.constant, candidate.numerics)
+def _squares(
+    question: Question,
+    offers: Offers,
+    shared: Counter[str],
+    costs: Sequence[float],
+    capped: bool,
+) -> tuple[Squares, ...]:
+    best: dict[str, tuple[float, int]] = {}
+    for candidate, cost in zip(question.candidates, costs, strict=True):
+        size = candidate.layout.bytes if capped and candidate.layout is not None else 0
+        best[candidate.numerics] = min(best.get(candidate.numerics, (inf, 0)), (cost, size))
+    found: dict[str, Squares] = {}
+    for numerics in sorted(best, key=lambda n: best[n]):
+        least = offers.floor(question.source, question.constant, numerics)
+        cheaper = [found[n] for n in found if best[n][1] <= best[numerics][1]]
+        if least is not None and any(_below(squares, least) for squares in cheaper):
+            found[numerics] = least
+            continue
+        own = offers.squares(question.source, question.constant, numerics)
         if own is None:
-            count = shared[candidate.numerics]
-            own = tuple(s / count for s in offers.others(candidate.numerics))
-        found.append(own)
-    return tuple(found)
+            own = tuple(s / shared[numerics] for s in offers.others(numerics))
+        found[numerics] = own
+    return tuple(found[candidate.numerics] for candidate in question.candidates)
+
+
+def _below(squares: Squares, least: Squares) -> bool:
+    return all(a <= b for a, b in zip(squares, least, strict=True))

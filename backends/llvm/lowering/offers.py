@@ -33,8 +33,12 @@ class Offers(Protocol):
     def squares(self, source: str, constant: str, numerics: str) -> Squares | None:
         """What a contraction adds to the outputs' errors; None for what was not calibrated."""
 
-    def estimated(self, source: str, constant: str, numerics: str) -> bool:
-        """Whether `squares` is only an estimate so far."""
+    def floor(self, source: str, constant: str, numerics: str) -> Squares | None:
+        """What `squares` is at least; None where it is known or takes no time to find."""
+
+    def basis(self, source: str, constant: str, numerics: str) -> str:
+        """What `squares` is judged by so far: ``"all"`` weights, some ``"columns"``, nothing
+        (``""``)."""
 
     def settle(self, choices: Iterable[tuple[str, str, str]]) -> bool:
         """Replace estimates of choices (nodes, weight, numerics); whether there was any."""

@@ -17,7 +17,7 @@ from tilewright.backends.llvm.lowering.offers import Offers, Squares
 from tilewright.backends.llvm.lowering.packed import tied_tables
 from tilewright.backends.llvm.lowering.pricing import Env, Measured, Prices, points, price
 from tilewright.backends.llvm.lowering.state import Lowering
-from tilewright.backends.llvm.lowering.tables import Lookup, Objective, Tables, tables
+from tilewright.backends.llvm.lowering.tables import Lookup, Objective, Tables, apart, tables
 from tilewright.backends.llvm.program import Program
 from tilewright.backends.profile import MachineProfile, profile_for
 from tilewright.compiler.ir.core import Value
@@ -122,7 +122,7 @@ def select(low: Lowering, how: Selecting) -> Selection:
     lookups = _lookups(low)
     limits = () if how.offers is None else how.offers.limits
     while True:
-        squares = () if how.offers is None else predicted_squares(questions, how.offers)
+        squares = _squares(questions, prices, how, limit is not None)
         budgets = error_budgets(squares, limits)
         problem = tables(questions, prices, limit, lookups, values, budgets, how.objective)
         solved = how.solve(problem)
@@ -135,6 +135,15 @@ def select(low: Lowering, how: Selecting) -> Selection:
         *(tuple(questions), prices, answers, profile, cold, limit, how.threads, formats),
         *(squares, limits),
     )
+
+
+def _squares(
+    questions: Sequence[Question], prices: Prices, how: Selecting, capped: bool
+) -> tuple[tuple[Squares, ...], ...]:
+    """What every candidate adds to the errors, where a contract says."""
+    if how.offers is None:
+        return ()
+    return predicted_squares(questions, how.offers, apart(questions, prices, how.objective), capped)
 
 
 def _numerics(questions: Sequence[Question], solved: Sequence[int]) -> list[tuple[str, str, str]]:

@@ -117,6 +117,21 @@ def tables(
     return Tables(tuple(names), tuple(costs), tuple(usages), tuple(edges), limit, budgets)
 
 
+def apart(
+    questions: Sequence[Question], prices: Prices, objective: Objective | None
+) -> list[list[float]]:
+    """What every candidate costs, as if no two questions shared a constant."""
+    costs = prices.costs()
+    if objective is None:
+        return costs
+    sizes = [[0 if c.layout is None else c.layout.bytes for c in q.candidates] for q in questions]
+    whole = sum(max(row) for row in sizes) or 1
+    return [
+        [objective.time * c + objective.size * b / whole for c, b in zip(*rows, strict=True)]
+        for rows in zip(costs, sizes, strict=True)
+    ]
+
+
 def _sets(layouts: Sequence[Sequence[Layout | None]]) -> list[frozenset[Layout]]:
     """All sets of layouts in which a constant may be stored: at most one a reader."""
     every = sorted({at for row in layouts for at in row if at is not None}, key=lambda at: at.name)
