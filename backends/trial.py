@@ -14,8 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from tilewright.backends.cached_runs import entering, leaving, stored
 from tilewright.backends.target import Target, cpu_flags, runs_here
 from tilewright.compiler.errors import UserError
+from tilewright.compiler.formats.caches import CacheFormat
 from tilewright.runtime.session import Session, load
 
 Feeds = Mapping[str, np.ndarray]
@@ -36,14 +38,19 @@ class Deviation:
 
 @contextmanager
 def running(path: str | os.PathLike[str], variant: str | None = None) -> Iterator[Run]:
-    """An artifact as a function; errors as `Session` says."""
+    """An artifact as a function, of caches in f32; errors as `Session` says."""
     with load(path, variant=variant) as session:
-        names = [output.name for output in session.get_outputs()]
+        yield _running(session)
 
-        def run(feeds: Feeds) -> dict[str, np.ndarray]:
-            return dict(zip(names, session.run(None, feeds), strict=True))
 
-        yield run
+def _running(session: Session) -> Run:
+    names, caches = [output.name for output in session.get_outputs()], session.caches
+
+    def run(feeds: Feeds) -> dict[str, np.ndarray]:
+        found = session.run(None, entering(caches, feeds))
+        return leaving(caches, dict(zip(names, found, strict=True)))
+
+    return run
 
 
 def require_here(targets: Iterable[Target]) -> None:
@@ -84,23 +91,33 @@ def original(source: str | os.PathLike[str] | bytes, names: Sequence[str]) -> Ru
 
 
 def deviations(
-    run: Run, expected: Run, samples: Iterable[Feeds], names: Sequence[str]
+    run: Run,
+    expected: Run,
+    samples: Iterable[Feeds],
+    names: Sequence[str],
+    caches: Mapping[str, CacheFormat] | None = None,
 ) -> list[Deviation]:
     """One an output of floats. Where NaNs or infinities stand in different places, or shapes
-    differ, the error is inf; where all that is expected is 0 it is the norm of what was found."""
+    differ, the error is inf; where all that is expected is 0 it is the norm of what was found.
+
+    caches: outputs that are stored in codes. The squared error of storing what is expected is taken
+    off theirs: what remains is the error of the rows that were stored.
+    """
     off, whole = np.zeros(len(names)), np.zeros(len(names))
     worst, where = np.zeros(len(names)), np.zeros(len(names), np.int64)
     for number, feeds in enumerate(samples):
         found, wanted = run(feeds), expected(feeds)
         for i, name in enumerate(names):
             distance, norm = _squares(found[name], wanted[name])
+            if caches and name in caches and np.isfinite(distance):
+                distance -= _squares(caches[name].rounded(wanted[name]), wanted[name])[0]
             off[i] += distance
             whole[i] += norm
-            alone = _relative(distance, norm)
+            alone = _relative(max(distance, 0.0), norm)
             if alone > worst[i]:
                 worst[i], where[i] = alone, number
     return [
-        Deviation(name, _relative(off[i], whole[i]), int(where[i]), float(worst[i]))
+        Deviation(name, _relative(max(off[i], 0.0), whole[i]), int(where[i]), float(worst[i]))
         for i, name in enumerate(names)
     ]
 
@@ -115,8 +132,9 @@ def worst_errors(
     """The relative L2 errors of an artifact by output, the worst of its variants for `targets`."""
     rows = []
     for target in targets:
-        with running(path, target.name) as run:
-            rows.append([d.error for d in deviations(run, expected, samples, names)])
+        with load(path, variant=target.name) as session:
+            found = deviations(_running(session), expected, samples, names, stored(session))
+            rows.append([d.error for d in found])
     return tuple(max(errors) for errors in zip(*rows, strict=True))
 
 
@@ -166,19 +184,20 @@ def interleaved(
     sessions = [load(path, threads, variant=variant) for path in paths]
     try:
         runs: list[list[float]] = [[] for _ in sessions]
-        for session in sessions:
-            session.run(None, samples[0])
+        given = [[entering(s.caches, feeds) for feeds in samples] for s in sessions]
+        for session, feeds in zip(sessions, given, strict=True):
+            session.run(None, feeds[0])
         end = time.perf_counter() + seconds
         for number in range(1_000_000):
-            for session, found in zip(sessions, runs, strict=True):
+            for session, feeds, found in zip(sessions, given, runs, strict=True):
                 start = time.perf_counter()
-                session.run(None, samples[number % len(samples)])
+                session.run(None, feeds[number % len(samples)])
                 found.append(time.perf_counter() - start)
             if time.perf_counter() > end and number >= len(samples):
                 break
         return [
-            Times(statistics.median(found), _by_source(session, samples[0]))
-            for session, found in zip(sessions, runs, strict=True)
+            Times(statistics.median(found), _by_source(session, feeds[0]))
+            for session, feeds, found in zip(sessions, given, runs, strict=True)
         ]
     finally:
         for session in sessions:

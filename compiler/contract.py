@@ -28,13 +28,30 @@ class Round:
 
 
 @dataclass(frozen=True)
+class CacheRecord:
+    """Key-value caches in codes. alone: the errors of outputs in an artifact that is exact but for
+    them; caches themselves are compared with the reference's in the same codes. stored: by output
+    that is a cache, the error of storing it."""
+
+    format: str
+    alone: Errors
+    stored: Mapping[str, float]
+
+    def document(self) -> dict[str, Any]:
+        """For plan.json and --json."""
+        stored = dict(zip(self.stored, _short(tuple(self.stored.values())), strict=True))
+        return {"format": self.format, "alone": _short(self.alone), "stored": stored}
+
+
+@dataclass(frozen=True)
 class Contract:
     """A bound that was kept.
 
     bound: what every output's relative L2 error, or the change of `metric`, may come to. outputs:
     their names. reference: what errors are measured against. calibration, held_out: numbers of
     samples. rounds: all choices in the order in which they were built; chosen: which of them the
-    artifact is. timing: how the choice was timed against one without weight formats.
+    artifact is. timing: how the choice was timed against one without weight formats. caches: of
+    key-value caches in codes.
     """
 
     bound: float
@@ -49,6 +66,7 @@ class Contract:
     optimize: str = "latency"
     max_size: int | None = None
     timing: tuple[Mapping[str, Any], ...] = field(default_factory=tuple)
+    caches: CacheRecord | None = None
 
     @property
     def predicted(self) -> Errors:
@@ -92,6 +110,8 @@ class Contract:
         }
         if self.metric is not None:
             found |= {"metric": self.metric, "change": self.rounds[self.chosen].change}
+        if self.caches is not None:
+            found["kv_cache"] = self.caches.document()
         if self.timing:
             found["timing"] = [dict(row) for row in self.timing]
         return found

@@ -7,7 +7,7 @@ import contextlib
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from math import inf
+from math import inf, sqrt
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ from tilewright.compiler.driver_stages import (
     run_passes,
     selecting,
     silent,
+    with_caches,
 )
 from tilewright.compiler.errors import UserError
 from tilewright.compiler.ir.core import Graph
@@ -49,6 +50,7 @@ from tilewright.compiler.samples import read_samples
 from tilewright.compiler.stages import Stages
 from tilewright.passes.pipelines import Step
 from tilewright.passes.quantization import agreement, slices
+from tilewright.passes.quantization.cache_choice import choose_caches
 from tilewright.passes.quantization.planned import Formats, Planned
 from tilewright.passes.quantization.terms import Terms
 
@@ -181,7 +183,10 @@ def _prepare(source: Any, shop: _Workshop) -> agreement.Agreement:
         samples = read_samples(options.calibrate, graph.inputs)
         shop.say("calibrate", f"{len(samples.calibration)} samples")
         there = None if options.last_token else original(source, graph.output_names)
-        return agreement.prepare(graph, samples, options, shop, there, metric)
+        made = agreement.prepare(graph, samples, options, shop, there, metric)
+        if options.kv_cache is None:
+            return made
+        return choose_caches(made, options.kv_cache, shop.store_caches, shop)
 
 
 @dataclass
@@ -233,11 +238,28 @@ class _Workshop:
         assert built is not None
         built.at = self._folder() / "trial.tw"
         write_package(built.at, "trial", built.variants, built.weights, [], trial=True)
-        return built, built.predicted
+        predicted = built.predicted
+        if terms.caches:
+            squares = zip(predicted, terms.caches, strict=True)
+            predicted = tuple(sqrt(error**2 + caches) for error, caches in squares)
+        return built, predicted
+
+    def store_caches(self, name: str) -> tuple[str, ...]:
+        """Build with key-value caches in a format from now on, "" for f32; names of outputs that
+        are caches."""
+        exact = self.result.exact
+        assert exact is not None
+        self.result.graph = exact
+        if not name:
+            return ()
+        self.result.graph, caches = with_caches(self.result, name)
+        return tuple(cache.present for cache in caches)
 
     def deviations(self, built: Built, expected: Run, samples: Sequence[Feeds]) -> Errors:
         self.say("measure", f"{len(samples)} samples")
-        names = self.result.graph.output_names
+        exact = self.result.exact
+        assert exact is not None
+        names = exact.output_names
         with self.done.stage("measure"):
             return worst_errors(built.at, self.targets, expected, samples, names)
 

@@ -5,6 +5,7 @@ The stages that `--stop-after` takes: `import`, `passes`, `lower`, `codegen`, `p
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +34,8 @@ from tilewright.passes.memory.caps import Caps
 from tilewright.passes.memory.plan import Plan
 from tilewright.passes.memory.planner import MemoryPlanner
 from tilewright.passes.pipelines import PIPELINES, Step, run_pipeline
+from tilewright.passes.quantization.caches import Cache as KvCache
+from tilewright.passes.quantization.caches import quantize_caches
 from tilewright.passes.quantization.planned import Planned, for_target, read_formats
 from tilewright.passes.quantization.terms import Terms
 from tilewright.passes.selection.tables import solve_tables
@@ -48,10 +51,13 @@ class CompileResult:
     `seconds` are the wall times of the stages; `steps` the passes that ran; `variants` the lowered
     programs, one a target; `plans` their memory plans. `contract`: how the error bound was kept, if
     samples were given to measure it on: the rounds, predicted and measured errors of every output.
-    `slices`: the errors of all slices, of a compile with several.
+    `slices`: the errors of all slices, of a compile with several. `exact`: the graph that errors
+    are predicted on, whose caches are in f32; `recognized`: before anything of it was fused.
     """
 
     graph: Graph
+    exact: Graph | None = None
+    recognized: Graph | None = None
     path: Path | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
@@ -100,8 +106,31 @@ def import_model(
             observer(step)
 
     with done.stage("passes"):
-        result.graph = run_passes(graph, PIPELINES["default"], watch)
+        result.recognized = run_passes(graph, PIPELINES["recognize"], watch)
+        if options.kv_cache is None or options.calibrate is not None:
+            result.graph = result.exact = run_passes(result.recognized, PIPELINES["fuse"], watch)
+            if options.kv_cache is not None:  # a refusal now, not after calibration
+                name = options.kv_cache
+                quantize_caches(result.recognized, "int8" if name == "auto" else name)
+        else:
+            result.graph, _ = with_caches(result, options.kv_cache, watch)
     return result
+
+
+def with_caches(
+    result: CompileResult, name: str, observer: Callable[[Step], None] | None = None
+) -> tuple[Graph, tuple[KvCache, ...]]:
+    """The graph with key-value caches in the format `name`, and which they are. Raises UserError as
+    `quantize_caches` says."""
+    before = result.recognized
+    assert before is not None
+    start = time.perf_counter()
+    after, caches = quantize_caches(before, name)
+    if observer is not None:
+        observer(
+            Step(f"quantize-caches{{format={name}}}", before, after, time.perf_counter() - start)
+        )
+    return run_passes(after, PIPELINES["fuse"], observer), caches
 
 
 def compile_graph(

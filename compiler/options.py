@@ -5,10 +5,14 @@ from dataclasses import dataclass, field
 from math import inf
 
 from tilewright.compiler.errors import UserError, nearest
+from tilewright.compiler.formats.caches import CACHES
 from tilewright.compiler.formats.sliced import WIDTHS
 
 STAGES = ("import", "passes", "lower", "codegen", "package")
 """The stages of a compile, as `stop_after` names them."""
+
+KV_CACHES = (*sorted(CACHES, reverse=True), "auto")
+"""Formats of key-value caches, and the choice among them."""
 
 OPTIMIZE = ("latency", "size")
 """What a choice under an error bound can make least."""
@@ -40,6 +44,7 @@ class Options:
     plan.json or an artifact whose `formats` operations get; what it does not list chooses.
     slices: bits of codes that the artifact can be read at, as (8, 4); every product then has them.
     Their errors are measured on samples; with `max_error` all have to keep it.
+    kv_cache: format of key-value caches, "int8" or "int4" (None: f32), or "auto": by its error.
     tuned: choose by times that `tilewright tune` measured, where there are any, not predicted ones.
     """
 
@@ -61,6 +66,7 @@ class Options:
     plan: str | None = None
     tuned: bool = False
     last_token: tuple[str, ...] = ()
+    kv_cache: str | None = None
     slices: tuple[int, ...] = ()
 
 
@@ -81,6 +87,7 @@ def check_options(options: Options) -> None:
     if size is not None and size < 1:
         found = f"expected a number of bytes of 1 or more, found {size}"
         raise UserError("max_size", "is no size", found)
+    _check_caches(options)
     if options.calibrate is None:
         _check_without_samples(options)
     elif bound is None and not options.slices:
@@ -113,6 +120,19 @@ def _check_slices(options: Options) -> None:
         if there:
             found = "all products have sliced codes, judged by the errors of outputs"
             raise UserError(name, "says nothing about slices", found, f"leave --{name} away")
+
+
+def _check_caches(options: Options) -> None:
+    name = options.kv_cache
+    if name is None:
+        return
+    if name not in KV_CACHES:
+        hint = nearest(name, KV_CACHES)
+        raise UserError(f"kv_cache {name!r}", "there is no such cache format", hint=hint)
+    if name == "auto" and options.calibrate is None:
+        found = "the format is chosen by the error that it makes on samples"
+        hint = "give --calibrate SAMPLES, or --kv-cache int8 or int4"
+        raise UserError("kv_cache auto", "needs calibration samples", found, hint)
 
 
 def _check_without_samples(options: Options) -> None:

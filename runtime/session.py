@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from tilewright.runtime.binding import Binding, check_output_shape
+from tilewright.runtime.caches import CacheInfo, cache_infos
 from tilewright.runtime.cpu import runnable_variants
 from tilewright.runtime.dtypes import ELEMENT_TYPES, array_dtype
 from tilewright.runtime.errors import ExecutionError, FeedError, TargetError, nearest
@@ -174,6 +175,11 @@ class Session:
     def get_providers(self) -> list[str]:
         """For code written for onnxruntime: one provider, named after the variant in use."""
         return [f"Tilewright[{self.variant}]"]
+
+    @property
+    def caches(self) -> tuple[CacheInfo, ...]:
+        """Key-value caches in codes: a decoding loop feeds their outputs as their inputs."""
+        return cache_infos(self.manifest)
 
     @property
     def arena_bytes(self) -> int:

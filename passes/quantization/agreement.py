@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from tilewright.compiler.contract import Contract, Errors
+from tilewright.compiler.contract import CacheRecord, Contract, Errors
 from tilewright.compiler.errors import UserError
 from tilewright.compiler.formats import formats
 from tilewright.compiler.ir.core import Graph
@@ -78,7 +78,8 @@ class Workshop(Protocol[Built]):
 class Agreement:
     """What is to be kept, on which samples, and what the model itself does there.
 
-    expected: the reference. base: the value of the metric there.
+    expected: the reference. base: the value of the metric there. caches: what was found of
+    key-value caches in codes.
     """
 
     terms: Terms
@@ -88,6 +89,7 @@ class Agreement:
     reference: str
     metric: Metric | None = None
     base: float = 0.0
+    caches: CacheRecord | None = None
 
     def under(self, bound: float) -> Agreement:
         """The same for another bound."""
@@ -197,6 +199,7 @@ def agree(made: Agreement, options: Options, workshop: Workshop[Built]) -> tuple
         optimize=options.optimize,
         max_size=options.max_size,
         timing=tuple(timing),
+        caches=made.caches,
     )
 
 

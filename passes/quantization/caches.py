@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,18 +25,23 @@ Coded = tuple[Value, Value]
 class Cache:
     """An output that attention reads as keys or values, and the input that it continues.
 
-    past: None where the output does not depend on an input of its kind (prefill). Scales are the
-    tensor of the name with `_scale` behind it.
+    past: None where the output does not depend on an input of its kind (prefill).
     """
 
     format: str
-    past: str | None
     present: str
+    past: str | None
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Of the tensors of codes."""
-        return (self.present,) if self.past is None else (self.past, self.present)
+    def record(self) -> dict[str, str]:
+        """For the artifact (`runtime.caches`)."""
+        made = {
+            "format": self.format,
+            "present": self.present,
+            "present_scale": scale_name(self.present),
+        }
+        if self.past is not None:
+            made |= {"past": self.past, "past_scale": scale_name(self.past)}
+        return made
 
 
 def scale_name(name: str) -> str:
@@ -70,8 +74,8 @@ def quantize_caches(graph: Graph, name: str) -> tuple[Graph, tuple[Cache, ...]]:
     for value, label in found.outputs:
         _check_rows(value.shape[-1], label, made)
     result = _rewritten(graph, found, made)
-    caches = tuple(Cache(name, found.past(v), label) for v, label in found.outputs)
-    records = [dataclasses.asdict(c) for c in caches]
+    caches = tuple(Cache(name, label, found.past(v)) for v, label in found.outputs)
+    records = [c.record() for c in caches]
     return result.replace(metadata={**graph.metadata, RECORD: json.dumps(records)}), caches
 
 
@@ -124,8 +128,16 @@ class _Caches:
     def _need(self, value: Value) -> None:
         if value not in self.needed:
             self.needed.add(value)
-            for part in _moved(value):
+            for part in self.parts(value):
                 self._need(part)
+
+    def parts(self, value: Value) -> tuple[Value, ...]:
+        """The values whose codes are moved to make those of `value`; () where its rows are stored.
+
+        New rows are stored after they were transposed, which then takes no copy of its own.
+        """
+        new = isinstance(value.op, Transpose) and self.inputs.isdisjoint(_leaves(value))
+        return () if new else _moved(value)
 
 
 def _moved(value: Value) -> tuple[Value, ...]:
@@ -190,7 +202,7 @@ def _rewritten(graph: Graph, found: _Caches, made: CacheFormat) -> Graph:
         for old, new in zip(before.results, op.results, strict=True):
             new.name = old.name
             if old in found.needed:
-                parts = _moved(old)
+                parts = found.parts(old)
                 if parts:
                     coded[old] = _move(old, [coded[p] for p in parts], made, builder)
                 else:

@@ -12,6 +12,9 @@ from tilewright.passes.quantization.calibration import SMALL, Calibration
 from tilewright.passes.quantization.errors import Squares
 from tilewright.passes.quantization.planned import Formats
 
+LEAST = 0.01
+"""Part of a budget that is left for operations where key-value caches take more than the rest."""
+
 
 @dataclass(frozen=True, eq=False)
 class Terms:
@@ -22,7 +25,8 @@ class Terms:
     pattern that one of an operation's ONNX nodes matches decides its numerics, if it can have them.
     fixed: of a plan. without: weight formats that are not
     offered. rest: by numerics, what the operations that were not calibrated add together. sites,
-    others_as: the only numerics of calibrated operations and of others; None for any.
+    others_as: the only numerics of calibrated operations and of others; None for any. caches: what
+    key-value caches in codes add.
     """
 
     calibration: Calibration
@@ -34,11 +38,15 @@ class Terms:
     rest: Mapping[str, Squares] = field(default_factory=dict)
     sites: str | None = None
     others_as: str | None = None
+    caches: Squares = ()
 
     @property
     def limits(self) -> Squares:
-        """What all squares together may come to, by output."""
-        return (self.bound**2 * self.share,) * len(self.calibration.norms)
+        """What all squares together may come to, by output: beside those of key-value caches, but
+        never nothing."""
+        whole = self.bound**2 * self.share
+        taken = self.caches or (0.0,) * len(self.calibration.norms)
+        return tuple(max(whole - square, LEAST * whole) for square in taken)
 
     def permits(self, source: str, constant: str, numerics: str) -> bool:
         """Whether an operation may run in these numerics."""

@@ -41,6 +41,7 @@ tilewright compile model.onnx --calibrate samples.npz --slices 8,4
 tilewright compile model.onnx --plan plan.json
 tilewright compile model.onnx --dim batch=1..8 --max-memory 512M
 tilewright compile decoder.onnx --last-token logits
+tilewright compile decoder.onnx --kv-cache int8
 tilewright compile model.onnx --dump dump/
 """
 
@@ -126,6 +127,12 @@ UNMEASURED = (
     " how much it grows on the held-out samples (with --calibrate).",
 )
 @click.option(
+    "--kv-cache",
+    type=click.Choice(("int8", "int4", "auto")),
+    help="Take and give back key-value caches in 8 or 4 bits instead of f32; a decoding loop feeds"
+    " outputs as inputs as before, with their scales. auto: by the error (with --calibrate).",
+)
+@click.option(
     "--plan",
     metavar="PLAN",
     help="Take the formats that a plan.json (or an artifact) lists under `formats`.",
@@ -159,6 +166,7 @@ def command(
     optimize: str,
     max_size: int | None,
     metric: str | None,
+    kv_cache: str | None,
     plan: str | None,
     slices: tuple[int, ...],
     typical: dict[str, int],
@@ -205,6 +213,7 @@ def command(
         optimize=optimize,
         max_size=max_size,
         metric=metric,
+        kv_cache=kv_cache,
         plan=plan,
         slices=slices,
     )

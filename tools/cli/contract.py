@@ -40,6 +40,16 @@ def show_contract(screen: Screen, contract: Mapping[str, Any]) -> None:
     grew = [">metric grew"] if "metric" in contract else []
     columns = (">round", ">share of budget", ">predicted", ">measured", *grew, "")
     screen.table("rounds", columns, rounds)
+    if "kv_cache" in contract:
+        caches = contract["kv_cache"]
+        stored = caches["stored"]
+        errors = zip(contract["outputs"], caches["alone"], strict=True)
+        alone = [
+            (output, number(error), number(stored[output]) if output in stored else "-")
+            for output, error in errors
+        ]
+        title = f"key-value caches in {caches['format']}, all else exact"
+        screen.table(title, ("output", ">error", ">of storing it"), alone)
     for timing in contract.get("timing", ()):
         dropped = ", ".join(timing["dropped"])
         screen.text(
