@@ -5,6 +5,7 @@ import pytest
 from support.compiled_graph import check_graph, labels
 from support.draft_graph import Draft, tensor
 
+from tilewright.backends.llvm.irregular.quantization import BLOCK
 from tilewright.compiler.ir.core import Graph, Value
 from tilewright.compiler.ir.ops.binary import Add, Mul, Sub
 from tilewright.compiler.ir.ops.contraction import Contract
@@ -62,8 +63,8 @@ def test_scales_of_any_size(factor: float, keep: bool) -> None:
         check_graph(product(keep), feeds=given)
 
 
-def quantized() -> Graph:
-    d = Draft((0, 600))
+def quantized(most: int = 600) -> Graph:
+    d = Draft((0, most))
     x = d.input("x", "f32", "m")
     scale, zero = d(QuantizationRange, x=x)
     return d.graph(scale, zero, d(Quantize, x=x, scale=scale, zero=zero))
@@ -73,6 +74,18 @@ def quantized() -> Graph:
 def test_ranges_of_any_length(count: int) -> None:
     for values in (RNG.standard_normal(count), np.full(count, -3.0), np.full(count, 2.5)):
         check_graph(quantized(), feeds=[values.astype(np.float32)])
+
+
+@pytest.mark.parametrize("count", [BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 77])
+@pytest.mark.parametrize("strange", [None, np.nan])
+def test_long_ranges_are_those_of_their_blocks(count: int, strange: float | None) -> None:
+    values = RNG.standard_normal(count).astype(np.float32)
+    values[0], values[-1] = 7, -9
+    if strange is not None:
+        values[count // 2] = strange
+    with np.errstate(all="ignore"):
+        low = check_graph(quantized(1 << 20), feeds=[values], threads=2)
+    assert labels(low).count("quantization_range") == 2
 
 
 @pytest.mark.parametrize("at", [0, 20, 66])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -14,7 +15,7 @@ from tilewright.backends.llvm.irregular.kernel import (
     Parameters,
     makes,
 )
-from tilewright.backends.llvm.irregular.nest import Extent, Nest
+from tilewright.backends.llvm.irregular.nest import Array, Extent, Nest
 from tilewright.compiler.ir.ops.quantization import QuantizationRange
 from tilewright.compiler.ir.types import DType
 
@@ -25,85 +26,123 @@ _MAGNITUDE = 0x7FFFFFFF
 _INFINITY = 0x7F800000
 
 
+BLOCK = 1 << 14
+"""Elements of a unit of ``Blocks``."""
+
+
 @dataclass(frozen=True)
 class Range(IrregularKernel):
-    """Least and greatest of ``count`` f32 and 0; one unit, which reads them once.
-
-    Comparisons pass over NaN; bits of magnitudes, which are in the order of values with NaN above
-    all, tell whether there was one.
-    """
+    """Least and greatest of ``count`` f32 and 0 as scale and zero point; one unit."""
 
     family: ClassVar[str] = "quantization_range"
     count: Extent
 
     def body(self, k: Nest) -> None:
         x, scale, zero = k.arrays(DType.F32, DType.F32, DType.U8)
-        c, lanes = k.c, k.c.target.lanes_f32
-        count, block = k.size(self.count), _AT_ONCE * lanes
-        bits = ir.VectorType(I32, lanes)
-        clear = ir.Constant(bits, [_MAGNITUDE] * lanes)
-        none = zeros(c.vector(lanes))
-
-        def step(at: Int, mask: ir.Value | None, now: list[ir.Value]) -> list[ir.Value]:
-            value = c.vload(x.at(at), lanes, mask)
-            size = c.b.and_(c.b.bitcast(value, bits), clear)
-            return [
-                c.b.select(c.b.fcmp_ordered("<", value, now[0]), value, now[0]),
-                c.b.select(c.b.fcmp_ordered(">", value, now[1]), value, now[1]),
-                c.b.select(c.b.icmp_unsigned(">", size, now[2]), size, now[2]),
-            ]
-
         with k.units():
-            start = [none, none, zeros(bits)]
-            whole = k.mul(k.div(count, block), block)
-            with c.loop(0, whole, block, start * _AT_ONCE) as at:
-                at.next = [
-                    new
-                    for i in range(_AT_ONCE)
-                    for new in step(
-                        k.add(at.index, i * lanes), None, list(at.carried[3 * i : 3 * i + 3])
-                    )
-                ]
-            found = list(at.carried[:3])
-            for i in range(1, _AT_ONCE):
-                low, high, size = at.carried[3 * i : 3 * i + 3]
-                found = [
-                    c.b.select(c.b.fcmp_ordered("<", low, found[0]), low, found[0]),
-                    c.b.select(c.b.fcmp_ordered(">", high, found[1]), high, found[1]),
-                    c.b.select(c.b.icmp_unsigned(">", size, found[2]), size, found[2]),
-                ]
-            with c.loop(whole, count, lanes, found) as rest:
-                mask = c.first_lanes(k.sub(count, rest.index), lanes)
-                rest.next = step(rest.index, mask, list(rest.carried))
-            low, high, size = (
-                _across(k, value, name)
-                for value, name in zip(rest.carried, ("fmin", "fmax", "umax"), strict=True)
-            )
-            self._finish(k, low, high, size, scale.at(0), zero.at(0))
+            _finish(k, _extremes(k, x, 0, k.size(self.count)), scale.at(0), zero.at(0))
 
-    def _finish(
-        self,
-        k: Nest,
-        low: ir.Value,
-        high: ir.Value,
-        size: ir.Value,
-        scale: ir.Value,
-        zero: ir.Value,
-    ) -> None:
-        b = k.b
-        nothing, most = ir.Constant(F32, 0.0), ir.Constant(F32, 255.0)
-        step = b.fdiv(b.fsub(high, low), most)
-        strange = b.icmp_unsigned(">", size, ir.Constant(I32, _INFINITY))
-        step = b.select(strange, ir.Constant(F32, float("nan")), step)
-        point = k.c.intrinsic("roundeven", b.fdiv(b.fneg(low), step))
-        point = b.select(b.fcmp_ordered("<", point, most), point, most)
-        point = b.select(b.fcmp_ordered(">", point, nothing), point, nothing)
-        # Zero over zero: nothing but zeros.
-        number = b.fcmp_ordered(">", step, nothing)
-        number = b.and_(number, b.fcmp_ordered("<", step, ir.Constant(F32, float("inf"))))
-        point = b.select(number, point, nothing)
-        b.store(step, scale)
-        b.store(b.fptoui(point, ir.IntType(8)), zero)
+
+@dataclass(frozen=True)
+class Blocks(IrregularKernel):
+    """Least, greatest and greatest magnitude of every BLOCK of ``count`` f32, as [blocks, 3]."""
+
+    family: ClassVar[str] = "quantization_range_blocks"
+    count: Extent
+
+    def body(self, k: Nest) -> None:
+        x, found = k.arrays(DType.F32, DType.F32)
+        with k.units() as unit:
+            first = k.mul(unit, BLOCK)
+            last = k.min(k.add(first, BLOCK), k.size(self.count))
+            low, high, size = _extremes(k, x, first, last)
+            line = k.mul(unit, 3)
+            for i, value in enumerate((low, high, k.b.bitcast(size, F32))):
+                k.b.store(value, found.at(k.add(line, i)))
+
+
+@dataclass(frozen=True)
+class Joined(IrregularKernel):
+    """Scale and zero point of what ``Blocks`` found; one unit. Minimum and maximum are exact, so
+    that blocks and threads leave no trace."""
+
+    family: ClassVar[str] = "quantization_range_joined"
+    blocks: Extent
+
+    def body(self, k: Nest) -> None:
+        found, scale, zero = k.arrays(DType.F32, DType.F32, DType.U8)
+        nothing = ir.Constant(F32, 0.0)
+        with k.units():
+            start = [nothing, nothing, ir.Constant(I32, 0)]
+            with k.c.loop(0, k.size(self.blocks), 1, start) as block:
+                line = k.mul(block.index, 3)
+                low, high, size = (k.c.load(found.at(k.add(line, i))) for i in range(3))
+                block.next = _joined(k, (low, high, k.b.bitcast(size, I32)), block.carried)
+            _finish(k, tuple(block.carried), scale.at(0), zero.at(0))
+
+
+def _joined(k: Nest, new: Sequence[ir.Value], old: Sequence[ir.Value]) -> list[ir.Value]:
+    """Least, greatest, greatest magnitude of two. Comparisons pass over NaN; bits of magnitudes,
+    which are in the order of values with NaN above all, tell whether there was one."""
+    b = k.b
+    return [
+        b.select(b.fcmp_ordered("<", new[0], old[0]), new[0], old[0]),
+        b.select(b.fcmp_ordered(">", new[1], old[1]), new[1], old[1]),
+        b.select(b.icmp_unsigned(">", new[2], old[2]), new[2], old[2]),
+    ]
+
+
+def _extremes(k: Nest, x: Array, first: Int, last: Int) -> tuple[ir.Value, ...]:
+    """Least and greatest of the elements [first, last) and 0, and the bits of the greatest
+    magnitude."""
+    c, lanes = k.c, k.c.target.lanes_f32
+    block = _AT_ONCE * lanes
+    bits = ir.VectorType(I32, lanes)
+    clear = ir.Constant(bits, [_MAGNITUDE] * lanes)
+    none = zeros(c.vector(lanes))
+
+    def step(at: Int, mask: ir.Value | None, now: Sequence[ir.Value]) -> list[ir.Value]:
+        value = c.vload(x.at(at), lanes, mask)
+        size = c.b.and_(c.b.bitcast(value, bits), clear)
+        return _joined(k, (value, value, size), now)
+
+    start = [none, none, zeros(bits)]
+    whole = k.add(first, k.mul(k.div(k.sub(last, first), block), block))
+    with c.loop(first, whole, block, start * _AT_ONCE) as at:
+        at.next = [
+            new
+            for i in range(_AT_ONCE)
+            for new in step(k.add(at.index, i * lanes), None, at.carried[3 * i : 3 * i + 3])
+        ]
+    found = list(at.carried[:3])
+    for i in range(1, _AT_ONCE):
+        found = _joined(k, at.carried[3 * i : 3 * i + 3], found)
+    with c.loop(whole, last, lanes, found) as rest:
+        mask = c.first_lanes(k.sub(last, rest.index), lanes)
+        rest.next = step(rest.index, mask, rest.carried)
+    return tuple(
+        _across(k, value, name)
+        for value, name in zip(rest.carried, ("fmin", "fmax", "umax"), strict=True)
+    )
+
+
+def _finish(k: Nest, found: tuple[ir.Value, ...], scale: ir.Value, zero: ir.Value) -> None:
+    """Scale and zero point of a range."""
+    b = k.b
+    low, high, size = found
+    nothing, most = ir.Constant(F32, 0.0), ir.Constant(F32, 255.0)
+    step = b.fdiv(b.fsub(high, low), most)
+    strange = b.icmp_unsigned(">", size, ir.Constant(I32, _INFINITY))
+    step = b.select(strange, ir.Constant(F32, float("nan")), step)
+    point = k.c.intrinsic("roundeven", b.fdiv(b.fneg(low), step))
+    point = b.select(b.fcmp_ordered("<", point, most), point, most)
+    point = b.select(b.fcmp_ordered(">", point, nothing), point, nothing)
+    # Zero over zero: nothing but zeros.
+    number = b.fcmp_ordered(">", step, nothing)
+    number = b.and_(number, b.fcmp_ordered("<", step, ir.Constant(F32, float("inf"))))
+    point = b.select(number, point, nothing)
+    b.store(step, scale)
+    b.store(b.fptoui(point, ir.IntType(8)), zero)
 
 
 def _across(k: Nest, values: ir.Value, name: str) -> ir.Value:
