@@ -116,8 +116,8 @@ class KernelFamily:
     ``normed(spec, norm, width)``: the same with its one activation normalized first (llvm.
     normalization), if its rows have ``width`` elements, None where it cannot; the vectors follow
     the other operands. Absent: never.
-    ``suits(weights)``: whether results are right for these elements of the constant operand, in any
-    order; absent: for all.
+    ``suits(weights)``: whether results are right for this constant operand, [K, N] of a product, as
+    the model has it otherwise; absent: for all.
     """
 
     name: str

@@ -56,8 +56,10 @@ def test_answers_keep_to_the_class_of_error(error: float) -> None:
     assert found
     assert len({c.spec for c in found}) == len(found)
     assert all(c.accuracy <= error for c in found)
-    assert all(c.layout is not None and c.layout.bytes >= 2 * 64 * 96 for c in found)
-    assert {c.family.name for c in candidates(task, TARGETS["x86-64-v3"], error)} == {"f32_matmul"}
+    of_all = [c for c in found if c.family.suits is None]
+    assert all(c.layout is not None and c.layout.bytes >= 2 * 64 * 96 for c in of_all)
+    small = candidates(task, TARGETS["x86-64-v3"], error)
+    assert {c.family.name for c in small if c.family.suits is None} == {"f32_matmul"}
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from tilewright.backends.target import Target
 LINE = 11
 """Instructions for a line of 9 k of trits and 32 columns, as far as two a cycle are done."""
 
-PAIRS = 4
-"""Instructions for four k of a vector of columns by vpmaddubsw."""
+PAIRS = 2
+"""Instructions for four k of a vector of columns by vpmaddubsw, as far as two a cycle are done."""
 
 WIDENED = {True: 4, False: 3}
 """Operations for a weight that is brought to bf16 (True) or f32."""
@@ -67,4 +67,4 @@ def _few(spec: TernaryInt8MatmulSpec, target: Target, rows: int) -> tuple[str, W
     if int8.dots(target).held == "u8":
         # Taking codes apart costs as much as one more row.
         return "int8_dot", Work(2 * (rows + 1) * wide, streamed, panels)
-    return "f32", Work(2 * (PAIRS * rows + 2) * wide // 4, streamed, panels)
+    return "f32", Work(2 * (PAIRS * rows + 1) * wide // 4, streamed, panels)

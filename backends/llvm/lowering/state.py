@@ -197,6 +197,9 @@ class Lowering:
         tests = {c.family.name: c.family.suits for c in found if constant and c.family.suits}
         if tests:
             weights = self.graph.weights.array(constant)
+            if isinstance(arrangement, tuple):
+                axes, shape = arrangement
+                weights = weights.transpose(axes).reshape(shape)
             unfit = {name for name, suits in tests.items() if not suits(weights)}
             found = tuple(c for c in found if c.family.name not in unfit)
         if not found:
