@@ -31,11 +31,6 @@ _MANTISSA = 23
 _BIAS = 127
 
 
-def wide_bytes(panel: Panel, short: bool) -> int:
-    """Bytes of a widened panel, bf16 (``short``) or f32."""
-    return steps(panel.k) * PLANE_BYTES * (1 if short else 2)
-
-
 def emit_wide(
     code: Code, panel: Panel, matrix: ir.Value, index: Int, out: ir.Value, short: bool
 ) -> None:

@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from tilewright.compiler.formats.blocks import Blocks
+from tilewright.compiler.formats.float8 import Float8
 from tilewright.compiler.formats.format import Encoded
 from tilewright.compiler.ir.types import DType, TensorType, from_numpy
 
@@ -17,14 +18,14 @@ CHUNK = 1 << 14
 
 @dataclass(frozen=True)
 class Coded:
-    """That an f32 constant of two axes is exactly what integer codes stand for.
+    """That an f32 constant of two axes is exactly what codes stand for.
 
     axis: of the constant, along which blocks lie: the K of `load()`, the other one is its N.
     level: how what is multiplied by it may be read, ONNX Runtime's accuracy level: 0 and 1 as it
     is, 2 as f16, 3 as bf16, 4 as 8-bit codes by block.
     """
 
-    format: Blocks
+    format: Blocks | Float8
     axis: int
     load: Callable[[], Encoded]
     level: int = 0

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from llvmlite import ir
 
 from tilewright.backends.kernels.grouped_matmul.spec import GroupedMatmulSpec, head_bytes
-from tilewright.backends.llvm import bf16, bf16_gemm, gemm, grouped_rows
+from tilewright.backends.llvm import bf16, grouped_rows
 from tilewright.backends.llvm import epilogue as epilogues
-from tilewright.backends.llvm.bf16_block import emit_block, steps
 from tilewright.backends.llvm.builder import I8, I64, Code, Int, i64
-from tilewright.backends.llvm.frame import Frame, Matmul, Split, TileSplit, Units
+from tilewright.backends.llvm.frame import Frame, Matmul, Units
 from tilewright.backends.llvm.grouped_dots import block, dot_kernel, most_rows
-from tilewright.backends.llvm.grouped_wide import emit_wide, wide_bytes
+from tilewright.backends.llvm.grouped_wide import emit_wide
 from tilewright.backends.llvm.microkernel import PANEL
+from tilewright.backends.llvm.widened import Widened, emit_widened
 from tilewright.backends.target import Target
 
 SIZES = (1, 2, 4, 8)
@@ -57,15 +57,14 @@ def emit(module: ir.Module, spec: GroupedMatmulSpec, target: Target, name: str) 
     frame = Frame.open(module, target, name)
     code, x = frame.code, Matmul.load(frame, spec.epilogue)
     call = _Call(spec, x, frame.begin, frame.end, frame.scratch)
-    many = _emit_bf16 if bf16.has_dots(target) else _emit_f32
     if dots(spec, target):
         with code.either(code.cmp("<=", x.m, spec.few)) as (small, large):
             with small:
                 _emit_few(code, call)
             with large:
-                many(code, call)
+                _emit_many(code, call)
     else:
-        many(code, call)
+        _emit_many(code, call)
     return frame.close()
 
 
@@ -132,62 +131,11 @@ def _finish(code: Code, call: _Call, place: tuple[Int, Int, int], panel: Int, pa
             code.vstore(value, code.at(target, v), mask)
 
 
-def _emit_bf16(code: Code, call: _Call) -> None:
-    """Panels of a unit in bf16, then tiles or dot products of all rows of its block."""
-    spec, x = call.spec, call.x
-    wide = call.room(code)
-    block_a = code.at(wide, spec.wide_bytes, I8)
-    size_of_panel = wide_bytes(spec.panel, True)
-    split = TileSplit.of(code, x.m, spec.rows_per_unit)
-    bf16_gemm.begin(code, x.m)
-    # Units of one block follow each other, so its rows are converted once a thread.
-    with call.units.each(code, call.begin, call.end) as unit:
-        start, rows = split.block(code, unit.block)
-        with code.when(unit.fresh):
-            own = code.at(x.a, code.mul(start, x.lda))
-            emit_block(code, own, x.lda, rows, spec.k, 1, block_a)
-        with code.loop(unit.first, unit.last) as panel:
-            place = code.mul(code.sub(panel.index, unit.first), size_of_panel)
-            emit_wide(code, spec.panel, x.b, panel.index, code.at(wide, place, I8), True)
-        product = bf16_gemm.Product(
-            a=block_a,
-            b=code.at(wide, code.mul(unit.first, -size_of_panel), I8),
-            k=spec.k,
-            products=1,
-            c=code.at(x.c, code.mul(start, x.ldc)),
-            ldc=x.ldc,
-            n=spec.n,
-            tile=call.scratch,
-            epilogue=spec.epilogue,
-            operands=x.operands,
-            row=start,
-        )
-        bf16_gemm.emit_rows(code, product, rows, unit.first, unit.last)
-    bf16_gemm.end(code, x.m)
+def _emit_many(code: Code, call: _Call) -> None:
+    spec = call.spec
 
+    def widen(index: Int, out: ir.Value, short: bool) -> None:
+        emit_wide(code, spec.panel, call.x.b, index, out, short)
 
-def _emit_f32(code: Code, call: _Call) -> None:
-    """One panel after another in f32."""
-    spec, x = call.spec, call.x
-    wide = call.room(code)
-    stride = steps(spec.k) * 32 * PANEL
-    split = Split.of(code, x.m, spec.rows_per_unit)
-    with call.units.each(code, call.begin, call.end) as unit:
-        start, rows = split.block(code, unit.block)
-        with code.loop(unit.first, unit.last) as panel:
-            emit_wide(code, spec.panel, x.b, panel.index, wide, False)
-            product = gemm.Product(
-                a=code.at(x.a, code.mul(start, x.lda)),
-                lda=x.lda,
-                b=code.at(wide, code.mul(panel.index, -stride)),
-                k=spec.k,
-                c=code.at(x.c, code.mul(start, x.ldc)),
-                ldc=x.ldc,
-                n=spec.n,
-                tile=call.scratch,
-                epilogue=spec.epilogue,
-                operands=x.operands,
-                panel_stride=stride,
-                row=start,
-            )
-            gemm.emit_rows(code, product, rows, panel.index, code.add(panel.index, 1))
+    found = Widened(spec.k, spec.n, spec.epilogue, call.units, spec.rows_per_unit, widen)
+    emit_widened(code, found, call.x, (call.begin, call.end), call.scratch, call.room(code))

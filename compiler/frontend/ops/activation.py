@@ -6,6 +6,7 @@ from typing import Any
 from tilewright.compiler.frontend.context import Import
 from tilewright.compiler.frontend.node import Node
 from tilewright.compiler.frontend.registry import onnx_op
+from tilewright.compiler.frontend.short_floats import float8_constant
 from tilewright.compiler.frontend.tensors import element_type
 from tilewright.compiler.frontend.terms import Term
 from tilewright.compiler.ir.core import Op, Value
@@ -189,6 +190,8 @@ def _cast(ctx: Import, node: Node, dtype: DType) -> Value:
         return _power_of_two(ctx, x, mode, saturate)
     if x.dtype == dtype:
         return x
+    if dtype == DType.F32 and (known := float8_constant(ctx, x)) is not None:
+        return known
     if x.dtype.is_float and dtype.is_int and dtype.bits < 8:
         x = ctx.cast(x, DType.I32)  # out of range the low bits are kept
     return ctx.emit(unary.Cast, x=x, dtype=dtype, saturate=saturate)

@@ -15,6 +15,7 @@ from tilewright.compiler.frontend.ops.convolution import (
 )
 from tilewright.compiler.frontend.ops.matmul import integer_product
 from tilewright.compiler.frontend.registry import onnx_op
+from tilewright.compiler.frontend.short_floats import float8_constant
 from tilewright.compiler.frontend.tensors import element_type
 from tilewright.compiler.frontend.terms import Term, constant
 from tilewright.compiler.ir.core import Value
@@ -139,7 +140,8 @@ def dequantize_linear(ctx: Import, node: Node) -> Value:
     out = element_type(number, node.where) if number else scale.dtype
     grain = _Granularity(ctx, node, x, scale)
     zero = _nonzero(ctx, node.maybe(2))
-    known = dequantized_constant(ctx, x, scale, node.maybe(2), grain.axis, grain.block)
+    given = (ctx, x, scale, node.maybe(2), grain.axis, grain.block)
+    known = dequantized_constant(*given) or float8_constant(*given)
     if known is not None and out == DType.F32:
         return known
     term = grain.split(Term(ctx, x))
