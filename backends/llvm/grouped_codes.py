@@ -55,7 +55,8 @@ class Panel:
     """Sizes of a packed panel of ``k`` rows, and of prepared rows of A.
 
     ``bits`` are read of each code. ``slices``: rising, of codes in planes, () for others; the
-    matrix then has ``panels`` panels.
+    matrix then has ``panels`` panels. ``centred``: the zero-point of a symmetric format is the mean
+    of all codes, not an integer.
     """
 
     k: int
@@ -64,6 +65,7 @@ class Panel:
     symmetric: bool
     slices: tuple[int, ...] = ()
     panels: int = 1
+    centred: bool = False
 
     @property
     def groups(self) -> int:
@@ -249,7 +251,7 @@ def scales(code: Code, panel: Panel, at: ir.Value, lanes: int) -> ir.Value:
 def zeros(code: Code, panel: Panel, at: ir.Value | None, lanes: int) -> ir.Value:
     """f32 of ``lanes`` zero-points, or of the constant one of a symmetric format."""
     if at is None:
-        return code.splat(float(2 ** (panel.bits - 1)), lanes)
+        return code.splat(2 ** (panel.bits - 1) - (0.5 if panel.centred else 0.0), lanes)
     wide = code.b.zext(code.vload(at, lanes, element=I8), ir.VectorType(I32, lanes))
     found = code.b.sitofp(wide, code.vector(lanes))
     if not panel.slices or panel.bits == panel.slices[-1]:

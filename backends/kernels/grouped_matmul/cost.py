@@ -23,14 +23,14 @@ def estimate(spec: GroupedMatmulSpec, dims: tuple[int, ...], target: Target) -> 
     few = m <= spec.few and dots(spec, target)
     product, passes = Work(), 0
     for rows, times in work.row_blocks(m, m if few else spec.rows_per_unit):
-        made = _few(spec, rows) if few else _many(spec, target, rows)
+        made = _few(spec, rows) if few else many(spec, target, rows)
         product += made * times
         passes += times
     full = work.full_extras(spec.epilogue)
     return Cost(
         flops=2 * m * spec.k * spec.n,
         bytes=4 * m * spec.k + 4 * (1 + full) * m * spec.n + weights,
-        unit=_unit(spec, target, min(m, spec.rows_per_unit), few),
+        unit=unit(spec, target, min(m, spec.rows_per_unit), few),
         issued=product.issued,
         weights=weights,
         passes=passes,
@@ -42,7 +42,8 @@ def estimate(spec: GroupedMatmulSpec, dims: tuple[int, ...], target: Target) -> 
     )
 
 
-def _unit(spec: GroupedMatmulSpec, target: Target, rows: int, few: bool) -> str:
+def unit(spec: GroupedMatmulSpec, target: Target, rows: int, few: bool) -> str:
+    """What multiplies; `few`: codes as they are."""
     if few:
         return "int8_dot" if spec.int8 else "bf16_dot"
     if not bf16.has_dots(target):
@@ -58,7 +59,7 @@ def _few(spec: GroupedMatmulSpec, rows: int) -> Work:
     return Work(issued, spec.panel.read_bytes + rows * depth, spec.panels)
 
 
-def _many(spec: GroupedMatmulSpec, target: Target, rows: int) -> Work:
+def many(spec: GroupedMatmulSpec, target: Target, rows: int) -> Work:
     """Products with widened panels, which are in L2."""
     depth, width = spec.panel.depth, spec.panels * PANEL
     if not bf16.has_dots(target):
