@@ -82,22 +82,23 @@ def negotiate(
 
     build gives what was built and the errors that it is predicted to make. Squared errors nearly
     add, so that the budget is corrected by the square of what was measured over what was allowed;
-    the change of a metric counts as a square. guessed: the first budget is no part of the contract,
-    and is raised where nothing keeps it. Raises `Broken` after ROUNDS, and what `build` raises
-    under the first terms.
+    the change of a metric counts as a square. A budget that permits no choice is raised, the first
+    one only if it was guessed and is no part of the contract. Raises `Broken` after ROUNDS, and what
+    `build` raises under the first terms.
     """
     rounds: tuple[Round, ...] = ()
     best: Kept[Built] | None = None
-    kept_share, broken_share, least = 0.0, inf, inf
+    low, broken_share, least = 0.0, inf, inf  # low: nothing below is worth a round
     while len(rounds) < ROUNDS:
         try:
             built, predicted = build(terms)
         except InfeasibleError:
-            if rounds:
-                break
-            if not guessed or terms.share > LOOSEST:
+            if not rounds and (not guessed or terms.share > LOOSEST):
                 raise
-            terms = terms.tightened(STEP)
+            low = max(low, terms.share)
+            if broken_share < CLOSE * low:
+                break
+            terms = terms.tightened(min(low * STEP, sqrt(low * broken_share)) / terms.share)
             continue
         verdict = judge(built)
         used = verdict.used(bound)
@@ -105,20 +106,20 @@ def negotiate(
         made = Round(terms.share, predicted, verdict.errors, used <= 1, verdict.change)
         rounds = (*rounds, made)
         if made.kept:
-            best, kept_share = Kept(built, len(rounds) - 1, rounds), terms.share
+            best, low = Kept(built, len(rounds) - 1, rounds), terms.share
             if used >= ENOUGH or not _binds(terms, predicted):
                 break
         else:
             broken_share = terms.share
-        if broken_share < CLOSE * kept_share:
+        if broken_share < CLOSE * low:
             break
         power = 2 if verdict.change is None else 1
         factor = MARGIN / used**power if used else STEP
         share = terms.share * min(max(factor, 1 / STEP), STEP)
-        if best is not None and not kept_share * CLOSE < share < broken_share / CLOSE:
+        if low and not low * CLOSE < share < broken_share / CLOSE:
             if broken_share == inf:
                 break
-            share = sqrt(kept_share * broken_share)
+            share = sqrt(low * broken_share)
         terms = terms.tightened(share / terms.share)
     if best is None:
         raise Broken(rounds, least)

@@ -1,5 +1,6 @@
 """Selections under error budgets and a cap of bytes: optimal, and explained in the report."""
 
+from itertools import product
 from math import prod
 
 import numpy as np
@@ -144,6 +145,24 @@ def test_the_report_has_errors_and_reasons():
     assert sum(len(c["sources"]) for c in rounded) == 2
     for choice in rounded:
         assert len(choice["errors"]["bf16"]) == len(choice["sources"])
+
+
+def test_time_counts_alike_for_kernels_and_for_what_is_between_them():
+    """Edges are times too: of conversions."""
+    found = []
+
+    def solve(problem):
+        found.append(problem)
+        return solve_tables(problem)
+
+    for time in (1.0, 0.25):
+        offers = Errors(dict.fromkeys(product(("w0", "w1"), FLOATS), (0.0,)), (1.0,))
+        how = Selecting(solve=solve, offers=offers, objective=Objective(time, 0.0))
+        lower(chain(2), TARGET, 1e-2, how)
+    whole, part = found
+    assert any(max(row) > 0 for _, row in whole.edges)
+    for (_, row), (_, scaled) in zip(whole.edges, part.edges, strict=True):
+        np.testing.assert_allclose(scaled, np.multiply(row, 0.25))
 
 
 def test_nothing_is_known_of_errors_without_a_contract():

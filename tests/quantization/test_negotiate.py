@@ -106,6 +106,14 @@ def test_a_budget_that_was_only_a_guess_is_raised():
         negotiate(Budget(0.1), 1.0, World(1.0, least=1e9).build, world.judge, guessed=True)
 
 
+def test_between_what_permits_nothing_and_what_breaks_the_bound():
+    """Errors are twice what is predicted, and no choice makes less than a third of the bound."""
+    found = kept(World(2.0, least=0.0018))
+    assert not found.rounds[0].kept
+    assert found.rounds[-1].kept
+    assert 0.0018 <= found.rounds[-1].share * 0.01 <= 0.0025
+
+
 def test_a_bound_of_zero():
     assert kept(World(0.0), bound=0.0).rounds[0].kept
     exact = World(0.0, use=lambda limit: 1.0)

@@ -107,6 +107,7 @@ def tables(
             there = [0.0 if at in kept else inf for at in row for kept in stored]
             edges.append(((i, node), tuple(there)))
     if objective is not None:
+        edges = [(at, tuple(objective.time * c for c in row)) for at, row in edges]
         whole = sum(max(row) for row in usages) or 1
         costs = [
             tuple(
