@@ -19,7 +19,14 @@ from tilewright.backends.llvm.amx import ROWS
 from tilewright.backends.llvm.builder import F32, I32, Code, Int, zeros
 from tilewright.backends.llvm.int8 import STEP, Dots
 from tilewright.backends.llvm.int8_block import line, steps
-from tilewright.backends.llvm.int8_rows import Element, Rows, greatest, keep_scale, round_rows
+from tilewright.backends.llvm.int8_rows import (
+    Element,
+    Prepare,
+    Rows,
+    greatest,
+    keep_scale,
+    round_rows,
+)
 from tilewright.backends.llvm.rounding import bits_of
 
 KINDS = ("", "range", "smooth", "rotate", "static")
@@ -70,12 +77,14 @@ def emit_rewritten_rows(
     scales: ir.Value,
     how: Rewriting,
     signed: ir.Value | None = None,
+    prepare: Prepare | None = None,
 ) -> None:
     """As `int8_rows.emit_rows`."""
     quotients = how.quotients(code)
     with code.loop(0, rows, ROWS) as tile:
         size = code.min(code.sub(rows, tile.index), ROWS)
         own = Rows(a.at(code, tile.index), a.stride, a.k, a.stored)
+        own = prepare(code, own, size) if prepare is not None else own
         part = _Part(code, own, how, code.at(how.middles, tile.index))
         measured = part
         if how.kind == "rotate":

@@ -75,6 +75,10 @@ class Rows:
         return code.at(code.at(self.base, code.mul(row, self.stride), kind), column, kind)
 
 
+Prepare = Callable[[Code, Rows, Int], Rows]
+"""(code, up to 16 rows, how many) -> what is read in their place."""
+
+
 def emit_rows(
     code: Code,
     d: Dots,
@@ -85,19 +89,21 @@ def emit_rows(
     factors: ir.Value,
     apart: Split | Copies | None = None,
     signed: ir.Value | None = None,
+    prepare: Prepare | None = None,
 ) -> None:
     """Quantize ``rows`` rows; ``scales`` [rows] f32 get the scales; ``factors``: room for 16
     f32. The block has the steps of the columns, then those of copies.
 
     A row whose greatest magnitude is below LEAST has the scale 0; one with NaN or infinity the
     scale NaN. signed: an i1, whether the block holds s8 whatever `Dots` says (512-bit vectors
-    only).
+    only). prepare: what is done to 16 rows first.
     """
     split = apart if isinstance(apart, Split) else None
     depth = steps(a.k) * STEP + (apart.count if isinstance(apart, Copies) else 0)
     with code.loop(0, rows, ROWS) as tile:
         size = code.min(code.sub(rows, tile.index), ROWS)
         own = Rows(a.at(code, tile.index), a.stride, a.k, a.stored)
+        own = prepare(code, own, size) if prepare is not None else own
         found = code.at(scales, tile.index)
         with code.loop(0, size) as row:
             most = _greatest(code, own, own.at(code, row.index), apart)

@@ -24,6 +24,9 @@ CLIPS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
 QUIET = 64
 """Channels less than the mean by more than this count as that large: they may grow elsewhere."""
 
+ROWS = 128
+"""Rows of the sample that factors are tried on, evenly chosen."""
+
 MOST = 127.0
 TWELFTH = 1 / 12
 """Variance of an error of rounding, in steps."""
@@ -58,7 +61,8 @@ def fixed_factors(weights: np.ndarray, inputs: Inputs) -> np.ndarray:
 
 
 def _rows(inputs: Inputs) -> np.ndarray:
-    return inputs.sample if len(inputs.sample) else inputs.absmax[None]
+    sample = inputs.sample
+    return sample[:: max(len(sample) // ROWS, 1)] if len(sample) else inputs.absmax[None]
 
 
 def _sums(weights: np.ndarray, inputs: Inputs, m: np.ndarray, block: int, step: float) -> float:

@@ -7,7 +7,9 @@ from llvmlite import ir
 
 from tilewright.backends.kernels.family import evaluate
 from tilewright.backends.kernels.int8_scaled_matmul import FAMILY, ScaledMatmulSpec
+from tilewright.backends.kernels.int8_scaled_matmul.spec import REWRITES
 from tilewright.backends.llvm.jit import call, compile_module
+from tilewright.backends.llvm.normalization import Norm
 from tilewright.backends.target import TARGETS, runs_here
 from tilewright.compiler.formats import Encoded, Inputs, named
 
@@ -29,12 +31,16 @@ def outlying(rows: int, k: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("target", TARGETS_HERE, ids=lambda t: t.name)
-@pytest.mark.parametrize(("outliers", "copies"), [(0, 0), (32, 0), (0, 64)])
-def test_activations_and_results_in_bf16(target, outliers: int, copies: int) -> None:
+@pytest.mark.parametrize(
+    "apart",
+    [{}, {"outliers": 32}, {"copies": 64}, *({"rewrite": kind} for kind in REWRITES)],
+    ids=str,
+)
+def test_activations_and_results_in_bf16(target, apart) -> None:
     if not runs_here(target):
         pytest.skip(f"{target.name} code does not run on this machine")
-    k, n = 130, 70
-    spec = ScaledMatmulSpec(k, n, outliers, copies, a="bf16", c="bf16")
+    k, n = (128 if apart.get("rewrite") == "rotate" else 130), 70
+    spec = ScaledMatmulSpec(k, n, a="bf16", c="bf16", **apart)
     module = ir.Module("bf16")
     FAMILY.emit(module, spec, target, "kernel")
     kernel = compile_module(module, target).kernel("kernel")
@@ -57,6 +63,17 @@ def test_activations_and_results_in_bf16(target, outliers: int, copies: int) -> 
         most = float(np.nanmax(np.abs(expected)))
         np.testing.assert_allclose(got.astype(np.float64), expected, 2.0**-8, 1e-5 * most)
         assert np.isnan(expected[1]).all() if m > 1 else np.isfinite(expected).all()
+
+
+def test_what_a_spec_cannot_be() -> None:
+    kinds = "'', 'range', 'smooth', 'rotate', 'static', alone"
+    for wrong in ({"rewrite": "other"}, {"rewrite": "range", "copies": 64}):
+        with pytest.raises(ValueError, match=kinds):
+            ScaledMatmulSpec(128, 8, **wrong)
+    with pytest.raises(ValueError, match="100 columns are rotated: expected a multiple of 64"):
+        ScaledMatmulSpec(100, 8, rewrite="rotate")
+    with pytest.raises(ValueError, match="rows to normalize are f32 and not empty"):
+        ScaledMatmulSpec(128, 8, a="bf16", norm=Norm("rms", 1e-6))
 
 
 def error(name: str, weights: np.ndarray, x: np.ndarray) -> float:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from tilewright.backends.kernels.family import Case
+from tilewright.backends.kernels.int8_scaled_matmul import normed_cases
 from tilewright.backends.kernels.int8_scaled_matmul.packing import pack
 from tilewright.backends.kernels.int8_scaled_matmul.spec import REWRITES, ScaledMatmulSpec
 from tilewright.backends.llvm.epilogue import IDENTITY, Epilogue, Extra, Step, evaluate, view_extras
@@ -50,13 +51,12 @@ def cases() -> tuple[Case, ...]:
         out.append(shaped(m, 33, 70, special=True))
     # Rotated are whole blocks of 64 columns.
     for apart in REWRITTEN:
-        few, many = (64, 192) if apart["rewrite"] == "rotate" else (33, 130)
-        out += [shaped(m, many, 70, apart) for m in (1, 7, 17, 33)]
-        out += [shaped(m, many, 70, apart, special=True) for m in (3, 20)]
-        out += [shaped(m, few, 33, apart, RESIDUAL) for m in (1, 3, 20)]
+        k = 192 if apart["rewrite"] == "rotate" else 130
+        out += [shaped(m, k, 70, apart, RESIDUAL) for m in (1, 7, 17, 33)]
+        out += [shaped(m, k, 70, apart, RESIDUAL, special=True) for m in (3, 20)]
     for apart in (PLAIN, OUTLIERS, COPIES):
         out += [shaped(m, 100, 96, apart, rows=32, panels=2) for m in (1, 70)]
-    return tuple(out)
+    return (*out, *normed_cases.cases())
 
 
 def odd(m: int, n: int, k: int) -> tuple[Case, ...]:

@@ -18,6 +18,10 @@ BESIDE_TILES = 8
 """An epilogue runs between tile instructions, as in bf16_matmul.cost."""
 
 
+NORMALIZED = 8
+"""Operations of a normalization that take as long as the conversion of an element, as in
+bf16_matmul.cost."""
+
 REREAD = {"": 1.0, "range": 1.1, "smooth": 1.2, "rotate": 2.1, "static": 0.9}
 """What reading rows costs, by what becomes of them: 128 x 1536, of 30 us, takes 3, 5 and 33 more,
 and 3 less."""
@@ -31,6 +35,7 @@ def estimate(spec: ScaledMatmulSpec, dims: tuple[int, ...], target: Target) -> C
         product += product_work(target, spec, rows) * times
         passes += times
     full = work.full_extras(spec.epilogue)
+    read = REREAD[spec.rewrite] + (spec.norm.operations / NORMALIZED if spec.norm else 0)
     unit = unit_of(target, min(m, spec.rows_per_unit))
     beside = BESIDE_TILES if unit == "int8_tile" else 1
     finished = work.epilogue(spec.epilogue, m * spec.n) + 3 * m * spec.n
@@ -44,7 +49,7 @@ def estimate(spec: ScaledMatmulSpec, dims: tuple[int, ...], target: Target) -> C
         weights=spec.packed_bytes,
         passes=passes,
         streamed=product.streamed,
-        converted=int(m * (spec.k * REREAD[spec.rewrite] + 4 * (spec.outliers + spec.copies))),
+        converted=int(m * (spec.k * read + 4 * (spec.outliers + spec.copies))),
         epilogue=finished // beside,
         written=formats.BYTES[spec.c] * m * spec.n,
         blocks=product.blocks,

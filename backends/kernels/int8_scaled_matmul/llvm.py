@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from tilewright.backends.kernels.int8_scaled_matmul.spec import ScaledMatmulSpec, row_bytes
-from tilewright.backends.llvm import formats, int8, int8_scaled_gemm
+from tilewright.backends.kernels.int8_scaled_matmul.spec import (
+    ScaledMatmulSpec,
+    norm_bytes,
+    row_bytes,
+)
+from tilewright.backends.llvm import formats, int8, int8_scaled_gemm, normalization
 from tilewright.backends.llvm.amx import ROWS, TILE_BYTES
 from tilewright.backends.llvm.builder import I8
 from tilewright.backends.llvm.frame import Frame, Matmul, TileSplit, Units
+from tilewright.backends.llvm.int8_normed_rows import Normed
 from tilewright.backends.llvm.int8_rewritten_rows import Rewriting, emit_rewritten_rows, room_bytes
 from tilewright.backends.llvm.int8_rows import Copies, Rows, Split, emit_rows
 from tilewright.backends.llvm.int8_scaled_product import SCRATCH_BYTES, Finish, Product
@@ -25,13 +30,20 @@ def emit(module: ir.Module, spec: ScaledMatmulSpec, target: Target, name: str) -
     d = int8.dots(target)
     frame = Frame.open(module, target, name)
     code, scratch = frame.code, frame.scratch
-    x = Matmul.load(frame, spec.epilogue)
+    norm = spec.norm
+    x = Matmul.load(frame, spec.epilogue, after=norm.arguments if norm else 0)
 
     scales = code.at(scratch, SCRATCH_BYTES, I8)
     middles = code.at(scales, row_bytes(spec), I8)
     factors = code.at(middles, row_bytes(spec), I8)
     room = code.at(factors, 4 * ROWS, I8)
-    tail = code.at(room, room_bytes(spec.rewrite, spec.k), I8)
+    normed = code.at(room, room_bytes(spec.rewrite, spec.k), I8)
+    tail = code.at(normed, norm_bytes(spec), I8)
+    prepare = None
+    if norm is not None:
+        vectors = 2 + len(x.operands)
+        rule = normalization.load(code, norm, spec.k, frame.args, vectors, normed)
+        prepare = Normed(rule, normed)
     split = TileSplit.of(code, x.m, spec.rows_per_unit)
     most = code.ceildiv(code.min(x.m, spec.rows_per_unit), ROWS)
     block_a = code.at(tail, code.mul(most, TILE_BYTES if spec.outliers else 0), I8)
@@ -55,9 +67,9 @@ def emit(module: ir.Module, spec: ScaledMatmulSpec, target: Target, name: str) -
         signed = int8_scaled_gemm.by_tiles(code, rows)
         if spec.rewrite:
             how = Rewriting(spec.rewrite, table, middles, room)
-            emit_rewritten_rows(code, d, own, rows, block_a, scales, how, signed)
+            emit_rewritten_rows(code, d, own, rows, block_a, scales, how, signed, prepare)
         else:
-            emit_rows(code, d, own, rows, block_a, scales, factors, apart, signed)
+            emit_rows(code, d, own, rows, block_a, scales, factors, apart, signed, prepare)
         product = Product(
             a=block_a,
             tail=tail if spec.outliers else None,

@@ -7,7 +7,7 @@ from typing import Any
 
 from tilewright.backends.kernels.family import Layout
 from tilewright.backends.kernels.tasks import MatmulTask
-from tilewright.backends.llvm import formats
+from tilewright.backends.llvm import formats, int8_normed_rows
 from tilewright.backends.llvm.amx import ROWS, TILE_BYTES
 from tilewright.backends.llvm.bf16_block import STEP as TAIL
 from tilewright.backends.llvm.epilogue import IDENTITY, Epilogue
@@ -16,6 +16,7 @@ from tilewright.backends.llvm.int8_block import MOST_ROW_BYTES, steps
 from tilewright.backends.llvm.int8_rewritten_rows import BLOCK, KINDS, room_bytes
 from tilewright.backends.llvm.int8_scaled_product import SCRATCH_BYTES, panel_bytes
 from tilewright.backends.llvm.microkernel import PANEL
+from tilewright.backends.llvm.normalization import Norm
 from tilewright.backends.target import Target
 from tilewright.compiler.formats import copies, named, outliers
 from tilewright.compiler.formats.format import WeightFormat
@@ -33,15 +34,15 @@ REWRITES = {
 class ScaledMatmulSpec:
     """C[M, N] = epilogue(A[M, K] x B[K, N]), A quantized by row, B s8 with a scale a column.
 
-    Args: A, packed B, the epilogue's extras, then C.
+    Args: A, packed B, the epilogue's extras, the vectors of ``norm``, then C.
     Dims: p0 = M, p1 = row stride of A, p2 = row stride of C (elements), then one row stride for
     each ``col`` and ``full`` extra in order. Columns of A and C are contiguous.
 
     ``outliers``: channels that are multiplied in bf16, at most 32. ``copies``: further channels, in
     whole steps, that take what is too much for those they are copies of. ``rewrite``: what becomes
-    of rows first (llvm.int8_rewritten_rows.KINDS). ``a``, ``c``: formats of A and C in memory
-    (llvm.formats). ``rows``, ``panels``: rows and panels of 32 columns of a unit at
-    most; 0: see below.
+    of rows first (llvm.int8_rewritten_rows.KINDS). ``norm``: A's rows, in f32, are normalized
+    before all that. ``a``, ``c``: formats of A and C in memory (llvm.formats). ``rows``,
+    ``panels``: rows and panels of 32 columns of a unit at most; 0: see below.
     """
 
     k: int
@@ -54,6 +55,7 @@ class ScaledMatmulSpec:
     rows: int = 0
     panels: int = 0
     rewrite: str = ""
+    norm: Norm | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.outliers <= TAIL or self.outliers > self.k:
@@ -68,6 +70,8 @@ class ScaledMatmulSpec:
         if self.rows % (2 * ROWS):
             raise ValueError(f"units of {self.rows} rows: expected a multiple of {2 * ROWS}")
         formats.check(self.a, self.c)
+        if self.norm is not None and (self.a != formats.F32_FORMAT or not self.k):
+            raise ValueError("rows to normalize are f32 and not empty")
 
     @property
     def format(self) -> WeightFormat:
@@ -143,7 +147,12 @@ def scratch_bytes(spec: ScaledMatmulSpec) -> str:
     tile = steps(spec.depth) * ROWS * MOST_ROW_BYTES + (TILE_BYTES if spec.outliers else 0)
     tiles = f"ceildiv(min(p0, {spec.rows_per_unit}), {ROWS})"
     head = SCRATCH_BYTES + 2 * row_bytes(spec) + 4 * ROWS + room_bytes(spec.rewrite, spec.k)
-    return f"{head} + {tiles} * {tile}"
+    return f"{head + norm_bytes(spec)} + {tiles} * {tile}"
+
+
+def norm_bytes(spec: ScaledMatmulSpec) -> int:
+    """Scratch of normalized rows."""
+    return int8_normed_rows.room_bytes(spec.k) if spec.norm is not None else 0
 
 
 def variants(spec: ScaledMatmulSpec, target: Target) -> tuple[ScaledMatmulSpec, ...]:
@@ -177,6 +186,13 @@ def stored(
     """The same with A and C in these formats. A in bf16 is rounded twice; 8 bits are the coarser
     rounding by far."""
     return replace(spec, a=operands[0], c=result)
+
+
+def normed(spec: ScaledMatmulSpec, norm: Norm, width: int) -> ScaledMatmulSpec | None:
+    """The same with rows of ``width`` elements normalized first."""
+    if spec.k != width or spec.a != formats.F32_FORMAT:
+        return None
+    return replace(spec, norm=norm)
 
 
 def layout(spec: ScaledMatmulSpec) -> Layout:
