@@ -83,8 +83,8 @@ def negotiate(
     build gives what was built and the errors that it is predicted to make. Squared errors nearly
     add, so that the budget is corrected by the square of what was measured over what was allowed;
     the change of a metric counts as a square. A budget that permits no choice is raised, the first
-    one only if it was guessed and is no part of the contract. Raises `Broken` after ROUNDS, and what
-    `build` raises under the first terms.
+    one only if it was guessed and is no part of the contract. Raises `Broken` after ROUNDS, and
+    what `build` raises under the first terms.
     """
     rounds: tuple[Round, ...] = ()
     best: Kept[Built] | None = None

@@ -42,12 +42,12 @@ class Objective:
     """What choices cost: shares of the least time of the whole graph, and of its bytes of weights
     as they are.
 
-    A byte costs a little in any case, all of them together a twentieth of the least time: what
-    is hardly faster (rows of an embedding in f32) does not keep four times the bytes.
+    A byte costs a little in any case, all of them together a tenth of the least time: what is
+    hardly faster (rows of an embedding in f32) does not keep four times the bytes.
     """
 
     time: float = 1.0
-    size: float = 5e-2
+    size: float = 0.1
 
 
 OBJECTIVES = {"latency": Objective(), "size": Objective(time=1e-2, size=1.0)}
