@@ -57,16 +57,35 @@ def test_a_sample_of_odd_shapes(family: KernelFamily, target: Target) -> None:
     _run(family, target, [(m, n, k) for n, k in pairs for m in draw.sample(range(1, MOST + 1), 8)])
 
 
+PARTS = 7
+
+
+def _sweep(name: str, part: int) -> list[tuple[int, int, int]]:
+    """The shapes of one part: ten (n, k), each with every fifth row count, by turns from 1 to 5.
+
+    So each part has every row count from 1 to 70 twice, as 5 and 7 have no factor in common, and
+    all parts together have each n and each k. With each (n, k) there is every remainder by 14, the
+    rows of a register block, and all but two by 16, those of a tile."""
+    pairs = list(enumerate(_columns_and_sums(f"{name} all", MOST)))[part::PARTS]
+    return [(m, n, k) for number, (n, k) in pairs for m in range(1 + number % 5, MOST + 1, 5)]
+
+
+@pytest.mark.parametrize("name", SHAPED)
+def test_the_sweep_has_every_size(name: str) -> None:
+    every = list(range(1, MOST + 1))
+    parts = [_sweep(name, part) for part in range(PARTS)]
+    for shapes in parts:
+        assert sorted(m for m, _, _ in shapes) == sorted(2 * every)
+    pairs = {(n, k) for shapes in parts for _, n, k in shapes}
+    assert sorted(n for n, _ in pairs) == every
+    assert sorted(k for _, k in pairs) == every
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("part", range(7))
+@pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize(("family", "target"), PAIRS)
 def test_every_size_of_each_dimension(family: KernelFamily, target: Target, part: int) -> None:
-    """Every fifth row count for each (n, k), by turns from 1 to 5: every size occurs, and with
-    each (n, k) every remainder by 14, the rows of a register block (14 and 5 have no factor in
-    common), and all but two by 16, those of a tile."""
-    pairs = list(enumerate(_columns_and_sums(f"{family.name} all", MOST)))[part::7]
-    rows = [range(1 + number % 5, MOST + 1, 5) for number, _ in pairs]
-    _run(family, target, [(m, *p) for (_, p), of in zip(pairs, rows, strict=True) for m in of])
+    _run(family, target, _sweep(family.name, part))
 
 
 @pytest.mark.parametrize("name", ["f32_matmul"])

@@ -57,9 +57,7 @@ def shaped(m: int, n: int, k: int, spread: float = 3) -> tuple[Case, ...]:
     with NaN and infinity, with a mask."""
     value_dim = 1 + 37 * k % 70
     if m % 3 == 0 and n > 4:
-        # Scores near each other: a weight that underflows in f32 makes NaN of an infinite value.
-        near = min(spread, 1)
-        return (_case(1, 2, m, n, k, value_dim, group=2, spread=near, special=True),)
+        return (_case(1, 2, m, n, k, value_dim, group=2, spread=spread, special=True),)
     if m % 3 == 1:
         offset = (n - m) * (k % 2)
         return (_case(1, 1, m, n, k, value_dim, causal=True, offset=offset, spread=spread),)
@@ -91,6 +89,15 @@ def _by_query(
         elif k.shape[2] and not spec.masked_zero:
             y[b, h, i] = np.nan
     return y
+
+
+def _keep_weight(q: np.ndarray, k: np.ndarray, key: int, scale: float) -> None:
+    """Make queries [heads, seq_q, dim] smaller until ``key`` of [seq_k, dim] has a weight in f32,
+    at least exp(-60): one that underflows would make NaN of its infinite value."""
+    with np.errstate(invalid="ignore"):
+        scores = scale * (q.astype(np.float64) @ k.astype(np.float64).T)
+        gap = scores.max(-1) - scores[..., key]
+        q *= (60 / np.maximum(gap, 60)).astype(np.float32)[..., None]
 
 
 def _case(
@@ -133,6 +140,7 @@ def _case(
         # A query of NaN; values that reach every output of theirs.
         q[0, 0, -1], v[0, 0, 1, 0], v[0, 0, 2, 1 % value_dim] = np.nan, np.inf, np.nan
         k[0, 0, 3], v[0, 0, 4] = 1e-42, -1e-42
+        _keep_weight(q[0, :group], k[0, 0], 1, spec.scale)
     args = [q, k, v]
     dims: tuple[int, ...] = (batch, heads, seq_q, seq_k, group, offset)
     dims += (*q_strides, *k_strides, *v_strides, *y_strides)
