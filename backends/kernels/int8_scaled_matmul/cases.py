@@ -66,9 +66,9 @@ def odd(m: int, n: int, k: int) -> tuple[Case, ...]:
         found.append(shaped(m, k, n, OUTLIERS, RESIDUAL))
     if copies.FORMATS[0].supports(k, n):
         found.append(shaped(m, k, n, COPIES))
-    for apart in REWRITTEN:
-        whole = -(-k // BLOCK) * BLOCK if apart["rewrite"] == "rotate" else k
-        found.append(shaped(m, whole, n, apart))
+    apart = REWRITTEN[(n + k) % len(REWRITTEN)]  # one of them, by turns
+    whole = -(-k // BLOCK) * BLOCK if apart["rewrite"] == "rotate" else k
+    found.append(shaped(m, whole, n, apart))
     return tuple(found)
 
 
