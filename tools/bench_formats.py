@@ -53,12 +53,14 @@ class Row:
 def chosen(
     task: MatmulTask, dims: tuple[int, ...], target: targets.Target, match: str
 ) -> list[Candidate]:
-    """Of each family, format and layout the candidate that is predicted fastest; of raw floats
-    one."""
+    """Of each family, format and layout the candidate that is predicted fastest; of raw floats one,
+    that any weights have."""
     profile = profile_for(target)
     names = frozenset(name for name in formats() if re.fullmatch(match, name))
     best: dict[tuple[str, str, str], tuple[float, Candidate]] = {}
     for c in candidates(task, target, 1e-2, names):
+        if c.family.suits is not None:
+            continue
         layout = c.layout.name if c.layout else ""
         key = (c.family.name, c.format, layout) if c.format else ("", "", "")
         guess = predict(c.family, c.spec, dims, target, profile)
