@@ -141,6 +141,38 @@ def test_manifest_and_inputs_say_what_caches_are(files):
         cache_infos(replace(decode.manifest, metadata=bad))
 
 
+def test_verify_says_that_it_compares_no_codes(files, capsys, monkeypatch):
+    list(artifacts(files, "int8"))
+    monkeypatch.chdir(files)
+    message = refused(capsys, "verify", "decode.onnx", "decode-int8.tw")
+    assert message == (
+        "decode-int8.tw: has key-value caches in codes\n"
+        "  output 'present_k' is in int8\n"
+        "  try: compile with --calibrate to have the error measured, or without --kv-cache"
+    )
+
+
+def test_a_past_of_nothing(files):
+    """Decoding from the first token on gives what a prefill gives."""
+    path = files / "empty.tw"
+    options = {"kv_cache": "int8", "dims": {"past": "0..100"}, "jobs": 0}
+    tilewright.compile(files / "decode.onnx", path, **options)
+    _, *wanted = reference(files, "prefill").run(None, {"ids": IDS[:, :3]})
+    with tilewright.load(path, threads=1) as session:
+        rows = (LAYERS, 2, GROUPS, 0)
+        feeds = {f"past_{p}": np.zeros((*rows, SIZE), np.int8) for p in "kv"}
+        feeds |= {f"past_{p}_scale": np.zeros(rows, np.float32) for p in "kv"}
+        links = [pair for cache in session.caches for pair in cache.links]
+        names = [o.name for o in session.get_outputs()]
+        for at in range(3):
+            found = session.run(None, {**feeds, "ids": IDS[:, at : at + 1]})
+            outputs = dict(zip(names, found, strict=True))
+            feeds = {past: outputs[present] for present, past in links}
+    for part, rows in zip("kv", wanted, strict=True):
+        stored = outputs[f"present_{part}"], outputs[f"present_{part}_scale"]
+        assert error(CACHES["int8"].decode(*stored), rows) < 0.02
+
+
 def plan_of(path):
     with zipfile.ZipFile(path) as archive:
         return json.loads(archive.read("plan.json"))

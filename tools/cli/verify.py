@@ -91,6 +91,10 @@ def command(
         _artifact(screen, model, artifact, target, dims, jobs) as path,
         load(path, threads) as session,
     ):
+        if session.caches:
+            found = f"output {session.caches[0].present!r} is in {session.caches[0].format}"
+            hint = "compile with --calibrate to have the error measured, or without --kv-cache"
+            raise UserError(str(artifact), "has key-value caches in codes", found, hint)
         feeds = make_feeds(str(artifact or model), session.manifest, options, random=True)
         ours = session.run(None, feeds)
         names = [output.name for output in session.get_outputs()]
