@@ -16,7 +16,7 @@ from tilewright.compiler.formats.inputs import Inputs
 
 Slices = tuple[int, ...]
 
-PULL = 2.0
+PULL = 0.5
 """Of two slices that want different codes, the weight of the wider one's squared distance."""
 
 ROOM = 1.03

@@ -10,8 +10,9 @@ from itertools import combinations
 import numpy as np
 
 from tilewright.compiler.formats.activations import Activation, Int8, Rounded
+from tilewright.compiler.formats.correction import corrected
 from tilewright.compiler.formats.format import Encoded, WeightFormat, checked
-from tilewright.compiler.formats.grids import Grid
+from tilewright.compiler.formats.grids import Grid, stored
 from tilewright.compiler.formats.inputs import Inputs
 from tilewright.compiler.formats.joint import common, joint, nearest
 
@@ -89,7 +90,24 @@ class Sliced(WeightFormat):
             return plain
         better = self._encoded(joint(w, inputs, grids, GROUP, self.slices), grids)
         narrowest = replace(self, bits=self.slices[0])
-        return min(better, plain, key=lambda e: narrowest.error(w, e, inputs))
+        tried = [plain, better, self._corrected(w, better, inputs, narrowest)]
+        return min(tried, key=lambda e: narrowest.error(w, e, inputs))
+
+    def _corrected(
+        self, w: np.ndarray, found: Encoded, inputs: Inputs, narrowest: Sliced
+    ) -> Encoded:
+        """With scales that fit the codes of the narrowest slice, and codes that fit these."""
+        ones = {**found.arrays, "scales": np.ones_like(found["scales"])}
+        steps = narrowest.decode(Encoded(found.shape, ones))
+        scales = corrected(
+            w, steps, found["scales"], GROUP, inputs.gram, lambda s: stored(s, half=True)
+        )
+        share = np.float32(2.0 ** (self.slices[0] - self.widest))
+        grids = [
+            Grid(self.widest, s * share, z.astype(np.int32))
+            for s, z in zip(scales, found["zeros"], strict=True)
+        ]
+        return self._encoded(joint(w, inputs, grids, GROUP, self.slices), grids)
 
     def _encoded(self, codes: np.ndarray, grids: Sequence[Grid]) -> Encoded:
         step = 2 ** (self.widest - self.slices[0])
