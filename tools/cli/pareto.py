@@ -74,6 +74,7 @@ def command(
     from tilewright.compiler.frontend.load import load_onnx
     from tilewright.compiler.options import OPTIMIZE, Options
     from tilewright.compiler.samples import read_samples
+    from tilewright.tools.bench.machine import machine
     from tilewright.tools.front_picture import picture
 
     wanted = [(bound, objective) for bound in numbers(bounds) for objective in OPTIMIZE]
@@ -103,7 +104,13 @@ def command(
     latency = dict(zip(paths, (t.seconds for t in times), strict=True))
     points = [row(point, latency) for point in found]
     mark(points)
-    document = {"model": model.name, "threads": for_threads, "target": target, "points": points}
+    document = {
+        "model": model.name,
+        "threads": for_threads,
+        "target": target,
+        "machine": machine(),
+        "points": points,
+    }
     (output / "front.json").write_text(json.dumps(document, indent=1) + "\n")
     (output / "front.svg").write_text(picture(model.stem, points))
     show(screen, document, output)
