@@ -16,6 +16,12 @@ from tilewright.backends.llvm.epilogue import Epilogue, Operand
 STREAM_BYTES = 1 << 19
 """L2 for panels that are asked for, and as many that are in use."""
 
+SLICED_FROM = 1024
+"""From this K on a panel is multiplied in slices, which leave room in L1 for rows that pass."""
+
+SLICE = 12
+"""Most steps of a slice: a panel's part takes 24 KiB."""
+
 
 def panel_bytes(k: int, planes: int) -> int:
     """Bytes of one packed panel."""
@@ -65,6 +71,13 @@ class Product:
     @property
     def steps(self) -> int:
         return steps(self.k)
+
+    @property
+    def slice(self) -> int:
+        """Steps of a slice, all of them where K is not sliced."""
+        if self.planes > 1 or self.k < SLICED_FROM:
+            return max(self.steps, 1)
+        return -(-self.steps // -(-self.steps // SLICE))
 
     @property
     def panel_bytes(self) -> int:

@@ -45,8 +45,8 @@ HANDED_ON = ((1, 32, 70), (3, 40, 33), (5, 32, 32), (16, 64, 65), (33, 96, 40), 
 """Shapes of cases with A or C in bf16: with tiles that are loaded from A, and copied first since K
 is not in whole steps or panels are many."""
 
-DEEP = ((70, 530, 40), (99, 1056, 33))
-"""Shapes with several passes of rows and many steps."""
+DEEP = ((70, 530, 40), (99, 1056, 33), (20, 1056, 70), (250, 1030, 33))
+"""Shapes with several passes of rows and many steps, also in slices of K."""
 
 
 def cases() -> tuple[Case, ...]:
