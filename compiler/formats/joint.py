@@ -7,17 +7,21 @@ taken whose slices come nearest to them together.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
 from tilewright.compiler.formats.gptq import BLOCK
 from tilewright.compiler.formats.grids import SHRINK, Grid, over
-from tilewright.compiler.formats.inputs import Inputs
+from tilewright.compiler.formats.inputs import DAMP, Inputs
 
 Slices = tuple[int, ...]
 
 PULL = 0.5
 """Of two slices that want different codes, the weight of the wider one's squared distance."""
+
+SWEEPS = 3
+"""How often `refine` passes all channels."""
 
 ROOM = 1.03
 """How much greater than the least squared error that of the narrowest slice may be, so that fewer
@@ -138,5 +142,51 @@ def choose(wanted: Sequence[np.ndarray], slices: Slices) -> np.ndarray:
         better = cost < least
         least = np.where(better, cost, least)
         found = np.where(better, codes, found)
+    made: np.ndarray = found.astype(np.uint8)
+    return made
+
+
+def refine(
+    weights: np.ndarray,
+    codes: np.ndarray,
+    gram: np.ndarray,
+    grids: Sequence[Grid],
+    group: int,
+    slices: Slices,
+    block: int = 64,
+) -> np.ndarray:
+    """Codes uint8 [K, N] with less error of all slices but the narrowest, whose bits stay.
+
+    From one slice to the next wider one: its further bits are chosen channel by channel, so that
+    ||X (W - W')||_F falls at every step, over all channels SWEEPS times.
+    """
+    damped = gram + np.eye(len(gram)) * (DAMP * np.mean(np.diag(gram)))
+    scales, zeros = (
+        np.repeat(np.stack([getattr(g, name) for g in grids]), group, axis=0)[: len(weights)]
+        for name in ("scales", "zeros")
+    )
+    inverse = np.divide(1, scales, out=np.zeros_like(scales), where=scales > 0)
+    widest = slices[-1]
+    found = codes.astype(np.int32)
+    for before, bits in pairwise(slices):
+        step, cell = 2 ** (widest - bits), 2 ** (bits - before)
+        low = found // 2 ** (widest - before) * cell
+        at = found // step
+        values = (middle(found, bits, widest) - zeros) * scales
+        for _ in range(SWEEPS):
+            for begin in range(0, len(weights), block):
+                own = slice(begin, begin + block)
+                pull = damped[own] @ (weights - values)
+                inner = damped[own, own]
+                for j in range(len(pull)):
+                    k = begin + j
+                    wanted = values[k] + pull[j] / inner[j, j]
+                    units = (wanted * inverse[k] + zeros[k] - (step - 1) / 2) / step
+                    chosen = np.clip(np.rint(units), low[k], low[k] + cell - 1).astype(np.int32)
+                    moved = (chosen - at[k]) * (step * scales[k])
+                    at[k] = chosen
+                    values[k] += moved
+                    pull -= np.outer(inner[:, j], moved)
+        found = at * step + (step - 1) // 2
     made: np.ndarray = found.astype(np.uint8)
     return made

@@ -190,7 +190,7 @@ class Lattice(WeightFormat):
 def turned(z: np.ndarray, bases: np.ndarray) -> np.ndarray:
     """B z of every vector of z [K, N]; bases [G, 8, 8]."""
     k, n = z.shape
-    vectors = z.reshape(-1, SIZE, n)
+    vectors = z.reshape(k // SIZE, SIZE, n)
     each = np.repeat(bases, GROUP // SIZE, axis=0)[: len(vectors)]
     found: np.ndarray = np.matmul(each, vectors).reshape(k, n)
     return found
@@ -204,6 +204,8 @@ def folded(x: np.ndarray, bases: np.ndarray) -> np.ndarray:
 
 def _folded(inputs: Inputs, bases: np.ndarray) -> Inputs:
     """What was seen of X, of X B."""
+    if (bases == np.eye(SIZE, dtype=bases.dtype)).all():
+        return inputs  # and its factor, which takes longest
     gram = folded(folded(inputs.gram, bases).T, bases)
     sample = np.ascontiguousarray(folded(inputs.sample, bases), np.float32)
     return Inputs(gram, inputs.fitted, inputs.rows, inputs.absmax, sample)

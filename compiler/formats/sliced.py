@@ -14,7 +14,7 @@ from tilewright.compiler.formats.correction import corrected
 from tilewright.compiler.formats.format import Encoded, WeightFormat, checked
 from tilewright.compiler.formats.grids import Grid, stored
 from tilewright.compiler.formats.inputs import Inputs
-from tilewright.compiler.formats.joint import common, joint, nearest
+from tilewright.compiler.formats.joint import common, joint, nearest, refine
 
 WIDTHS = (2, 3, 4, 6, 8)
 """Bits that a slice can have."""
@@ -38,7 +38,7 @@ class Sliced(WeightFormat):
     f16), zeros uint8 [G, N]. slices: rising. reads: how X is read.
 
     Codes are rounded by all slices together: each has its own sums of errors (`joint`), where the
-    papers have their mean. Nair et al., Matryoshka Quantization, arXiv 2502.06786, and its GPTQ,
+    papers have their mean; further bits are then refined within what the narrowest slice chose. Nair et al., Matryoshka Quantization, arXiv 2502.06786, and its GPTQ,
     MatGPTQ (IST-DASLab).
     """
 
@@ -91,7 +91,17 @@ class Sliced(WeightFormat):
         better = self._encoded(joint(w, inputs, grids, GROUP, self.slices), grids)
         narrowest = replace(self, bits=self.slices[0])
         tried = [plain, better, self._corrected(w, better, inputs, narrowest)]
-        return min(tried, key=lambda e: narrowest.error(w, e, inputs))
+        best = min(tried, key=lambda e: narrowest.error(w, e, inputs))
+        fine = refine(w, best["codes"], inputs.gram, self._grids(best), GROUP, self.slices)
+        return Encoded(best.shape, {**best.arrays, "codes": fine})
+
+    def _grids(self, found: Encoded) -> list[Grid]:
+        """Those of the widest slice."""
+        share = np.float32(2.0 ** (self.slices[0] - self.widest))
+        return [
+            Grid(self.widest, s * share, z.astype(np.int32))
+            for s, z in zip(found["scales"], found["zeros"], strict=True)
+        ]
 
     def _corrected(
         self, w: np.ndarray, found: Encoded, inputs: Inputs, narrowest: Sliced
@@ -102,11 +112,7 @@ class Sliced(WeightFormat):
         scales = corrected(
             w, steps, found["scales"], GROUP, inputs.gram, lambda s: stored(s, half=True)
         )
-        share = np.float32(2.0 ** (self.slices[0] - self.widest))
-        grids = [
-            Grid(self.widest, s * share, z.astype(np.int32))
-            for s, z in zip(scales, found["zeros"], strict=True)
-        ]
+        grids = self._grids(Encoded(found.shape, {**found.arrays, "scales": scales}))
         return self._encoded(joint(w, inputs, grids, GROUP, self.slices), grids)
 
     def _encoded(self, codes: np.ndarray, grids: Sequence[Grid]) -> Encoded:

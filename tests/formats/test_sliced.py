@@ -10,7 +10,7 @@ import pytest
 from tilewright.compiler.formats import Encoded, Inputs, formats, named
 from tilewright.compiler.formats.gptq import gptq
 from tilewright.compiler.formats.grids import Grid
-from tilewright.compiler.formats.joint import PULL, choose, common, joint, middle
+from tilewright.compiler.formats.joint import PULL, choose, common, joint, middle, refine
 from tilewright.compiler.formats.sliced import Sliced, every
 
 
@@ -109,6 +109,27 @@ def test_a_slice_errs_as_its_own_format(k: int) -> None:
     own = alone.error(w, alone.encode(w, seen), seen)
     assert errors[4] <= 1.05 * own
     assert errors[8] <= 0.4 * own
+
+
+def test_further_bits_are_refined_within_their_cells() -> None:
+    seen, w = inputs(128), weights(128, 24)
+    grids = [common(w[i : i + 64], (2, 4, 8), np.ones(64)) for i in (0, 64)]
+    before = joint(w, seen, grids, 64, (2, 4, 8))
+    after = refine(w, before, seen.gram, grids, 64, (2, 4, 8))
+    np.testing.assert_array_equal(before >> 6, after >> 6)
+    scales, zeros = (
+        np.repeat(np.stack([getattr(g, name) for g in grids]), 64, axis=0)
+        for name in ("scales", "zeros")
+    )
+
+    def error(codes: np.ndarray, bits: int) -> float:
+        off = w - (middle(codes, bits, 8) - zeros) * scales
+        return float(np.sum(off * (seen.gram @ off)))
+
+    for bits, least in ((4, 0.99), (8, 0.9)):
+        assert error(after, bits) < least * error(before, bits)
+    again = refine(w, after, seen.gram, grids, 64, (2, 4, 8), block=16)
+    assert error(again, 8) <= error(after, 8) * 1.01
 
 
 def test_every_slice_errs_less_than_the_narrower_one() -> None:

@@ -229,7 +229,10 @@ class Job:
         from tilewright.tools.inspect_artifact import read_plan
 
         found: dict[str, Any] = read_plan(open_artifact(self.path))["variants"]
-        return dict(found.get(self.session.variant, {}))
+        bits = self.session.slice
+        return dict(
+            found.get(f"{self.session.variant}.slice{bits}" if bits else self.session.variant, {})
+        )
 
 
 _PAUSE_S = 0.02
