@@ -117,9 +117,13 @@ def shapes(use: str) -> tuple[Shape, ...]:
     return tuple(found)
 
 
+UNPRICED = ("gather", "encode_rows", "cached_attention")
+"""Operations without shapes: operands of random bits are no indices; and where there is but one
+kernel, as for key-value caches in codes, its price decides nothing."""
+
+
 def unreached(target: Target) -> tuple[str, ...]:
-    """Families that could serve ``target`` and compute none of the shapes. Those that look up rows
-    are left out: operands of random bits are no indices."""
+    """Families that could serve ``target`` and compute none of the shapes, but for UNPRICED."""
     tasks = {shape.task for use in ("fit", "check") for shape in shapes(use)}
     every = (candidates(task, target, max(CLASSES), frozenset(formats())) for task in tasks)
     reached = {c.family.name for found in every for c in found}
@@ -127,7 +131,7 @@ def unreached(target: Target) -> tuple[str, ...]:
         name
         for name, family in families().items()
         if family.candidates is not None
-        and family.op != "gather"
+        and family.op not in UNPRICED
         and (family.supports is None or family.supports(target))
         and name not in reached
     )
