@@ -126,8 +126,10 @@ def main(words: Sequence[str] | None = None) -> int:
         )
     print(summary(found))
     if given.output is not None:
-        given_words = sys.argv[1:] if words is None else words
-        command = shlex.join(["python", "-m", "tilewright.tools.validate_errors", *given_words])
+        names = [given.model.name, "--calibrate", Path(given.calibrate).name]
+        numbers = ["--plans", str(given.plans), "--seed", str(given.seed)]
+        tool = ["python", "-m", "tilewright.tools.validate_errors"]
+        command = shlex.join([*tool, *names, *numbers])
         record(given.output, rows(found), command=command, notes=summary(found))
     return int(max(plan.off for plan in found) > given.within)
 

@@ -170,8 +170,11 @@ def agree(made: Agreement, options: Options, workshop: Workshop[Built]) -> tuple
         value = workshop.worst(built, lambda run: metric(run, held_out))
         return Verdict(errors, value - made.base)
 
+    # What the user decided may be better than predicted, and is measured in any case.
+    guessed = made.metric is not None or options.plan is not None or bool(options.keep)
+
     def found(terms: Terms) -> Kept[Built]:
-        return negotiate(terms, made.bound, workshop.build, judge, made.metric is not None)
+        return negotiate(terms, made.bound, workshop.build, judge, guessed)
 
     where = f"max-error {made.bound:g}"
     try:
