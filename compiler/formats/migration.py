@@ -44,20 +44,30 @@ def factors(weights: np.ndarray, inputs: Inputs, block: int = 1) -> np.ndarray:
 
 
 def fixed_factors(weights: np.ndarray, inputs: Inputs) -> np.ndarray:
-    """m f32 [K], with which X m is rounded to integers: a step a channel, the same for all rows."""
-    rows = np.abs(_rows(inputs))
-    energy = np.sum(weights.astype(np.float64) ** 2, axis=1)
-    best, least = np.ones(len(weights), np.float32), np.inf
-    for shape in _shapes(weights, inputs):
+    """m f32 [K], with which X m is rounded to integers: a step a channel, the same for all rows.
+
+    The exponent is chosen for steps that reach all that calibration saw; smaller ones then cut the
+    greatest values off, whose errors are no noise: they are multiplied by W.
+    """
+
+    def scaled(shape: np.ndarray) -> np.ndarray:
         most = float(np.max(inputs.absmax * shape, initial=0))
-        for clip in CLIPS:
-            m = (shape * (MOST / (clip * most))).astype(np.float32) if most else shape
-            beyond = np.maximum(rows * m - np.float32(MOST), 0).astype(np.float64) ** 2
-            lost = float((beyond.mean(axis=0) / m.astype(np.float64) ** 2) @ energy)
-            found = lost + _sums(weights, inputs, m, 1, 1.0)
-            if found < least:
-                best, least = m, found
-    return best
+        return (shape * (MOST / most)).astype(np.float32) if most else shape
+
+    def rounding(m: np.ndarray) -> float:
+        return _sums(weights, inputs, m, 1, 1.0)
+
+    whole = min(map(scaled, _shapes(weights, inputs)), key=rounding)
+    rows = _rows(inputs)
+
+    def error(m: np.ndarray) -> float:
+        moved = rows * m
+        lost = ((moved - moved.clip(-MOST, MOST)) / m) @ weights
+        return rounding(m) + float(np.sum(lost.astype(np.float64) ** 2)) / max(len(rows), 1)
+
+    if not inputs.absmax.any():
+        return whole
+    return min((whole / np.float32(clip) for clip in CLIPS), key=error)
 
 
 def _rows(inputs: Inputs) -> np.ndarray:

@@ -106,6 +106,21 @@ def test_fixed_steps_bring_what_calibration_saw_to_the_codes():
     )
 
 
+def test_fixed_steps_cut_off_only_what_costs_less_than_it_brings():
+    """Against the error on the rows themselves of steps that cut nothing off."""
+    x, w = data()
+    x = np.sign(x) * np.abs(x) ** 2  # long tails
+    inputs, exact = inputs_of(x), x.astype(np.float64) @ w
+
+    def error(m):
+        stored = np.rint((x * m).clip(-127, 127)) / m
+        return np.linalg.norm(stored @ w - exact)
+
+    found = fixed_factors(w, inputs)
+    whole = found * np.float32(127 / np.abs(x * found).max())
+    assert error(found) <= 1.02 * error(whole)
+
+
 def test_codes_between_the_ends_of_a_row_halve_the_error_of_one_sided_values():
     x = np.maximum(np.random.default_rng(3).standard_normal((50, 200)), -0.17).astype(np.float32)
     off = [np.linalg.norm(reads.read(x) - x) for reads in (Int8(), Ranged())]
