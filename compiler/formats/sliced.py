@@ -38,8 +38,8 @@ class Sliced(WeightFormat):
     f16), zeros uint8 [G, N]. slices: rising. reads: how X is read.
 
     Codes are rounded by all slices together: each has its own sums of errors (`joint`), where the
-    papers have their mean; further bits are then refined within what the narrowest slice chose. Nair et al., Matryoshka Quantization, arXiv 2502.06786, and its GPTQ,
-    MatGPTQ (IST-DASLab).
+    papers have their mean; further bits are then refined within what the narrowest slice chose.
+    Nair et al., Matryoshka Quantization, arXiv 2502.06786, and its GPTQ, MatGPTQ (IST-DASLab).
     """
 
     bits: int
