@@ -15,9 +15,10 @@ Packed B, bytes, for every CPU target alike: panels of 32 columns of codes 0, 1,
                line 1: k = 9..17  ...  line 11
                32 scales
 
-2 bits: up to 8 rows multiply the codes, more widen panels to bf16 or f32 and are read so. Trits,
-1.78 bits a weight, are looked up for all rows, with AVX-512 only. Either is exact in integers up to
-the last product by the scales: `backends.llvm.ternary_dots`.
+2 bits: up to 24 rows multiply the codes, more widen panels to bf16 or f32 and are read so, or,
+where targets multiply no bf16, all rows multiply them. Trits, 1.78 bits a weight, are looked up for
+all rows, with AVX-512 only. Either is exact in integers up to the last product by the scales:
+`backends.llvm.ternary_dots`.
 """
 
 from tilewright.backends.kernels.family import KernelFamily
@@ -43,6 +44,7 @@ FAMILY = KernelFamily(
     pack=packing.pack,
     unpack=packing.unpack,
     supports=llvm.supports,
+    variants=spec.variants,
     candidates=spec.candidates,
     layout=spec.layout,
     format=spec.name,

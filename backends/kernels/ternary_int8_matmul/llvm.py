@@ -43,8 +43,9 @@ def emit(module: ir.Module, spec: TernaryInt8MatmulSpec, target: Target, name: s
     fn = ir.Function(module, KERNEL_TYPE, name)
     code = Code(ir.IRBuilder(fn.append_basic_block("entry")), target)
     call = Call.of(code, fn, spec.shape, spec.epilogue, spec.panel.bytes)
-    if spec.trits:
-        call.emit_blocks(code, spec.few, partial(_looked_up, spec.panel))
+    if spec.blocks:
+        emit_block = _looked_up if spec.trits else _multiplied
+        call.emit_blocks(code, spec.few, partial(emit_block, spec.panel))
     else:
         with code.either(code.cmp("<=", call.m, spec.few)) as (small, large):
             with small:
@@ -77,13 +78,16 @@ def _looked_up(panel: TernaryPanel, code: Code, call: Call, block: Block) -> Non
 
 
 def _multiplied(panel: TernaryPanel, code: Code, call: Call, block: Block) -> None:
-    """Up to four rows after others by every panel."""
+    """Every panel by up to four rows after others."""
     rows = call.room(code)
     emit_rows(code, panel, block.a(code, call), call.lda, block.rows, rows)
-    with code.loop(0, block.rows, SIZES[-1]) as start:
+    with (
+        code.loop(block.first, block.last) as at,
+        code.loop(0, block.rows, SIZES[-1]) as start,
+    ):
         size = code.min(code.sub(block.rows, start.index), SIZES[-1])
         own = code.at(rows, code.mul(start.index, row_bytes(panel)), I8)
-        first_row = code.add(block.start, start.index)
+        place = (code.add(block.start, start.index), size)
         done = code.b.append_basic_block("few.done")
         switch = code.b.switch(i64(size), done)
         for r in SIZES:
@@ -91,8 +95,7 @@ def _multiplied(panel: TernaryPanel, code: Code, call: Call, block: Block) -> No
             for here in range(r // 2 + 1, r + 1):
                 switch.add_case(ir.Constant(I64, here), case)
             code.b.position_at_end(case)
-            with code.loop(block.first, block.last) as at:
-                _panel(code, call, panel, own, (first_row, size, r), at.index)
+            _panel(code, call, panel, own, (*place, r), at.index)
             code.b.branch(done)
         code.b.position_at_end(done)
 

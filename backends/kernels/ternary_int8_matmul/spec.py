@@ -7,6 +7,7 @@ from typing import Any
 
 from tilewright.backends.kernels.family import Layout
 from tilewright.backends.kernels.tasks import MatmulTask
+from tilewright.backends.llvm import bf16
 from tilewright.backends.llvm.epilogue import IDENTITY, Epilogue
 from tilewright.backends.llvm.ternary_codes import TernaryPanel
 from tilewright.backends.llvm.ternary_dots import looks_up, row_bytes
@@ -16,8 +17,9 @@ from tilewright.compiler.formats.ternary import Ternary
 
 FORMAT = Ternary()
 
-FEW = 8
-"""Rows that are multiplied as 8-bit codes; more multiply a widened panel."""
+FEW = 24
+"""Rows that are multiplied as 8-bit codes together; more are faster by a widened panel where bf16
+is multiplied."""
 
 _ROWS = 1 << 20
 """Bytes of prepared rows at most: they stay in L2."""
@@ -32,12 +34,14 @@ class TernaryInt8MatmulSpec:
     each ``col`` and ``full`` extra in order. Columns of A and C are contiguous.
 
     ``trits``: nine weights in 16 bits, which are looked up for all rows; else four in 8.
+    ``all_rows``: all rows are multiplied as codes, not only few.
     """
 
     k: int
     n: int
     trits: bool = False
     epilogue: Epilogue = IDENTITY
+    all_rows: bool = False
 
     @property
     def panel(self) -> TernaryPanel:
@@ -55,12 +59,17 @@ class TernaryInt8MatmulSpec:
 
     def exact(self, rows: int) -> bool:
         """Whether so many rows are read as the format says."""
-        return self.trits or rows <= self.few
+        return self.blocks or rows <= self.few
+
+    @property
+    def blocks(self) -> bool:
+        """Whether units are blocks of ``few`` rows."""
+        return self.trits or self.all_rows
 
 
 def units(spec: TernaryInt8MatmulSpec) -> str:
     """Number of work units, a formula over the dims."""
-    if spec.trits:
+    if spec.blocks:
         return f"ceildiv(p0, {spec.few}) * {spec.shape.across}"
     return spec.shape.units()
 
@@ -68,7 +77,7 @@ def units(spec: TernaryInt8MatmulSpec) -> str:
 def scratch_bytes(spec: TernaryInt8MatmulSpec) -> str:
     """Bytes of scratch a thread needs, a formula over the dims."""
     each = row_bytes(spec.panel)
-    if spec.trits:
+    if spec.blocks:
         return f"{HEAD_BYTES} + min(p0, {spec.few}) * {each}"
     return spec.shape.scratch_bytes(spec.few, each)
 
@@ -79,6 +88,13 @@ def candidates(task: Any, target: Target) -> tuple[TernaryInt8MatmulSpec, ...]:
         return ()
     spec = TernaryInt8MatmulSpec(task.k, task.n, epilogue=task.epilogue)
     return (spec, replace(spec, trits=True)) if looks_up(target) else (spec,)
+
+
+def variants(spec: TernaryInt8MatmulSpec, target: Target) -> tuple[TernaryInt8MatmulSpec, ...]:
+    """All rows as codes too, where wide vectors multiply no bf16."""
+    if bf16.has_dots(target) or spec.trits:
+        return (spec,)
+    return (spec, replace(spec, all_rows=True))
 
 
 def name(_spec: TernaryInt8MatmulSpec) -> str:
