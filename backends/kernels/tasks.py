@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
-from tilewright.backends.llvm.epilogue import IDENTITY, Epilogue
+from tilewright.backends.llvm.epilogue import BYTES, IDENTITY, Epilogue
 
 Bytes = tuple[int | None, ...]
 
@@ -32,12 +32,13 @@ def extras(epilogue: Epilogue, rows: int, columns: int, strides: Sequence[int]) 
     left = iter(strides)
     found = []
     for extra in epilogue.extras:
+        element = BYTES[extra.dtype]
         if extra.index == "full":
-            found.append(span((rows, columns), (next(left), 1)))
+            found.append(span((rows, columns), (next(left), 1), element))
         elif extra.index == "col":
-            found.append(span((rows,), (next(left),)))
+            found.append(span((rows,), (next(left),), element))
         else:
-            found.append(4 * (columns if extra.index == "row" else 1))
+            found.append(element * (columns if extra.index == "row" else 1))
     return tuple(found)
 
 
@@ -79,16 +80,19 @@ class BatchedMatmulTask:
         r = self.batch_rank
         head, (m, k, n), strides = dims[:r], dims[r : r + 3], list(dims[r + 3 :])
 
-        def take(rows: int, columns: int, strided: bool = True) -> int:
+        def take(rows: int, columns: int, strided: bool = True, element: int = 4) -> int:
             batch = [strides.pop(0) for _ in range(r)]
             row = strides.pop(0) if strided else 0
-            return span((*head, rows, columns), (*batch, row, 1))
+            return span((*head, rows, columns), (*batch, row, 1), element)
 
         a = take(m, k)
         b = take(n, k) if self.transposed else take(k, n)
         c = take(m, n)
         shapes = {"full": (m, n), "col": (m, 1), "row": (1, n), "scalar": (1, 1)}
-        others = [take(*shapes[e.index], e.index in ("col", "full")) for e in self.epilogue.extras]
+        others = [
+            take(*shapes[e.index], e.index in ("col", "full"), BYTES[e.dtype])
+            for e in self.epilogue.extras
+        ]
         return (a, b, *others, c)
 
 

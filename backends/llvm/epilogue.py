@@ -104,6 +104,8 @@ it f32. ``round``: half to even; ``round_quotient``: of the correctly rounded qu
 whose magnitude is from 2**-60 to 2**60."""
 
 _ELEMENTS = {"f32": F32, "i8": I8, "i32": I32, "f16": ir.HalfType()}
+BYTES = {"f32": 4, "i8": 1, "i32": 4, "f16": 2}
+"""Of an element of an extra."""
 
 _COMPARE = {"less": "<", "less_equal": "<=", "greater": ">", "greater_equal": ">=", "equal": "=="}
 

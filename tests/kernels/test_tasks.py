@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -33,10 +34,11 @@ def tasks_of(family: KernelFamily, case: Case) -> list[object]:
 @pytest.mark.parametrize("family", ANSWERING.values(), ids=ANSWERING)
 def test_operands_cover_what_kernels_touch(family: KernelFamily) -> None:
     for case in family.cases():
-        if getattr(case.spec, "norm", None) is not None:
-            continue  # scale and bias come with the choice, not with the task
         for task in tasks_of(family, case):
-            sizes = task.operands(case.dims)
+            sizes = list(task.operands(case.dims))
+            norm = getattr(case.spec, "norm", None)
+            if norm is not None:  # scale and bias come with the choice, not with the task
+                sizes[-1:-1] = [4 * case.spec.k] * norm.arguments
             arrays = (*case.args, *case.results)
             assert len(sizes) == len(arrays), case.label
             for position, (size, array) in enumerate(zip(sizes, arrays, strict=True)):
@@ -45,8 +47,9 @@ def test_operands_cover_what_kernels_touch(family: KernelFamily) -> None:
                 if size is not None:
                     low, high = np.lib.array_utils.byte_bounds(array)
                     held = high - low if array.size else 0
-                    # extras count as f32 where they are bytes, values where they are bf16
-                    assert size == held or (array.itemsize < 4 and size >= held), case.label
+                    # the format of values comes with the choice too: the task counts f32
+                    halved = array.dtype == ml_dtypes.bfloat16
+                    assert held == (size // 2 if halved else size), case.label
 
 
 @pytest.mark.parametrize("error", CLASSES)

@@ -83,7 +83,7 @@ def normed(
     return Case(
         label=f"{m}x{k}x{n}-p{products}-{norm.kind}{'-special' if special else ''}",
         spec=spec,
-        args=(whole, pack(b, spec), *extras, *vectors),
+        args=(whole.reshape(-1)[: m * (k + GAP) - GAP], pack(b, spec), *extras, *vectors),
         results=(np.zeros((m, n), TYPES[c]),),
         dims=(m, k + GAP, n, *strides),
         expected=(expected,),
