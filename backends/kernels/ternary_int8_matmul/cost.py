@@ -65,6 +65,6 @@ def _few(spec: TernaryInt8MatmulSpec, target: Target, rows: int) -> tuple[str, W
         return "f32", Work(2 * target.lanes_f32 * LINE * lines, streamed, panels)
     wide = panels * PANEL * panel.depth
     if int8.dots(target).held == "u8":
-        # Taking codes apart costs as much as one more row.
-        return "int8_dot", Work(2 * (rows + 1) * wide, streamed, panels)
+        # Taking codes apart costs as much as one more row of four.
+        return "int8_dot", Work(2 * (rows + -(-rows // 4)) * wide, streamed, panels)
     return "f32", Work(2 * (PAIRS * rows + 1) * wide // 4, streamed, panels)
