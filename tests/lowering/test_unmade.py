@@ -31,6 +31,7 @@ from tilewright.compiler.ir.ops import binary, shape, unary
 from tilewright.compiler.ir.ops.contraction import Contract
 from tilewright.compiler.ir.ops.control import Fused
 from tilewright.compiler.ir.ops.nn import LayerNorm, RmsNorm
+from tilewright.passes.quantization.planned import Planned
 from tilewright.passes.selection.exhaustive import solve_exhaustively
 from tilewright.passes.selection.tables import as_problem, solve_tables
 
@@ -125,8 +126,19 @@ def selecting(wanted: tuple[str, ...], rightly: bool = True) -> Selecting:
     return Selecting(solve=forced(wanted, rightly), measured=Rounding())
 
 
-def build(graph: Graph, wanted: tuple[str, ...], path: Path, rightly: bool = True) -> Path:
-    lowered, plan = lower_for(graph, AMX, 1e-2, how=selecting(wanted, rightly))
+class Codes(Planned):
+    """Products in 8 bits alone."""
+
+    def permits(self, source: str, constant: str, numerics: str) -> bool:
+        return numerics == "w8a8-sym"
+
+
+def build(
+    graph: Graph, wanted: tuple[str, ...], path: Path, rightly: bool = True, codes: bool = False
+) -> Path:
+    how = selecting(wanted, rightly)
+    how = replace(how, offers=Codes(graph)) if codes else how
+    lowered, plan = lower_for(graph, AMX, 1e-2, how=how)
     with patch.object(codegen, "compile_kernel", _compiled):
         image, tiers = backend.build(lowered, jobs=0)
     write_package(path, graph.name, [Variant(lowered, image, plan, tiers)], lowered.weights, [])
@@ -208,6 +220,20 @@ def test_not_offered_where_something_needs_the_value(graph: Graph) -> None:
         if node.handed.unmade is not None:
             edges = [row[AT] for _, edge in node.edges for row in edge]
             assert np.isinf([node.costs[AT], *edges]).any()
+
+
+@needs_amx
+def test_products_of_codes_normalize_with_the_same_bits(tmp_path: Path) -> None:
+    d = Draft((1, 64))
+    graph = d.graph(product(d, layer_norm(d, d.input("x", "f32", "m", 64)), 96))
+    how = replace(selecting(UNMADE), offers=Codes(graph))
+    low = lower(graph, AMX, 1e-2, how)
+    assert len(low.handing.unmade) == 1
+    plain = build(graph, ALONE, tmp_path / "plain.tw", codes=True)
+    left = build(graph, UNMADE, tmp_path / "left.tw", codes=True)
+    for x in rows(1, 40, width=64):
+        want, got = (run_artifact(path, graph, [x])[0] for path in (plain, left))
+        np.testing.assert_array_equal(got, want)
 
 
 @needs_amx
