@@ -214,6 +214,7 @@ def test_a_contract_counts_caches_and_names_them(files):
     assert record["measured"][0] == pytest.approx(np.sqrt(off / whole), rel=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("bound", "chosen"), [(0.4, "int4"), (0.02, "int8"), (1e-4, None)])
 def test_auto_takes_the_fewest_bytes_that_keep_the_bound(files, bound, chosen):
     _, record = contract(files, bound, "auto")
