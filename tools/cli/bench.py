@@ -229,10 +229,8 @@ class Job:
         from tilewright.tools.inspect_artifact import read_plan
 
         found: dict[str, Any] = read_plan(open_artifact(self.path))["variants"]
-        bits = self.session.slice
-        return dict(
-            found.get(f"{self.session.variant}.slice{bits}" if bits else self.session.variant, {})
-        )
+        bits, target = self.session.slice, self.session.variant
+        return dict(found.get(f"{target}.slice{bits}" if bits else target, {}))
 
 
 _PAUSE_S = 0.02
