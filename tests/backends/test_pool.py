@@ -8,7 +8,18 @@ import time
 import numpy as np
 import pytest
 from llvmlite import ir
-from support.native_code import emit_object, load_module, new_module
+from support.native_code import emit_object, new_module
+from support.pools import (
+    I32,
+    I64,
+    PTR,
+    OpenPool,
+    at,
+    every_round,
+    every_unit,
+    export_pool,
+    load_pools,
+)
 
 from tilewright.backends.llvm.cpuid import emit_feature_check
 from tilewright.backends.llvm.elf import link
@@ -17,96 +28,52 @@ from tilewright.backends.llvm.pool_layout import KERNEL_TYPE
 
 pytestmark = pytest.mark.skipif(os.uname().machine != "x86_64", reason="executes x86-64 code")
 
-I32, I64, PTR, VOID = ir.IntType(32), ir.IntType(64), ir.PointerType(), ir.VoidType()
-
 
 def emit_test_kernel(module):
     """`count[u] += 1` for its units; `last[tid slot] = begin` in scratch; status args[1][u]."""
     kernel = ir.Function(module, KERNEL_TYPE, "kernel")
     args, _dims, begin, end, scratch = kernel.args
-    entry = kernel.append_basic_block()
-    body, after = kernel.append_basic_block(), kernel.append_basic_block()
-    b = ir.IRBuilder(entry)
-    counts = b.load(args, typ=PTR)
-    statuses = b.load(b.gep(args, [ir.Constant(I64, 1)], source_etype=PTR), typ=PTR)
+    b = ir.IRBuilder(kernel.append_basic_block())
+    counts, statuses = (b.load(at(b, args, i, PTR), typ=PTR) for i in range(2))
     with b.if_then(b.icmp_unsigned("!=", scratch, ir.Constant(PTR, None))):
         old = b.load(scratch, typ=I64)
         b.store(b.add(old, b.sub(end, begin)), scratch)
-    start = b.block
-    b.branch(body)
-    b.position_at_end(body)
-    unit, status = b.phi(I64), b.phi(I32)
-    slot = b.gep(counts, [unit], source_etype=I64)
-    b.store(b.add(b.load(slot, typ=I64), ir.Constant(I64, 1)), slot)
-    mine = b.load(b.gep(statuses, [unit], source_etype=I32), typ=I32)
-    worst = b.select(b.icmp_signed(">", mine, status), mine, status)
-    following = b.add(unit, ir.Constant(I64, 1))
-    unit.add_incoming(begin, start)
-    unit.add_incoming(following, body)
-    status.add_incoming(ir.Constant(I32, 0), start)
-    status.add_incoming(worst, body)
-    b.cbranch(b.icmp_signed("<", following, end), body, after)
-    b.position_at_end(after)
-    b.ret(worst)
+
+    def one(unit):
+        slot = at(b, counts, unit)
+        b.store(b.add(b.load(slot, typ=I64), ir.Constant(I64, 1)), slot)
+        return b.load(at(b, statuses, unit, I32), typ=I32)
+
+    every_unit(kernel, b, one)
     return kernel
 
 
 def emit_wrappers(module, pool, kernel):
     """Exported names for the pool's internal functions, and a loop that hammers it."""
-    create = ir.Function(module, ir.FunctionType(PTR, [I64]), "tw_create_pool")
-    b = ir.IRBuilder(create.append_basic_block())
-    b.ret(b.call(pool.create, create.args))
-    destroy = ir.Function(module, ir.FunctionType(VOID, [PTR]), "tw_destroy_pool")
-    b = ir.IRBuilder(destroy.append_basic_block())
-    b.call(pool.destroy, destroy.args)
-    b.ret_void()
+    export_pool(module, pool)
     kind = ir.FunctionType(I32, [PTR, PTR, I64, I64, I64, PTR, I64, I64])
     repeat = ir.Function(module, kind, "tw_repeat")
     handle, args, units, grain, least, scratch, stride, rounds = repeat.args
-    entry, body, done = (repeat.append_basic_block() for _ in range(3))
-    b = ir.IRBuilder(entry)
-    b.branch(body)
-    b.position_at_end(body)
-    i, worst = b.phi(I64), b.phi(I32)
-    null = ir.Constant(PTR, None)
-    got = b.call(pool.parallel, [handle, kernel, args, null, units, grain, least, scratch, stride])
-    new_worst = b.select(b.icmp_signed(">", got, worst), got, worst)
-    following = b.add(i, ir.Constant(I64, 1))
-    for phi, first, then in ((i, ir.Constant(I64, 0), following),):
-        phi.add_incoming(first, entry)
-        phi.add_incoming(then, body)
-    worst.add_incoming(ir.Constant(I32, 0), entry)
-    worst.add_incoming(new_worst, body)
-    b.cbranch(b.icmp_signed("<", following, rounds), body, done)
-    b.position_at_end(done)
-    b.ret(new_worst)
+    given = [handle, kernel, args, ir.Constant(PTR, None), units, grain, least, scratch, stride]
+    every_round(
+        repeat,
+        rounds,
+        lambda b: b.call(pool.parallel, given),
+        lambda b, old, new: b.select(b.icmp_signed(">", new, old), new, old),
+    )
 
 
 @pytest.fixture(scope="module")
 def library():
     module = new_module()
     emit_wrappers(module, emit_pool(module), emit_test_kernel(module))
-    loaded = load_module(module, ["tw_create_pool", "tw_destroy_pool", "tw_repeat"])
-    loaded.tw_create_pool.restype = ctypes.c_void_p
-    loaded.tw_create_pool.argtypes = [ctypes.c_int64]
-    loaded.tw_destroy_pool.argtypes = [ctypes.c_void_p]
+    loaded = load_pools(module, "tw_repeat")
     words, pointers = [ctypes.c_int64] * 3, [ctypes.c_void_p] * 2
     loaded.tw_repeat.argtypes = [*pointers, *words, ctypes.c_void_p, *words[:2]]
     return loaded
 
 
-class Pool:
-    def __init__(self, library, threads):
-        self.library, self.threads = library, threads
-        self.handle = library.tw_create_pool(threads)
-        assert self.handle
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.library.tw_destroy_pool(self.handle)
-
+class Pool(OpenPool):
     def run(self, units, grain, rounds=1, statuses=None, least=1):
         """Counts per unit, units done per thread, worst status."""
         counts = np.zeros(max(units, 1), np.int64)

@@ -8,7 +8,19 @@ import time
 import numpy as np
 import pytest
 from llvmlite import ir
-from support.native_code import emit_object, load_module, new_module
+from support.native_code import emit_object, new_module
+from support.pools import (
+    I32,
+    I64,
+    PTR,
+    VOID,
+    OpenPool,
+    at,
+    every_round,
+    every_unit,
+    export_pool,
+    load_pools,
+)
 
 from tilewright.backends.llvm.pool import emit_pool
 from tilewright.backends.llvm.pool_chain import JOB_ALIGN, JOB_BYTES, emit_chain
@@ -17,7 +29,6 @@ from tilewright.backends.llvm.session import DIMS, PROFILE_CALLS, PROFILE_NS
 
 pytestmark = pytest.mark.skipif(os.uname().machine != "x86_64", reason="executes x86-64 code")
 
-I32, I64, PTR, VOID = ir.IntType(32), ir.IntType(64), ir.PointerType(), ir.VoidType()
 ERROR = 40
 
 
@@ -26,34 +37,19 @@ def emit_test_kernel(module):
     dimension; the largest status."""
     kernel = ir.Function(module, KERNEL_TYPE, "kernel")
     args, dims, begin, end, scratch = kernel.args
-    entry = kernel.append_basic_block()
-    body, after = kernel.append_basic_block(), kernel.append_basic_block()
-    b = ir.IRBuilder(entry)
-
-    def at(base, index, typ=I64):
-        return b.gep(
-            base, [ir.Constant(I64, index) if isinstance(index, int) else index], source_etype=typ
-        )
-
-    x, y, statuses = (b.load(at(args, i, PTR), typ=PTR) for i in range(3))
+    b = ir.IRBuilder(kernel.append_basic_block())
+    x, y, statuses = (b.load(at(b, args, i, PTR), typ=PTR) for i in range(3))
     size = b.load(dims, typ=I64)
     b.store(b.add(b.load(scratch, typ=I64), b.sub(end, begin)), scratch)
-    b.branch(body)
-    b.position_at_end(body)
-    unit, status = b.phi(I64), b.phi(I32)
-    other = b.urem(b.add(b.mul(unit, ir.Constant(I64, 7)), ir.Constant(I64, 1)), size)
-    found = b.add(b.load(at(x, other), typ=I64), ir.Constant(I64, 1))
-    b.store(b.add(b.mul(b.load(at(y, unit), typ=I64), ir.Constant(I64, 3)), found), at(y, unit))
-    mine = b.load(at(statuses, unit, I32), typ=I32)
-    worst = b.select(b.icmp_signed(">", mine, status), mine, status)
-    following = b.add(unit, ir.Constant(I64, 1))
-    unit.add_incoming(begin, entry)
-    unit.add_incoming(following, body)
-    status.add_incoming(ir.Constant(I32, 0), entry)
-    status.add_incoming(worst, body)
-    b.cbranch(b.icmp_signed("<", following, end), body, after)
-    b.position_at_end(after)
-    b.ret(worst)
+
+    def one(unit):
+        other = b.urem(b.add(b.mul(unit, ir.Constant(I64, 7)), ir.Constant(I64, 1)), size)
+        found = b.add(b.load(at(b, x, other), typ=I64), ir.Constant(I64, 1))
+        old = b.load(at(b, y, unit), typ=I64)
+        b.store(b.add(b.mul(old, ir.Constant(I64, 3)), found), at(b, y, unit))
+        return b.load(at(b, statuses, unit, I32), typ=I32)
+
+    every_unit(kernel, b, one)
     return kernel
 
 
@@ -61,13 +57,7 @@ def emit_wrappers(module):
     """Exported names for the internal functions, and a loop that hammers `tw_chain`."""
     pool = emit_pool(module)
     chain, kernel = emit_chain(module, pool), emit_test_kernel(module)
-    create = ir.Function(module, ir.FunctionType(PTR, [I64]), "tw_create_pool")
-    b = ir.IRBuilder(create.append_basic_block())
-    b.ret(b.call(pool.create, create.args))
-    destroy = ir.Function(module, ir.FunctionType(VOID, [PTR]), "tw_destroy_pool")
-    b = ir.IRBuilder(destroy.append_basic_block())
-    b.call(pool.destroy, destroy.args)
-    b.ret_void()
+    export_pool(module, pool)
     kind = ir.FunctionType(VOID, [PTR] * 4 + [I64] * 4 + [I32])
     job = ir.Function(module, kind, "tw_job")
     b = ir.IRBuilder(job.append_basic_block())
@@ -76,44 +66,32 @@ def emit_wrappers(module):
     kind = ir.FunctionType(I32, [PTR, PTR, PTR, PTR, I64, PTR, I64])
     repeat = ir.Function(module, kind, "tw_repeat")
     *args, rounds = repeat.args
-    entry, body, done = (repeat.append_basic_block() for _ in range(3))
-    b = ir.IRBuilder(entry)
-    b.branch(body)
-    b.position_at_end(body)
-    i, first = b.phi(I64), b.phi(I32)
-    got = b.call(chain.run, args)
-    kept = b.select(b.icmp_signed("!=", first, ir.Constant(I32, 0)), first, got)
-    following = b.add(i, ir.Constant(I64, 1))
-    i.add_incoming(ir.Constant(I64, 0), entry)
-    i.add_incoming(following, body)
-    first.add_incoming(ir.Constant(I32, 0), entry)
-    first.add_incoming(kept, body)
-    b.cbranch(b.icmp_signed("<", following, rounds), body, done)
-    b.position_at_end(done)
-    b.ret(kept)
+    every_round(
+        repeat,
+        rounds,
+        lambda b: b.call(chain.run, args),
+        lambda b, old, new: b.select(b.icmp_signed("!=", old, ir.Constant(I32, 0)), old, new),
+    )
 
 
 @pytest.fixture(scope="module")
 def library():
     module = new_module()
     emit_wrappers(module)
-    names = ["tw_create_pool", "tw_destroy_pool", "tw_job", "tw_repeat"]
-    loaded = load_module(module, names)
+    loaded = load_pools(module, "tw_job", "tw_repeat")
     pointer, word = ctypes.c_void_p, ctypes.c_int64
-    loaded.tw_create_pool.restype = pointer
-    loaded.tw_create_pool.argtypes = [word]
-    loaded.tw_destroy_pool.argtypes = [pointer]
     loaded.tw_job.argtypes = [pointer] * 4 + [word] * 4 + [ctypes.c_int32]
     loaded.tw_repeat.argtypes = [pointer] * 4 + [word, pointer, word]
     return loaded
 
 
-class Chain:
+class Chain(OpenPool):
     """Steps given as lists of unit counts, one a launch. Launches read the last launch of the step
     before, those of the first step what the last step made in the round before."""
 
     def __init__(self, library, threads, steps, grain=1, least=1):
-        self.library, self.threads, self.steps = library, threads, steps
+        super().__init__(library, threads)
+        self.steps = steps
         self.jobs = [(s, units) for s, step in enumerate(steps) for units in step]
         self.data = [np.zeros(max(units, 1), np.int64) for _, units in self.jobs]
         self.statuses = [np.zeros(max(units, 1), np.int32) for _, units in self.jobs]
@@ -140,14 +118,6 @@ class Chain:
                 k,
                 ERROR + k,
             )
-        self.handle = library.tw_create_pool(threads)
-        assert self.handle
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.library.tw_destroy_pool(self.handle)
 
     def run(self, rounds=1):
         end = self.table + len(self.jobs) * JOB_BYTES
