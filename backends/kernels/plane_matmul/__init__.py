@@ -22,6 +22,12 @@ Few rows, 16 to 8 of 1 to 4 planes, look up sums of four activations of 8 bits, 
 multiplication: `backends.llvm.plane_dots`. The time is that of so many planes, whatever the scales.
 More rows bring panels to bf16 or f32 in scratch and are read as bf16 or f32 themselves, more
 precisely than the format says; where targets have no bf16 products, a variant looks all rows up.
+
+Measured on one core of a Sapphire Rapids virtual machine, a row by 4096 x 4096: 108 us a plane (1
+plane 2.6 MB, 2 planes 182 us, 4 planes 350), with AVX2 140, 230 and 500; grouped_matmul takes 170
+and 310 for 2 and 4 bits with VNNI, 590 for either with AVX2. Rows do not share anything but codes
+in L1: four take four times as long, where dot products take twice. 16 rows by 1024 x 1024 with
+AVX2: 150 us by one plane, 226 by two, 323 in f32, 277 by 8-bit weights.
 """
 
 from tilewright.backends.kernels.family import KernelFamily
