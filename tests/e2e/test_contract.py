@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+from onnx import numpy_helper
 from support.contract_model import layered_model, layered_samples
 
 import tilewright
@@ -128,6 +129,21 @@ def test_a_choice_is_free_but_keeps_the_bound(files, capsys):
     chosen = plan_of(path)["variants"][detect().name]["formats"]
     assert document["worst"]["numerics"] == chosen[document["worst"]["source"]]
     assert {row["format"] for row in document["formats"]} >= {"bf16", "f32", CODES}
+
+
+def test_a_model_in_float16_is_calibrated(tmp_path):
+    model = layered_model(1)
+    for tensor in list(model.graph.initializer):
+        half = numpy_helper.to_array(tensor).astype(np.float16)
+        tensor.CopyFrom(numpy_helper.from_array(half, tensor.name))
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
+    onnx.save(model, tmp_path / "layers.onnx")
+    np.savez(tmp_path / "samples.npz", x=SAMPLES.astype(np.float16))
+    contract = plan_of(compiled(tmp_path, "half.tw", keep=(("*", CODES),)))["contract"]
+    ((predicted,), (error,)) = contract["predicted"], contract["measured"]
+    assert 0.005 < error < 0.1
+    assert error / 1.5 < predicted < error * 1.5
 
 
 def test_a_metric_decides(files, monkeypatch, tmp_path):
