@@ -223,8 +223,10 @@ class _Workshop:
             how = selecting(self.options, target, Planned(graph))
             lowered, _ = lower_for(graph, target, how=replace(how, max_size=None))
             found += (
-                (q.source, q.constant, frozenset(c.numerics for c in q.candidates))
+                (*part, frozenset(c.numerics for c in q.candidates))
                 for q in lowered.state.choices.questions
+                for part in q.parts
+                if len(q.parts) == 1
             )
         return found
 

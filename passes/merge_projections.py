@@ -1,23 +1,19 @@
-"""Contractions of one input become one contraction."""
+"""Integer contractions of one input become one contraction."""
 
-import dataclasses
 from collections import defaultdict
 from collections.abc import Hashable
 
 import numpy as np
 
-from tilewright.compiler.formats.format import Encoded
 from tilewright.compiler.ir.core import Graph, Op, Value, users
 from tilewright.compiler.ir.dims import Dim
-from tilewright.compiler.ir.ops.binary import Add
 from tilewright.compiler.ir.ops.contraction import Contract
 from tilewright.compiler.ir.ops.leaf import Constant
 from tilewright.compiler.ir.ops.shape import Slice
 from tilewright.compiler.ir.rewrite import Builder, Replacement, rewrite
 from tilewright.compiler.ir.types import DType, TensorType
-from tilewright.compiler.ir.weights import Coded, Weight, WeightStore
+from tilewright.compiler.ir.weights import Weight, WeightStore
 from tilewright.passes.common_steps import CommonStep, common_steps, emit_steps
-from tilewright.passes.match import constant_array, sides
 from tilewright.passes.op_sets import EPILOGUE_OPS
 from tilewright.passes.registry import graph_pass
 from tilewright.passes.remove_dead_code import remove_dead_code
@@ -25,20 +21,23 @@ from tilewright.passes.remove_dead_code import remove_dead_code
 
 @graph_pass
 def merge_projections(graph: Graph) -> Graph:
-    """Compute the projections of one tensor (queries, keys, values) by one contraction.
+    """Compute 8-bit projections of one tensor (queries, keys, values) by one contraction.
 
-        add(contract(x, wq), bq)          y = add(contract(x, [wq wk wv]), [bq bk bv])
-        add(contract(x, wk), bk)    ->    slice(y, 0..n), slice(y, n..2n), slice(y, 2n..3n)
-        add(contract(x, wv), bv)
+        step(contract(x, wq), sq)          y = step(contract(x, [wq wk wv]), [sq sk sv])
+        step(contract(x, wk), sk)    ->    slice(y, 0..n), slice(y, n..2n), slice(y, 2n..3n)
+        step(contract(x, wv), sv)
 
-    The input is read and packed once, and one launch has the work of several. 8-bit projections
-    take along all steps that they have in common (`common_steps`): zero points, casts, scales.
+    The input is read and packed once, and one launch has the work of several. It takes along all
+    steps that they have in common (`common_steps`): zero points, casts, scales. Integer products
+    have no numerics to choose, so that this is never worse; of float ones, which have, the
+    selection decides (`backends/llvm/lowering/siblings.py`).
 
     Requires: nothing.
-    Ensures: projections with the same spec whose results go separate ways are one contraction.
-    Leaves alone: projections that an elementwise operation joins again (the gate of a GLU), since
-        an epilogue does that without a copy; weights that something else uses; contractions whose
-        last result axis does not come from the weights alone.
+    Ensures: integer projections with the same spec whose results go separate ways are one
+        contraction.
+    Leaves alone: projections of floats; those that an elementwise operation joins again (the gate
+        of a GLU), since an epilogue does that without a copy; weights that something else uses;
+        contractions whose last result axis does not come from the weights alone.
     """
     used = users(graph.ops)
     groups: dict[Hashable, list[Contract]] = defaultdict(list)
@@ -69,7 +68,9 @@ def merge_projections(graph: Graph) -> Graph:
 def _mergeable(op: Contract, used: dict[Value, list[Op]]) -> bool:
     inputs, out = op.spec.split("->")
     ia, ib = inputs.split(",")
-    if op.body is not None or not isinstance(op.b.op, Constant) or not out:
+    if op.body is not None or not isinstance(op.b.op, Constant) or op.out.dtype != DType.I32:
+        return False
+    if not out:
         return False
     last = out[-1]
     own = last in ib and last not in ia
@@ -104,33 +105,7 @@ def _concatenated(weights: list[Weight], axis: int) -> Weight:
             kept.append(np.concatenate([w.load() for w in weights], axis=axis))
         return kept[0]
 
-    return Weight(TensorType(first.dtype, shape), load, _coded(weights, axis))
-
-
-def _coded(weights: list[Weight], axis: int) -> Coded | None:
-    """The codes of weights one after another along `axis`, where all have codes of one format."""
-    first, *others = (w.coded for w in weights)
-    if first is None or first.axis == axis:
-        return None
-    known = [first]
-    for other in others:
-        if other is None or _kind(other) != _kind(first):
-            return None
-        known.append(other)
-
-    def load() -> Encoded:
-        parts = [c.load() for c in known]
-        arrays = {
-            name: np.concatenate([p[name] for p in parts], axis=1) for name in parts[0].arrays
-        }
-        k, n = arrays["codes"].shape
-        return Encoded((k, n), arrays)
-
-    return dataclasses.replace(first, load=load)
-
-
-def _kind(coded: Coded) -> tuple[object, ...]:
-    return coded.format, coded.axis, coded.level
+    return Weight(TensorType(first.dtype, shape), load)
 
 
 def _width(op: Contract) -> int:
@@ -140,7 +115,7 @@ def _width(op: Contract) -> int:
 
 
 class _Group:
-    """Contractions to merge, with the constant shifts that all of them may have."""
+    """Contractions to merge, with the steps that all of them have after them."""
 
     def __init__(
         self,
@@ -152,20 +127,8 @@ class _Group:
     ) -> None:
         self.contracts, self.weights, self.made = contracts, weights, made
         self.merged: Value | None = None
-        self.biases: list[tuple[Op, Value]] = []
-        self.steps: list[CommonStep] = []
-        self.lasts: list[Op] = [*contracts]
-        if contracts[0].out.dtype == DType.I32:
-            self.steps = common_steps([c.out for c in contracts], used, outputs)
-            if self.steps:
-                self.lasts = [*self.steps[-1].ops]
-            return
-        adds = [_bias(c, used, outputs) for c in contracts]
-        self.biases = [b for b in adds if b is not None]
-        if len(self.biases) != len(contracts):
-            self.biases = []
-        if self.biases:
-            self.lasts = [add for add, _ in self.biases]
+        self.steps: list[CommonStep] = common_steps([c.out for c in contracts], used, outputs)
+        self.lasts: list[Op] = [*self.steps[-1].ops] if self.steps else [*contracts]
 
     def result(self, last: Op, builder: Builder) -> Value:
         """The slice of the merged contraction that replaces the result of `last`."""
@@ -191,29 +154,5 @@ class _Group:
         b = builder.emit(Constant, name=name, type=weight.type)
         builder.source = ", ".join(c.source for c in self.contracts if c.source)
         made = builder.emit(Contract, a=a, b=b, spec=first.spec)
-        if self.biases:
-            arrays = [constant_array(builder, v) for _, v in self.biases]
-            flat = [
-                np.broadcast_to(a.reshape(-1), (_width(c),))
-                for a, c in zip(arrays, self.contracts, strict=True)
-                if a is not None
-            ]
-            made = builder.emit(
-                Add, a=made, b=builder.constant(np.concatenate(flat), "merged.bias")
-            )
         widths = [_width(c) for c in self.contracts]
         return emit_steps(made, self.steps, self.made, index, widths, builder)
-
-
-def _bias(
-    op: Contract, used: dict[Value, list[Op]], outputs: set[Value]
-) -> tuple[Op, Value] | None:
-    """The add of a constant vector that alone reads the result of `op`."""
-    readers = used.get(op.out, [])
-    if len(readers) != 1 or op.out in outputs or not isinstance(readers[0], Add):
-        return None
-    for x, bias in sides(readers[0]):
-        vector = all(d == 1 for d in bias.shape[:-1]) and isinstance(bias.op, Constant)
-        if x is op.out and vector and readers[0].out.type == op.out.type:
-            return readers[0], bias
-    return None

@@ -91,6 +91,7 @@ def worst(selection: Mapping[str, Any]) -> dict[str, Any] | None:
     own, whole = op.errors(op.chosen)[output], predicted[output]
     found: dict[str, Any] = {
         "source": op.source,
+        "parts": _parts(selection, op.source),
         "output": output,
         "numerics": op.chosen,
         "error": own,
@@ -111,6 +112,13 @@ def worst(selection: Mapping[str, Any]) -> dict[str, Any] | None:
     return found
 
 
+def _parts(selection: Mapping[str, Any], source: str) -> list[str]:
+    """The operations of a launch."""
+    taken = [fork["ways"][0]["launches"] for fork in selection.get("forks", ())]
+    launches = [launch for way in taken for launch in way]
+    return next((launch for launch in launches if ", ".join(launch) == source), [source])
+
+
 def describe_worst(found: Mapping[str, Any]) -> str:
     """`worst` in words."""
     first = (
@@ -121,9 +129,12 @@ def describe_worst(found: Mapping[str, Any]) -> str:
     if "instead" in found:
         other = found["instead"]
         more = ", ".join(f"{us:+,.3g}" for us in other["microseconds"])
+        keep = " ".join(
+            f"--keep '{part.split(', ')[0]}={other['numerics']}'" for part in found["parts"]
+        )
         lines.append(
             f"kept in {other['numerics']} it would make {other['error']:.3g}, the model"
             f" {other['model_error']:.3g}, with {other['weight_bytes']:+,} bytes of weights and"
-            f" {more} microseconds: --keep '{found['source'].split(', ')[0]}={other['numerics']}'"
+            f" {more} microseconds: {keep}"
         )
     return "\n".join(lines)

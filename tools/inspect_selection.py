@@ -42,6 +42,51 @@ def value_rows(selection: Mapping[str, Any]) -> list[Row]:
     ]
 
 
+def fork_rows(selection: Mapping[str, Any]) -> list[Row]:
+    """One row for products of one operand that are launched alike: the first of these, how many,
+    their launches, times at the points, the next best way."""
+    found: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for fork in selection.get("forks", ()):
+        chosen, *others = fork["ways"]
+        after = f"{_launches(fork, others[0])}: {others[0]['reason']}" if others else "-"
+        key = (_launches(fork, chosen), _microseconds(chosen), after)
+        found.setdefault(key, []).append(fork)
+    return [
+        (" | ".join(alike[0]["sources"]), str(len(alike)), *key) for key, alike in found.items()
+    ]
+
+
+def ways_of(selection: Mapping[str, Any], node: str) -> list[tuple[str, list[Row]]]:
+    """Of every fork that an ONNX node is part of its products, and a row a way."""
+    return [
+        (
+            " | ".join(fork["sources"]),
+            [
+                (
+                    _launches(fork, way),
+                    " | ".join(way.get("numerics", ())),
+                    _microseconds(way),
+                    f"{way['weight_bytes']:,}" if "weight_bytes" in way else "-",
+                    way["reason"],
+                )
+                for way in fork["ways"]
+            ],
+        )
+        for fork in selection.get("forks", ())
+        if any(node in source.split(", ") for source in fork["sources"])
+    ]
+
+
+def _launches(fork: Mapping[str, Any], way: Mapping[str, Any]) -> str:
+    """Products by number, those of one launch together: `1+2 | 3`."""
+    numbers = {source: str(i) for i, source in enumerate(fork["sources"], 1)}
+    return " | ".join("+".join(numbers[s] for s in launch) for launch in way["launches"])
+
+
+def _microseconds(way: Mapping[str, Any]) -> str:
+    return "  ".join(number(us) for us in way.get("microseconds", ())) or "-"
+
+
 def values_of(selection: Mapping[str, Any], node: str) -> list[Row]:
     """The values that an ONNX node makes or reads: formats, shape, costs, why."""
     return [

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from math import sqrt
 from typing import Any
 
+from tilewright.backends.llvm.lowering.error_budgets import added
 from tilewright.backends.llvm.lowering.select import Selection
 from tilewright.backends.llvm.lowering.state import Lowering
 
@@ -15,10 +16,10 @@ def numerics_report(selection: Selection) -> dict[str, dict[str, int]]:
     constants, each counted once."""
     found: dict[str, dict[str, int]] = {}
     counted: set[Any] = set()
-    for question in selection.questions:
+    for question in selection.launched:
         chosen = question.candidate(selection.answers)
         row = found.setdefault(chosen.numerics, {"operations": 0, "weight_bytes": 0})
-        row["operations"] += 1
+        row["operations"] += len(question.parts)
         key = (question.stored, chosen.layout)
         if chosen.layout is not None and key not in counted:
             counted.add(key)
@@ -31,7 +32,9 @@ def operations(selection: Selection | None) -> list[tuple[str, str, str]]:
     if selection is None:
         return []
     return [
-        (q.source, q.constant, q.candidate(selection.answers).numerics) for q in selection.questions
+        (*part, q.candidate(selection.answers).numerics)
+        for q in selection.launched
+        for part in q.parts
     ]
 
 
@@ -78,7 +81,7 @@ def _basis(low: Lowering, alike: Sequence[int], numerics: str) -> set[str]:
     assert low.selection is not None
     assert low.offers is not None
     asked = [low.selection.questions[i] for i in alike]
-    return {low.offers.basis(q.source, q.constant, numerics) for q in asked}
+    return {low.offers.basis(*part, numerics) for q in asked for part in q.parts}
 
 
 def shares(selection: Selection, alike: Sequence[int]) -> list[float]:
@@ -108,4 +111,6 @@ def _squares(
         if candidate.numerics == numerics:
             return squares
     assert low.offers is not None
-    return low.offers.squares(question.source, question.constant, numerics)
+    parts = [low.offers.squares(*part, numerics) for part in question.parts]
+    known = [part for part in parts if part is not None]
+    return added(known) if len(known) == len(parts) else None

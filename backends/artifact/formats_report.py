@@ -22,11 +22,12 @@ def values_report(selection: Selection) -> list[dict[str, Any]]:
         found.append(
             {
                 "name": node.name,
-                "shape": [str(d) for d in handed.value.shape],
+                "shape": [str(d) for d in handed.shape],
                 "maker": handed.source,
                 "readers": [
                     selection.questions[n].source
                     for n in dict.fromkeys(r.question for r in handed.readers)
+                    if selection.questions[n].key in selection.answers
                 ],
                 "formats": list(STRATEGIES[strategy]),
                 "costs": {
@@ -43,6 +44,8 @@ def _cost(selection: Selection, node: FormatNode, strategy: int) -> float:
     total = node.costs[strategy]
     for number, rows in node.edges:
         question = selection.questions[number]
+        if question.key not in selection.answers:
+            continue
         chosen = question.candidate(selection.answers)
         total += rows[question.candidates.index(chosen)][strategy]
     return total

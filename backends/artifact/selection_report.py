@@ -15,6 +15,7 @@ from tilewright.backends.artifact.error_report import (
     shares,
     three_digits,
 )
+from tilewright.backends.artifact.forks_report import forks_report
 from tilewright.backends.artifact.formats_report import values_report
 from tilewright.backends.kernels.candidates import CLASSES, Candidate, candidates
 from tilewright.backends.llvm.epilogue import Epilogue
@@ -40,6 +41,8 @@ def selection_report(low: Lowering) -> dict[str, Any] | None:
     choices: dict[Any, dict[str, Any]] = {}
     members: dict[Any, list[int]] = {}
     for i, question in enumerate(selection.questions):
+        if question.key not in selection.answers:
+            continue  # of a way that was not taken
         chosen = question.candidate(selection.answers)
         key = (question.task, question.dims, chosen.spec)
         if key not in choices:
@@ -71,6 +74,7 @@ def selection_report(low: Lowering) -> dict[str, Any] | None:
         "numerics": numerics_report(selection),
         "predicted": [three_digits(e) for e in selection.predicted()],
         "choices": list(choices.values()),
+        "forks": forks_report(selection),
         "values": values_report(selection),
     }
 
@@ -114,13 +118,15 @@ def _rows(
 
 def _barred(low: Lowering, question: Question) -> Iterator[Candidate]:
     """What could run a question if its error were no matter."""
-    offers, source, constant = low.offers, question.source, question.constant
-    offered = frozenset[str]() if offers is None else offers.formats(source, constant)
+    offers = low.offers
+    offered = frozenset[str]()
+    if offers is not None:
+        offered = frozenset.intersection(*(offers.formats(*part) for part in question.parts))
     for candidate in candidates(question.task, low.target, CLASSES[-1], offered):
         if offers is None:
             if candidate.accuracy > low.error:
                 yield candidate
-        elif not offers.permits(source, constant, candidate.numerics):
+        elif not all(offers.permits(*part, candidate.numerics) for part in question.parts):
             yield candidate
 
 

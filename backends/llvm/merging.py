@@ -82,8 +82,18 @@ def _inside(step: Step, memory: Memory) -> Step:
 
 def _independent(one: Launch, other: Launch, memory: Memory) -> bool:
     return all(
-        memory.apart(launch.operands[w], place)
+        memory.apart(launch.operands[w], place) or _other_columns(launch, w, against, i)
         for launch, against in ((one, other), (other, one))
         for w in launch.writes
-        for place in against.operands
+        for i, place in enumerate(against.operands)
     )
+
+
+def _other_columns(one: Launch, written: int, other: Launch, touched: int) -> bool:
+    """Whether two launches write different columns of one matrix."""
+    if one.columns is None or other.columns is None or touched not in other.writes:
+        return False
+    a, b = one.operands[written], other.operands[touched]
+    same = (a.kind, a.index) == (b.kind, b.index)
+    (begin, end), (other_begin, other_end) = one.columns, other.columns
+    return same and (end <= other_begin or other_end <= begin)

@@ -31,9 +31,10 @@ class Launch:
     stops the run with the text `error`. `counts` are data symbols that the kernel
     writes (extra i64 output arguments). `inplace` pairs positions (result, operand) that may share
     memory. `flops` and `bytes` describe its work for the profiler. Ranges that threads get begin at
-    multiples of `grain` and have at least `least` units. `joint` says how it is joined to the
-    launch before it in the same block of steps: `` not at all, `after` it in the same parallel
-    region, or `beside` it, at the same time.
+    multiples of `grain` and have at least `least` units. `columns` begin <= i < end are those that
+    it writes of a matrix whose other columns other launches write. `joint` says how it is joined
+    to the launch before it in the same block of steps: `` not at all, `after` it in the same
+    parallel region, or `beside` it, at the same time.
     """
 
     spec: Hashable
@@ -51,6 +52,7 @@ class Launch:
     counts: tuple[str, ...] = ()
     inplace: tuple[tuple[int, int], ...] = ()
     least: Dim = 1
+    columns: tuple[int, int] | None = None
     joint: str = ""
 
 

@@ -28,6 +28,10 @@ class Copies(WeightFormat):
     reads: Activation = field(default_factory=Int8)
 
     @property
+    def by_columns(self) -> bool:
+        return True
+
+    @property
     def name(self) -> str:
         return f"w8{self.reads.name}-d{self.count}"
 

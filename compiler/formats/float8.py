@@ -30,6 +30,10 @@ class Float8(WeightFormat):
     reads: Activation = field(default_factory=Rounded)
 
     @property
+    def by_columns(self) -> bool:
+        return True
+
+    @property
     def name(self) -> str:
         return f"f8{self.kind}{self.reads.name}"
 

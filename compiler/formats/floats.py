@@ -21,6 +21,10 @@ class Bfloat16(WeightFormat):
     reads: Activation = field(default_factory=Rounded)
 
     @property
+    def by_columns(self) -> bool:
+        return True
+
+    @property
     def name(self) -> str:
         return "bf16"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,6 +44,12 @@ class WeightFormat(ABC):
     def stored(self) -> WeightFormat:
         """The format whose codes it has: of those that differ only in how X is read, one."""
         return self
+
+    @property
+    def by_columns(self) -> bool:
+        """Whether several matrices for the same X, encoded one by one, make up what all of them
+        side by side are encoded as (`side_by_side`): one launch can then multiply with them all."""
+        return False
 
     @abstractmethod
     def encode(self, weights: np.ndarray, inputs: Inputs | None = None) -> Encoded:
@@ -90,6 +96,27 @@ class WeightFormat(ABC):
         x = inputs.sample
         off = float(np.linalg.norm(self.off(x, weights, encoded)))
         return off * float(np.sqrt(inputs.rows / max(len(x), 1)))
+
+
+def side_by_side(parts: Sequence[Encoded]) -> Encoded | None:
+    """Matrices [K, N] of one format as one matrix, the columns of the first one first; None where
+    they differ in what is not by columns, as the channels that a format treats apart.
+
+    What lies by columns has them as its last axis of two or more.
+    """
+    first = parts[0]
+    arrays: dict[str, np.ndarray] = {}
+    for name, array in first.arrays.items():
+        others = [part[name] for part in parts]
+        if all(
+            a.ndim > 1 and a.shape[-1] == p.shape[1] for a, p in zip(others, parts, strict=True)
+        ):
+            arrays[name] = np.concatenate(others, axis=-1)
+        elif all(np.array_equal(array, other) for other in others):
+            arrays[name] = array
+        else:
+            return None
+    return Encoded((first.shape[0], sum(part.shape[1] for part in parts)), arrays)
 
 
 def checked(weights: np.ndarray) -> np.ndarray:

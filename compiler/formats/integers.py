@@ -34,6 +34,10 @@ class Integers(WeightFormat):
     reads: Activation = field(default_factory=Rounded)
 
     @property
+    def by_columns(self) -> bool:
+        return True
+
+    @property
     def name(self) -> str:
         group = f"-g{self.group}" if self.group else ""
         return f"w{self.bits}{self.reads.name}{group}{'-sym' if self.symmetric else ''}"

@@ -36,6 +36,10 @@ class OutlierSplit(WeightFormat):
     reads: Activation = field(default_factory=Int8)
 
     @property
+    def by_columns(self) -> bool:
+        return True
+
+    @property
     def name(self) -> str:
         return f"w8{self.reads.name}-o{self.count}"
 

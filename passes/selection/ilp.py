@@ -12,6 +12,7 @@ from itertools import product
 from math import inf, isfinite
 
 from tilewright.passes.memory.milp import Milp
+from tilewright.passes.selection.dominance import reduced
 from tilewright.passes.selection.problem import Choice, Edge, InfeasibleError, Problem
 
 SCALE = 1e5
@@ -38,9 +39,12 @@ class Solution:
 def solve(problem: Problem, seconds: float = 60.0) -> Solution:
     """The cheapest choice, or the best one found in `seconds`.
 
-    Parts that neither edges nor limits connect are solved apart, nodes alone by looking. Raises
-    InfeasibleError, with what the limit would have to be, and UndecidedError.
+    Strategies that others dominate are left out; parts that neither edges nor limits connect are
+    solved apart, nodes alone by looking. Raises InfeasibleError, with what the limit would have to
+    be, and UndecidedError.
     """
+    whole, less = problem, reduced(problem)
+    problem = less.problem
     choice = [0] * len(problem.nodes)
     bound = 0.0
     groups = _connected(problem)
@@ -58,8 +62,9 @@ def solve(problem: Problem, seconds: float = 60.0) -> Solution:
             bound += least
             for n, j in found.items():
                 choice[n] = j
-    cost = problem.cost(choice)
-    return Solution(tuple(choice), cost, min(bound, cost))
+    best = less.choice(tuple(choice))
+    cost = whole.cost(best)
+    return Solution(best, cost, min(bound, cost))
 
 
 def _connected(problem: Problem) -> list[tuple[int, ...]]:

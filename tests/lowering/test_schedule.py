@@ -24,11 +24,12 @@ def turns(lowered: Lowered) -> str:
 
 
 def breadth_first(branches: int) -> Graph:
-    """Every branch widens x and narrows it again; all of them widen before the first narrows."""
+    """Every branch widens an input and narrows it again; all of them widen before the first
+    narrows."""
     d = Draft((1, 64))
-    x = d.input("x", "f32", "n", 16)
+    xs = [d.input(f"x{i}", "f32", "n", 16) for i in range(branches)]
     wide = [d(Contract, a=x, b=d.constant(weights(16, 256, seed=i)), spec="mk,kn->mn",
-              source=f"wide{i}") for i in range(branches)]  # fmt: skip
+              source=f"wide{i}") for i, x in enumerate(xs)]  # fmt: skip
     narrow = [d(Contract, a=w, b=d.constant(weights(256, 4, seed=i)), spec="mk,kn->mn",
                 source=f"narrow{i}") for i, w in enumerate(wide)]  # fmt: skip
     total = narrow[0]
@@ -62,7 +63,7 @@ def test_the_order_of_the_graph_needs_more(monkeypatch: pytest.MonkeyPatch, tmp_
     large = build(graph, tmp_path / "b.tw")
     assert turns(large) == "WWWWNNNN"
     assert large.layout.arena > 2 * small.layout.arena
-    given = [weights(7, 16)]
+    given = [weights(7, 16, seed=i) for i in range(4)]
     one, two = (run_artifact(tmp_path / f"{k}.tw", graph, given)[0] for k in "ab")
     assert one.tobytes() == two.tobytes()
 

@@ -23,6 +23,9 @@ def show_choices(screen: Screen, selection: dict[str, Any] | None) -> None:
     screen.table("choices among kernels", columns, tables.choice_rows(selection))
     if "numerics" in selection:
         show_numerics(screen, "formats of operations", selection["numerics"])
+    if rows := tables.fork_rows(selection):
+        heads = ("products of one operand", ">times", "launches", "microseconds", "next best")
+        screen.table("launches of several products", heads, rows)
     if rows := tables.value_rows(selection):
         screen.table("formats of values", ("stored in", ">values", "as", "because"), rows)
     found = worst(selection)
@@ -58,6 +61,9 @@ def show_explained(
         report["formats"] += [
             {"source": op.source, "format": n, "errors": op.errors(n)} for n in op.choice["errors"]
         ]
+    for name, rows in tables.ways_of(selection or {}, node):
+        heads = ("launches", "format", "microseconds", ">weight bytes", "")
+        screen.table(f"ways to launch {name}", heads, rows)
     if rows := tables.values_of(selection or {}, node):
         heads = ("value", "stored in", "shape", "cost in thousandths", "because")
         screen.table("values that it makes or reads", heads, rows)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tilewright.backends.kernels.tasks import AttentionTask
-from tilewright.backends.llvm.lowering.handing import hand_on, settle
+from tilewright.backends.llvm.lowering.handing import hand_on, read_by, settle
 from tilewright.backends.llvm.lowering.rules import lowers, rules
 from tilewright.backends.llvm.lowering.state import Lowering, formula
 from tilewright.backends.llvm.lowering.view import View, dense_strides
@@ -64,6 +64,7 @@ def attention(low: Lowering, op: Attention) -> None:
     dims = (size["b"], size["h"], size["q"], size["k"], group, past, *strides)
     chosen = low.choose(op, task, dims)
     assert chosen is not None, "f32_attention computes every attention"
+    read_by(low, views)
     settled = settle(low, chosen, views, op.out)
     family, spec = chosen.family, settled.spec
     target = target_of(low, op, settled.dtype)

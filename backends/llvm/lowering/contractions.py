@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 
-from tilewright.backends.kernels.f16_matmul import HalfMatmulTask
 from tilewright.backends.kernels.int8_matmul import IntegerMatmulTask
 from tilewright.backends.kernels.tasks import BatchedMatmulTask, MatmulTask
 from tilewright.backends.llvm.lowering import fallback, integer_contractions, quantized_products
-from tilewright.backends.llvm.lowering.codes import coded_task
 from tilewright.backends.llvm.lowering.epilogues import FusedEpilogue, as_rows, fuse
-from tilewright.backends.llvm.lowering.handing import hand_on, settle
-from tilewright.backends.llvm.lowering.packed import packed_matrix
+from tilewright.backends.llvm.lowering.handing import hand_on, read_by, settle
+from tilewright.backends.llvm.lowering.packed import Matrix, choose_for
+from tilewright.backends.llvm.lowering.products import (
+    Product,
+    float_task,
+    launch_product,
+    rows_of,
+)
 from tilewright.backends.llvm.lowering.rules import lowers
+from tilewright.backends.llvm.lowering.siblings import beside_siblings
 from tilewright.backends.llvm.lowering.state import Lowering, formula
-from tilewright.backends.llvm.lowering.view import View, dense_strides, element_bytes
+from tilewright.backends.llvm.lowering.view import View, dense_strides
 from tilewright.compiler.ir.core import Value
 from tilewright.compiler.ir.dims import Dim, product
 from tilewright.compiler.ir.ops.contraction import Contract, axis_sizes
@@ -25,7 +30,7 @@ from tilewright.compiler.ir.types import DType
 @lowers(Contract)
 def contract(low: Lowering, op: Contract) -> None:
     """A matmul with constant weights, a batched one, or the general loop nest."""
-    if quantized_products.by_kernel(low, op):
+    if quantized_products.by_kernel(low, op) or beside_siblings(low, op):
         return
     if not _has_kernels(op):
         fallback.lower_with_body(low, op)
@@ -77,61 +82,29 @@ def _constant_weights(
     fused = fuse(low, op.body, op.extras, perm, len(rows))
     if fused is None:
         return False
-    order = tuple(ix.index(c) for c in rows + summed)
-    a = low.stored(x).transpose(order)
-    seen = as_rows(a, len(rows))
-    if seen is None:
-        a = low.make_dense(low.view(x).transpose(order))
-        seen = as_rows(a, len(rows))
-        assert seen is not None
-    m, stride, _ = seen
-    dims = (m, stride, n, *fused.strides)
+    a = rows_of(low, x, tuple(ix.index(c) for c in rows + summed), len(rows))
     assert isinstance(w.op, Constant)
     axes = tuple(iw.index(c) for c in summed + columns)
-    task = _task(low, op, x, w, (k, n), fused, axes)
-    chosen = low.choose(op, task, dims, w.op.name, (axes, (k, n)))
+    matrix = Matrix(((op.source, w.op.name),), axes, (k, n))
+    found = Product(a, matrix, _task(low, op, x, matrix, fused), fused)
+    chosen = choose_for(low, found.task, found.dims(n), matrix)
     if chosen is None:
         return False
-    settled = settle(low, chosen, (a,), op.out)
-    family, spec = chosen.family, settled.spec
-    (a,) = settled.operands
-    place, size = packed_matrix(low, w, axes, (k, n), chosen, op.source)
+    read_by(low, (a.view,))
+    settled = settle(low, chosen, (a.view,), op.out)
     target = _target(low, op.out, natural, perm, settled.dtype)
-    low.launch(
-        op,
-        spec,
-        (a.at, place, *fused.places, *settled.further),
-        (target.at,),
-        dims,
-        formula(family.units(spec), dims),
-        scratch=formula(family.scratch_bytes(spec), dims),
-        label=family.name,
-        flops=m * (2 * k * n),
-        traffic=m * (k * element_bytes(a.dtype) + n * element_bytes(target.dtype))
-        + (size + fused.traffic),
-        inplace=fused.overwritten(2, target.dtype),
-    )
+    launch_product(low, op, found, chosen, settled, target.at, n)
     hand_on(low, op.out, target, op.source, operands=1, inplace=any(fused.aligned))
     return True
 
 
 def _task(
-    low: Lowering,
-    op: Contract,
-    x: Value,
-    w: Value,
-    shape: tuple[int, int],
-    fused: FusedEpilogue,
-    axes: tuple[int, ...],
+    low: Lowering, op: Contract, x: Value, matrix: Matrix, fused: FusedEpilogue
 ) -> MatmulTask | IntegerMatmulTask:
     if _floats(op):
-        assert isinstance(w.op, Constant)
-        coded = low.graph.weights[w.op.name].coded
-        if coded is not None and axes == (coded.axis, 1 - coded.axis):
-            return coded_task(low, shape, fused.epilogue, coded)
-        kind = HalfMatmulTask if low.graph.weights[w.op.name].halves else MatmulTask
-        return kind(*shape, fused.epilogue)
-    return integer_contractions.task(x, w, *shape, fused.epilogue, op.out.dtype)
+        return float_task(low, matrix, fused.epilogue)
+    w = op.b if x is op.a else op.a
+    return integer_contractions.task(x, w, *matrix.shape, fused.epilogue, op.out.dtype)
 
 
 def _target(

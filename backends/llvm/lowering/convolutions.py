@@ -14,7 +14,7 @@ from tilewright.backends.kernels.f16_matmul import HalfMatmulTask
 from tilewright.backends.kernels.tasks import ConvTask, MatmulTask
 from tilewright.backends.llvm.lowering import fallback, integer_contractions
 from tilewright.backends.llvm.lowering.epilogues import fuse
-from tilewright.backends.llvm.lowering.handing import hand_on, settle
+from tilewright.backends.llvm.lowering.handing import hand_on, read_by, settle
 from tilewright.backends.llvm.lowering.rules import lowers
 from tilewright.backends.llvm.lowering.state import Lowering, formula
 from tilewright.backends.llvm.program import Place
@@ -69,7 +69,9 @@ def conv(low: Lowering, op: Conv) -> None:
     chosen = low.choose(op, task, dims, op.w.op.name, op.groups)
     assert chosen is not None, "f32 kernels compute every convolution with constant filters"
     view = low.stored(op.x)
-    settled = settle(low, chosen, (view if view.dense else low.dense(op.x),), op.out)
+    views = (view if view.dense else low.dense(op.x),)
+    read_by(low, views)
+    settled = settle(low, chosen, views, op.out)
     family, spec = chosen.family, settled.spec
     place = _packed(low, op.w, op.groups, chosen, matrix=isinstance(task, MatmulTask))
     (x,), y = settled.operands, low.result(op.out, settled.dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -120,15 +121,18 @@ def fuse(
     perm: tuple[int, ...],
     outer: int,
     batch: int = 0,
+    see: Callable[[Value], View] | None = None,
 ) -> FusedEpilogue | None:
     """The epilogue program of `body`, or None when the kernels cannot run it.
+
+    see: where extras are; by default where the lowering has them.
 
     The kernel's result is [batch.., rows, columns]: the axes `perm` of the operation's result, of
     which the first `batch` keep strides of their own and the next `outer` are merged into rows.
     """
     if body is None:
         return NOTHING
-    rank = len(perm)
+    rank, see = len(perm), see or low.view
     first = body.params[0].type
     shape = first.shape
     integers = first.dtype == DType.I32
@@ -143,7 +147,7 @@ def fuse(
     for param, value in zip(body.params[1:], extras, strict=True):
         if value.dtype not in known or value.rank > rank:
             return None
-        view = low.view(value).broadcast(shape).transpose(perm)
+        view = see(value).broadcast(shape).transpose(perm)
         dtype = _EXTRAS[value.dtype]
         lead, view = view, view.inner(batch)
         found = _classify(view, outer)
@@ -156,7 +160,7 @@ def fuse(
         if index in ("col", "full"):
             strides.append(stride)
         aligned.append(index == "full" and value.dtype == floats[0] and lead.whole)
-        traffic = traffic + low.view(value).bytes
+        traffic = traffic + see(value).bytes
         refs[param] = len(refs)
     steps: list[Step] = []
     quotients = _rounded_quotients(low, body)

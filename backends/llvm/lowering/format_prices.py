@@ -58,7 +58,7 @@ class FormatNode:
     @property
     def name(self) -> str:
         """For reports."""
-        return self.handed.value.name or self.handed.source or "a value"
+        return self.handed.name or self.handed.source or "a value"
 
 
 def format_nodes(
@@ -89,11 +89,11 @@ class _Table:
         strategies = STRATEGIES if handed.unmade is not None else STRATEGIES[:-1]
         if all(cost == inf for _, rows in edges for row in rows for cost in row[1::2]):
             return None
-        if handed.maker is None:
-            costs = [self._region(handed, formats) for formats in strategies]
-        else:
+        if handed.makers:
             costs = [0.0, -LIKING, 0.0]
-            edges.append((handed.maker, self._maker(handed, handed.maker)))
+            edges += [(n, self._maker(handed, n, part)) for n, part in handed.makers.items()]
+        else:
+            costs = [self._region(handed, formats) for formats in strategies]
         for j, formats in enumerate(strategies):
             if handed.plain and formats in (ROUNDED, UNMADE):
                 costs[j] = inf
@@ -117,10 +117,10 @@ class _Table:
             edges.append((number, tuple(rows)))
         return edges
 
-    def _maker(self, handed: Handed, number: int) -> tuple[tuple[float, ...], ...]:
+    def _maker(self, handed: Handed, number: int, part: float) -> tuple[tuple[float, ...], ...]:
         question = self.questions[number]
-        elements = handed.value.type.elements
-        passing = self._moved(elements, 6, ROUNDING, launches=1)
+        elements = handed.elements
+        passing = part * self._moved(elements, 6, ROUNDING, launches=1)
         fresh = self._written(elements) if handed.inplace else 0.0
         rows = []
         for j in range(len(question.candidates)):
@@ -130,7 +130,7 @@ class _Table:
         return tuple(rows)
 
     def _region(self, handed: Handed, formats: Formats) -> float:
-        elements = handed.value.type.elements
+        elements = handed.elements
         if formats == UNMADE and handed.unmade is not None:
             moved = 2 * BYTES[F32_FORMAT]
             return self._moved(elements, -moved, -NORMALIZING, launches=-1)

@@ -19,6 +19,7 @@ from tilewright.backends.llvm.lowering.unmade import UNMADE, Unmade
 from tilewright.backends.llvm.lowering.view import View
 from tilewright.backends.llvm.program import Place
 from tilewright.compiler.ir.core import Graph, Value, walk
+from tilewright.compiler.ir.dims import Dim, product
 from tilewright.compiler.ir.types import DType
 
 if TYPE_CHECKING:
@@ -49,22 +50,29 @@ class Reader:
 
 @dataclass
 class Handed:
-    """A value that may be handed on in another format.
+    """A value that may be handed on in another format, or several that lie side by side.
 
-    maker: the question whose kernel makes it, None for a region. operands: activations that this
-    kernel reads. ``inplace``: whether it may write f32 over one of its extras, and so into lines
-    that it has read. ``plain``: whether something reads the value that knows f32 only.
-    ``unmade``: how its readers may make it, if they may.
+    makers: the questions whose kernels make it, and the share of it that each makes; none for a
+    region. operands: activations that such a kernel reads. ``inplace``: whether it may write f32
+    over one of its extras, and so into lines that it has read. ``plain``: whether something reads
+    the value that knows f32 only. ``unmade``: how its readers may make it, if they may.
     """
 
     value: Value
+    name: str
+    shape: tuple[Dim, ...]
     source: str
-    maker: int | None = None
+    makers: Mapping[int, float]
     operands: int = 0
     inplace: bool = False
     readers: list[Reader] = field(default_factory=list)
     plain: bool = False
     unmade: Unmade | None = None
+
+    @property
+    def elements(self) -> Dim:
+        """How many there are."""
+        return product(self.shape)
 
 
 class Handing:
@@ -110,8 +118,8 @@ class Settled:
     further: tuple[Place, ...] = ()
 
 
-def settle(low: Lowering, chosen: Candidate, views: Sequence[View], value: Value) -> Settled:
-    """How the kernel that answers the last question reads `views` and writes `value`."""
+def read_by(low: Lowering, views: Sequence[View]) -> None:
+    """The kernel that answers the last question reads `views`."""
     handing = low.handing
     question = len(low.choices.questions) - 1
     for operand, view in enumerate(views):
@@ -119,18 +127,47 @@ def settle(low: Lowering, chosen: Candidate, views: Sequence[View], value: Value
             handed = handing.values[view.place]
             rows = handed.unmade is not None and handed.unmade.in_rows(view)
             handed.readers.append(Reader(question, operand, len(views), rows))
-    wanted = [handing.rounded(view) for view in views]
+
+
+def rounds(
+    low: Lowering, value: Value, kernels: Sequence[Candidate], views: Sequence[View]
+) -> bool:
+    """Whether `kernels`, which read `views` and make `value` together, write it in bf16: if that
+    was chosen and all of them can."""
+    if low.handing.of(value) != ROUNDED:
+        return False
+    reads = [_reads(low, kernel, views) for kernel in kernels]
+    return all(stored(k, r, BF16_FORMAT) is not None for k, r in zip(kernels, reads, strict=True))
+
+
+def _reads(low: Lowering, chosen: Candidate, views: Sequence[View]) -> Formats:
+    """In which formats a kernel reads `views`: in bf16 where they are stored so, if it can."""
+    wanted = (low.handing.rounded(view) for view in views)
     reads = tuple(F32_FORMAT if w is None else BF16_FORMAT for w in wanted)
-    if stored(chosen, reads, F32_FORMAT) is None:
-        reads = (F32_FORMAT,) * len(views)
-    rounds = handing.of(value) == ROUNDED and stored(chosen, reads, BF16_FORMAT) is not None
-    writes = BF16_FORMAT if rounds else F32_FORMAT
-    dtype = DType.BF16 if rounds else value.dtype
+    return reads if stored(chosen, reads, F32_FORMAT) is not None else (F32_FORMAT,) * len(views)
+
+
+def settle(
+    low: Lowering,
+    chosen: Candidate,
+    views: Sequence[View],
+    value: Value,
+    narrow: bool | None = None,
+) -> Settled:
+    """How a kernel reads `views` and writes `value`: in bf16 if ``narrow``, which is as `rounds`
+    says by default."""
+    handing = low.handing
+    reads = _reads(low, chosen, views)
+    if narrow is None:
+        narrow = rounds(low, value, (chosen,), views)
+    writes = BF16_FORMAT if narrow else F32_FORMAT
+    dtype = DType.BF16 if narrow else value.dtype
     found = handing.unmade.get(views[0].place) if len(views) == 1 else None
     if found is not None and found.in_rows(views[0]):
         spec = normed(chosen, stored(chosen, reads, writes), found)
         if spec is not None:
             return Settled(spec, (found.reads(views[0]),), dtype, found.vectors)
+    wanted = [handing.rounded(view) for view in views]
     operands = [
         low.widened(view) if name == F32_FORMAT or other is None else other
         for view, other, name in zip(views, wanted, reads, strict=True)
@@ -160,22 +197,26 @@ def hand_on(
     source: str,
     twin: View | None = None,
     *,
+    makers: Mapping[int, float] | None = None,
     operands: int = 0,
     inplace: bool = False,
+    beside: Sequence[Value] = (),
 ) -> None:
     """`value` was made as the dense `view`, and as `twin` in bf16 if it was: whoever comes may read
     it from there. What was chosen and not made is converted.
 
-    operands: activations of the kernel that made it, which answers the last question; 0: a region.
-    inplace: as of Handed.
+    makers, operands, inplace: as of Handed; with operands the last question made it by default.
+    beside: further values of which `view` shows the memory.
     """
     known = value in low.handing.known and value.dtype == DType.F32
     may = known and view.place.kind == "arena" and low.depth == 0
     if not may or low.error < ROUNDING_CLASS:
         return
     handing = low.handing
-    maker = len(low.choices.questions) - 1 if operands else None
-    handed = Handed(value, source, maker, operands, inplace)
+    if makers is None:
+        makers = {len(low.choices.questions) - 1: 1.0} if operands else {}
+    name = source if beside else value.name
+    handed = Handed(value, name, view.shape, source, makers, operands, inplace)
     formats = handing.of(value)
     if twin is None and view.dtype == DType.F32 and BF16_FORMAT in formats:
         from tilewright.backends.llvm.lowering.regions import launch_cast
@@ -183,7 +224,8 @@ def hand_on(
         twin = low.buffer(DType.BF16, view.shape, value.name or "t")
         launch_cast(low, view, twin)
         if F32_FORMAT not in formats:
-            low.alias(value, replace(low.views[value], place=twin.place, dtype=DType.BF16))
+            for one in (value, *beside):
+                low.alias(one, replace(low.views[one], place=twin.place, dtype=DType.BF16))
             view, twin = twin, None
     handing.values[view.place] = handed
     handing.bases[view.place] = view

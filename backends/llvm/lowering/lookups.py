@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from tilewright.backends.kernels.row_lookup import LookupTask
 from tilewright.backends.llvm.lowering.handing import hand_on
-from tilewright.backends.llvm.lowering.packed import OUT_OF_RANGE, packed_matrix, tied_tables
+from tilewright.backends.llvm.lowering.packed import (
+    OUT_OF_RANGE,
+    Matrix,
+    choose_for,
+    packed_matrix,
+    tied_tables,
+)
 from tilewright.backends.llvm.lowering.state import Lowering, formula
 from tilewright.compiler.ir.dims import as_int, product
 from tilewright.compiler.ir.ops.leaf import Constant
@@ -27,11 +33,12 @@ def look_up(low: Lowering, op: Gather) -> bool:
     tied = constant.name in tied_tables(low.graph)
     task = LookupTask(rows, width, str(op.indices.dtype), tied)
     dims = (product(op.indices.shape),)
-    axes, shape = (1, 0), (width, rows)  # as a product x W^T arranges them
-    chosen = low.choose(op, task, dims, constant.name, (axes, shape))
+    # as a product x W^T arranges them
+    matrix = Matrix(((op.source, constant.name),), (1, 0), (width, rows))
+    chosen = choose_for(low, task, dims, matrix)
     if chosen is None:
         return False
-    place, _ = packed_matrix(low, op.x, axes, shape, chosen, op.source)
+    place, _ = packed_matrix(low, matrix, chosen)
     indices = low.dense(op.indices)
     target = low.result(op.out)
     family, spec = chosen.family, chosen.spec

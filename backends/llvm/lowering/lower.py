@@ -11,6 +11,7 @@ from tilewright.backends.llvm.lowering.control import copy_into
 from tilewright.backends.llvm.lowering.packed import tied_tables
 from tilewright.backends.llvm.lowering.rules import rules
 from tilewright.backends.llvm.lowering.select import Selecting, select
+from tilewright.backends.llvm.lowering.siblings import siblings
 from tilewright.backends.llvm.lowering.state import Lowering
 from tilewright.backends.llvm.lowering.view import View, dense_strides
 from tilewright.backends.llvm.program import Place
@@ -40,7 +41,10 @@ def lower(
     # Other layouts do not hold the rows that an exact lookup needs.
     wanted = selection.layouts()
     kept = frozenset(t for t in tables if f32_matmul.spec.LAYOUT in wanted.get(t, ()))
-    same = all(q.candidate(selection.answers) is q.candidates[0] for q in selection.questions)
+    launched = low.choices.launched
+    same = launched == list(selection.launched) and all(
+        q.candidate(selection.answers) is q.candidates[0] for q in launched
+    )
     formats = selection.formats()
     if not same or kept != tables or formats:
         low = _lower(Lowering(graph, target, error, selection.answers, formats, offers), kept)
@@ -60,7 +64,7 @@ def _lower(low: Lowering, tied: frozenset[str]) -> Lowering:
     for index, value in enumerate(graph.inputs):
         place = Place("input", index)
         low.views[value] = View(place, value.dtype, value.shape, dense_strides(value.shape))
-    low.tied = tied
+    low.tied, low.siblings = tied, siblings(graph)
     _claim_outputs(low)
     lower_ops(low, graph.ops)
     for index, value in enumerate(graph.outputs):

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from tilewright.backends.cost.model import predict
 from tilewright.backends.kernels.candidates import Candidate
-from tilewright.backends.llvm.lowering.choice import Question
+from tilewright.backends.llvm.lowering.choice import Fork, Question
 from tilewright.backends.profile import MachineProfile
 from tilewright.backends.target import Target
 from tilewright.compiler.ir.core import Symbol
@@ -33,17 +33,29 @@ class Measured(Protocol):
 class Prices:
     """Seconds of one launch: `seconds[question][candidate][point]`.
 
-    points: the symbol values of each point. measured: which of the times are measurements.
+    points: the symbol values of each point. measured: which of the times are measurements. forks:
+    of the questions, of which not all are launched.
     """
 
     points: tuple[Env, ...]
     seconds: tuple[tuple[tuple[float, ...], ...], ...]
     measured: tuple[tuple[tuple[bool, ...], ...], ...]
+    forks: tuple[Fork, ...] = ()
+
+    @property
+    def optional(self) -> frozenset[int]:
+        """The questions that need not be launched."""
+        return frozenset(n for fork in self.forks for n in fork.questions)
 
     def least(self) -> list[float]:
         """The least time that the whole graph can take at each point."""
+        alone = [n for n in range(len(self.seconds)) if n not in self.optional]
+
+        def best(way: Sequence[int], p: int) -> float:
+            return sum(min(times[p] for times in self.seconds[n]) for n in way)
+
         return [
-            sum(min(times[p] for times in question) for question in self.seconds) or 1.0
+            best(alone, p) + sum(min(best(w, p) for w in f.ways) for f in self.forks) or 1.0
             for p in range(len(self.points))
         ]
 
@@ -85,6 +97,7 @@ def price(
     cold: bool,
     measured: Measured | None = None,
     threads: int = 1,
+    forks: Sequence[Fork] = (),
 ) -> Prices:
     """Times of all candidates: measured where known, else predicted.
 
@@ -120,6 +133,7 @@ def price(
         tuple(envs),
         tuple(tuple(tuple(t for t, _ in row) for row in rows) for rows in table),
         tuple(tuple(tuple(real for _, real in row) for row in rows) for rows in table),
+        tuple(forks),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tilewright.backends.kernels.int8_matmul import IntegerMatmulTask
 from tilewright.backends.llvm.lowering.epilogues import as_rows, fuse
 from tilewright.backends.llvm.lowering.integer_contractions import NAMES
-from tilewright.backends.llvm.lowering.packed import packed_matrix
+from tilewright.backends.llvm.lowering.packed import Matrix, choose_for, packed_matrix
 from tilewright.backends.llvm.lowering.rules import lowers, rules
 from tilewright.backends.llvm.lowering.state import Lowering, formula
 from tilewright.compiler.ir.core import Op, Region, Value, users
@@ -79,18 +79,19 @@ def by_kernel(low: Lowering, op: Contract) -> bool:
         assert seen is not None
     m, stride, _ = seen
     assert isinstance(op.b.op, Constant)
+    matrix = Matrix(((op.source, op.b.op.name),), (0, 1), (k, n))
     chosen = None
     if fused is not None:
         wanted = IntegerMatmulTask(
             k, n, "f32_tensor", NAMES[op.b.dtype], NAMES[op.out.dtype], fused.epilogue
         )
         dims = (m, stride, n, *fused.strides)
-        chosen = low.choose(op, wanted, dims, op.b.op.name, ((0, 1), (k, n)))
+        chosen = choose_for(low, wanted, dims, matrix)
     if fused is None or chosen is None:
         _store(low, made)
         return False
     family, spec = chosen.family, chosen.spec
-    place, size = packed_matrix(low, op.b, (0, 1), (k, n), chosen)
+    place, size = packed_matrix(low, matrix, chosen)
     low.launch(
         op,
         spec,

@@ -9,7 +9,7 @@ from math import sqrt
 from tilewright.backends.cost.model import of_model
 from tilewright.backends.kernels import f32_matmul
 from tilewright.backends.kernels.row_lookup import LookupTask
-from tilewright.backends.llvm.lowering.choice import Answers, Question
+from tilewright.backends.llvm.lowering.choice import Answers, Fork, Question
 from tilewright.backends.llvm.lowering.error_budgets import error_budgets, predicted_squares
 from tilewright.backends.llvm.lowering.format_prices import FormatNode, format_nodes
 from tilewright.backends.llvm.lowering.handing import STRATEGIES, Formats
@@ -28,10 +28,21 @@ Solve = Callable[[Tables], Sequence[int]]
 
 
 def cheapest(problem: Tables) -> Sequence[int]:
-    """Every node by itself: what a solver finds where nothing connects nodes."""
-    if problem.edges or problem.usage_limit is not None or problem.budgets:
+    """Every node by itself, and every fork with its questions: what a solver finds where nothing
+    else connects nodes."""
+    connected = len(problem.edges) > sum(len(fork.questions) for fork in problem.forks)
+    if connected or problem.usage_limit is not None or problem.budgets:
         raise ValueError("connected nodes need a solver")
-    return [row.index(min(row)) for row in problem.costs]
+    forked = {n for fork in problem.forks for n in fork.questions}
+    least = [min(row[:-1] if n in forked else row) for n, row in enumerate(problem.costs)]
+    found = [row.index(low) for row, low in zip(problem.costs, least, strict=True)]
+    for at, fork in enumerate(problem.forks, len(found) - len(problem.forks)):
+        own = zip(fork.ways, problem.costs[at], strict=True)
+        sums = [cost + sum(least[n] for n in way) for way, cost in own]
+        found[at] = sums.index(min(sums))
+        for n in set(fork.questions) - set(fork.ways[found[at]]):
+            found[n] = len(problem.costs[n]) - 1
+    return found
 
 
 @dataclass(frozen=True)
@@ -62,7 +73,8 @@ class Selection:
     from beyond the caches. limit: bytes that the questions' constants could have, if any. threads:
     of the runs that times are for. values: those that could have other formats, with the number
     of the strategy of each. squares: what every candidate of every question adds to the outputs'
-    squared relative errors; limits: what these may come to; both empty without a contract.
+    squared relative errors; limits: what these may come to; both empty without a contract. forks:
+    with the number of the way that is taken of each.
     """
 
     questions: tuple[Question, ...]
@@ -75,12 +87,19 @@ class Selection:
     values: tuple[tuple[FormatNode, int], ...] = ()
     squares: tuple[tuple[Squares, ...], ...] = ()
     limits: Squares = ()
+    forks: tuple[tuple[Fork, int], ...] = ()
+
+    @property
+    def launched(self) -> tuple[Question, ...]:
+        """The questions that have an answer: all but those of ways that are not taken."""
+        return tuple(q for q in self.questions if q.key in self.answers)
 
     def predicted(self) -> Squares:
         """The relative L2 error of every output that the answers are predicted to make."""
         chosen = [
             row[q.candidates.index(q.candidate(self.answers))]
             for q, row in zip(self.questions, self.squares, strict=False)
+            if q.key in self.answers
         ]
         return tuple(sqrt(sum(s[i] for s in chosen)) for i in range(len(self.limits)))
 
@@ -91,7 +110,7 @@ class Selection:
     def layouts(self) -> Mapping[str, frozenset[str]]:
         """Names of the layouts in which each constant is wanted."""
         found: dict[str, set[str]] = {}
-        for question in self.questions:
+        for question in self.launched:
             layout = question.candidate(self.answers).layout
             if layout is not None:
                 found.setdefault(question.constant, set()).add(layout.name)
@@ -100,12 +119,12 @@ class Selection:
 
 def select(low: Lowering, how: Selecting) -> Selection:
     """Answer the questions that the lowering `low` asked."""
-    questions = low.choices.questions
+    questions, forks = low.choices.questions, low.choices.forks
     profile = of_model(profile_for(low.target), _read(questions))
     total = sum(weight.bytes for _, weight in low.weights.values())
     cold = total > profile.l2
     envs = points(questions, low.graph.symbols, how.typical)
-    prices = price(questions, envs, low.target, profile, cold, how.measured, how.threads)
+    prices = price(questions, envs, low.target, profile, cold, how.measured, how.threads, forks)
     limit = None
     if how.max_memory is not None:
         # a cap takes bounds of all dimensions, so the arena is a number
@@ -123,17 +142,18 @@ def select(low: Lowering, how: Selecting) -> Selection:
     limits = () if how.offers is None else how.offers.limits
     while True:
         squares = _squares(questions, prices, how, limit is not None)
-        budgets = error_budgets(squares, limits)
+        budgets = error_budgets(squares, limits, prices.optional)
         problem = tables(questions, prices, limit, lookups, values, budgets, how.objective)
         solved = how.solve(problem)
         if how.offers is None or not how.offers.settle(_numerics(questions, solved)):
             break
-    chosen = zip(questions, solved, strict=False)  # other nodes follow
-    answers = {q.key: q.candidates[j].spec for q, j in chosen}
+    chosen = zip(questions, solved, strict=False)  # other nodes follow, forks last
+    answers = {q.key: q.candidates[j].spec for q, j in chosen if j < len(q.candidates)}
     formats = tuple(zip(values, solved[len(questions) :], strict=False))
+    ways = solved[len(solved) - len(forks) :]
     return Selection(
         *(tuple(questions), prices, answers, profile, cold, limit, how.threads, formats),
-        *(squares, limits),
+        *(squares, limits, tuple(zip(forks, ways, strict=True))),
     )
 
 
@@ -147,15 +167,22 @@ def _squares(
 
 
 def _numerics(questions: Sequence[Question], solved: Sequence[int]) -> list[tuple[str, str, str]]:
-    """Nodes, weight and chosen numerics of every question."""
+    """Nodes, weight and chosen numerics of every operation."""
     chosen = zip(questions, solved, strict=False)
-    return [(q.source, q.constant, q.candidates[j].numerics) for q, j in chosen]
+    return [
+        (*part, q.candidates[j].numerics)
+        for q, j in chosen
+        if j < len(q.candidates)
+        for part in q.parts
+    ]
 
 
 def _read(questions: Sequence[Question]) -> int:
     """Bytes of constants that a run reads in full, in the least layout of each."""
     found: dict[str, int] = {}
     for question in questions:
+        if len(question.parts) > 1:
+            continue  # its parts are questions, too
         sizes = [c.layout.bytes for c in question.candidates if c.layout is not None]
         if sizes and not isinstance(question.task, LookupTask):
             found[question.constant] = min(sizes)

@@ -10,12 +10,13 @@ import numpy as np
 
 from tilewright.backends.kernels.candidates import Candidate, candidates
 from tilewright.backends.llvm.limits import upper
-from tilewright.backends.llvm.lowering.choice import Answers, Choices
+from tilewright.backends.llvm.lowering.choice import Answers, Choices, Part
 from tilewright.backends.llvm.lowering.handing import Formats, Handing
 from tilewright.backends.llvm.lowering.offers import Offers
 from tilewright.backends.llvm.lowering.view import View, dense_strides, element_bytes
 from tilewright.backends.llvm.program import BufferInfo, Launch, Place, Program, Step
 from tilewright.backends.target import Target
+from tilewright.compiler.formats import named
 from tilewright.compiler.ir.core import Graph, Op, Value
 from tilewright.compiler.ir.dims import Dim, ceildiv, dmax, dmin, product
 from tilewright.compiler.ir.ops.leaf import Constant
@@ -23,6 +24,7 @@ from tilewright.compiler.ir.types import DType
 
 if TYPE_CHECKING:
     from tilewright.backends.llvm.lowering.select import Selection
+    from tilewright.backends.llvm.lowering.siblings import Sibling
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ class Lowering:
         self.notes: list[tuple[str, str]] = []
         self.copies: dict[View, View] = {}
         self.tied: frozenset[str] = frozenset()
+        self.siblings: Mapping[Op, tuple[Sibling, ...]] = {}
         self.same: dict[Value, Value] = {}
         self.depth = 0
 
@@ -190,32 +193,48 @@ class Lowering:
         constant: name of the weight whose packed form is an operand, if there is one; arrangement:
         how its elements are brought into the order in which they are packed.
         """
-        found = self._permitted(op, task, constant)
+        weights = self.graph.weights
+        stored = (weights[constant].hash(), arrangement) if constant else ()
+        parts = ((op.source, constant),)
+        return self.ask(task, dims, parts, stored, lambda: weights.array(constant))
+
+    def ask(
+        self,
+        task: Any,
+        dims: tuple[Dim, ...],
+        parts: tuple[Part, ...],
+        stored: tuple[Hashable, ...],
+        load: Callable[[], np.ndarray],
+    ) -> Candidate | None:
+        """`choose` for operations that one launch computes. stored, parts: as of `Question`; load:
+        gives their constant."""
+        found = self._permitted(task, parts)
         if any(c.family.codes for c in found):
             # A model that stores codes wants few bytes: what would store more stands back.
             found = tuple(c for c in found if c.family.codes or c.format)
-        tests = {c.family.name: c.family.suits for c in found if constant and c.family.suits}
+        tests = {c.family.name: c.family.suits for c in found if stored and c.family.suits}
         if tests:
-            weights = self.graph.weights.array(constant)
-            if isinstance(arrangement, tuple):
-                axes, shape = arrangement
-                weights = weights.transpose(axes).reshape(shape)
+            weights = load()
             unfit = {name for name, suits in tests.items() if not suits(weights)}
             found = tuple(c for c in found if c.family.name not in unfit)
         if not found:
             return None
-        stored = (self.graph.weights[constant].hash(), arrangement) if constant else ()
-        return self.choices.ask(task, dims, constant, stored, op.source, found)
+        return self.choices.ask(task, dims, parts, stored, found)
 
-    def _permitted(self, op: Op, task: Any, constant: str) -> tuple[Candidate, ...]:
+    def _permitted(self, task: Any, parts: tuple[Part, ...]) -> tuple[Candidate, ...]:
         """What may run `task` by its error."""
-        if self.offers is None:
+        offers = self.offers
+        if offers is None:
             read = frozenset(f.name for f in getattr(task, "rounding", ()))
             return candidates(task, self.target, self.error, read)
-        offered = self.offers.formats(op.source, constant)
+        offered = frozenset.intersection(*(offers.formats(*part) for part in parts))
         found = candidates(task, self.target, self.error, offered)
-        kept = [c for c in found if self.offers.permits(op.source, constant, c.numerics)]
-        return tuple(kept or [c for c in found if not c.format and c.accuracy <= self.error])
+        kept = [c for c in found if all(offers.permits(*part, c.numerics) for part in parts)]
+        if len(parts) > 1:
+            return tuple(c for c in kept if not c.format or named(c.format).by_columns)
+        if kept:
+            return tuple(kept)
+        return tuple(c for c in found if not c.format and c.accuracy <= self.error)
 
     def launch(
         self,
@@ -227,6 +246,7 @@ class Lowering:
         units: Dim,
         *,
         label: str,
+        source: str | None = None,
         scratch: Dim = 0,
         grain: Dim = 1,
         flops: Dim = 0,
@@ -234,8 +254,10 @@ class Lowering:
         counts: Sequence[str] = (),
         inplace: Sequence[tuple[int, int]] = (),
         traffic: Dim = 0,
+        columns: tuple[int, int] | None = None,
     ) -> None:
-        """Append one kernel call; operands come before results in its arguments."""
+        """Append one kernel call; operands come before results in its arguments. source: ONNX
+        nodes, those of `op` by default."""
         first = len(operands)
         self.steps.append(
             Launch(
@@ -246,13 +268,14 @@ class Lowering:
                 grain=grain,
                 scratch=self.bound(scratch),
                 label=label,
-                source=op.source if op is not None else "",
+                source=source if source is not None else op.source if op is not None else "",
                 writes=tuple(range(first, first + len(results))),
                 flops=flops,
                 bytes=traffic,
                 error=error,
                 counts=tuple(counts),
                 inplace=tuple((first + r, i) for r, i in inplace),
+                columns=columns,
             )
         )
 
