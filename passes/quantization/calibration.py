@@ -106,10 +106,12 @@ class Calibration:
     def basis(self, source: str, constant: str, numerics: str) -> str:
         """What `squares` is judged by: ``"all"`` weights, some ``"columns"``, or, where it was not
         needed so far, nothing (``""``)."""
-        if self.estimated(source, constant, numerics):
-            site = self.sites[source, constant]
-            return "columns" if (site.name, numerics) in self._squares else ""
-        return "all"
+        if not self.estimated(source, constant, numerics):
+            return "all"
+        if numerics == "bf16":  # what others are compared with
+            self.squares(source, constant, numerics)
+        site = self.sites[source, constant]
+        return "columns" if (site.name, numerics) in self._squares else ""
 
     def estimated(self, source: str, constant: str, numerics: str) -> bool:
         """Whether `squares` says what some columns of a site make, not all of them."""

@@ -159,3 +159,25 @@ def test_infinite_values_name_the_site():
     given[1]["x"][2, 5] = np.inf
     with pytest.raises(ValueError, match="up0 reads infinite or NaN values"):
         calibrate(graph, given, runner)
+
+
+def test_what_was_not_judged_is_known():
+    """Of wide products errors are estimates until they are settled; a floor is below both."""
+    draft = Draft(bounds=(1, 200))
+    x = draft.input("x", "f32", "rows", 96)
+    w = draft.constant((RANDOM.standard_normal((96, 300)) * 0.15).astype(np.float32))
+    graph = draft.graph(draft(Contract, a=x, b=w, spec="mk,kn->mn", source="wide"))
+    calibration = calibrate(graph, samples(8), runner)
+    key = ("wide", "w0")
+    assert calibration.basis(*key, "w4-g64") == ""
+    assert calibration.basis(*key, "bf16") == "columns"
+    (floor,) = calibration.floor(*key, "w4-g64")
+    (guess,) = calibration.squares(*key, "w4-g64")
+    assert calibration.basis(*key, "w4-g64") == "columns"
+    assert calibration.floor(*key, "w4-g64") is None
+    assert calibration.settle([(*key, "w4-g64"), (*key, "f32")])
+    assert not calibration.settle([(*key, "w4-g64"), (*key, "f32")])
+    (real,) = calibration.squares(*key, "w4-g64")
+    assert calibration.basis(*key, "w4-g64") == "all"
+    assert floor < min(guess, real)
+    assert guess == pytest.approx(real, rel=0.3)
