@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from tilewright.compiler.formats.hadamard import rotated
-from tilewright.compiler.formats.inputs import Inputs
+from tilewright.compiler.formats.inputs import DAMP, Inputs
 
 ALPHAS = tuple(i / 10 for i in range(1, 11))
 """Exponents that are tried."""
@@ -46,25 +46,23 @@ def factors(weights: np.ndarray, inputs: Inputs, block: int = 1) -> np.ndarray:
 def fixed_factors(weights: np.ndarray, inputs: Inputs) -> np.ndarray:
     """m f32 [K], with which X m is rounded to integers: a step a channel, the same for all rows.
 
-    The exponent is chosen for steps that reach all that calibration saw; smaller ones then cut the
-    greatest values off, whose errors are no noise: they are multiplied by W.
+    The exponent is chosen for steps that reach all that calibration saw, then which share of that
+    they reach. With fixed steps errors of X are no noise, as small values become zeros and great
+    ones are cut off: they are multiplied by W, of all rows of the sample, since few make most.
     """
+    rows = inputs.sample if len(inputs.sample) else inputs.absmax[None]
 
     def scaled(shape: np.ndarray) -> np.ndarray:
         most = float(np.max(inputs.absmax * shape, initial=0))
         return (shape * (MOST / most)).astype(np.float32) if most else shape
 
-    def rounding(m: np.ndarray) -> float:
-        return _sums(weights, inputs, m, 1, 1.0)
-
-    whole = min(map(scaled, _shapes(weights, inputs)), key=rounding)
-    rows = _rows(inputs)
-
     def error(m: np.ndarray) -> float:
         moved = rows * m
-        lost = ((moved - moved.clip(-MOST, MOST)) / m) @ weights
-        return rounding(m) + float(np.sum(lost.astype(np.float64) ** 2)) / max(len(rows), 1)
+        off = ((np.rint(moved).clip(-MOST, MOST) - moved) / m) @ weights
+        lost = float(np.sum(off.astype(np.float64) ** 2)) / max(len(rows), 1)
+        return lost + _sums(weights, inputs, m, 1, 0.0)
 
+    whole = min(map(scaled, _shapes(weights, inputs)), key=error)
     if not inputs.absmax.any():
         return whole
     return min((whole / np.float32(clip) for clip in CLIPS), key=error)
@@ -77,12 +75,16 @@ def _rows(inputs: Inputs) -> np.ndarray:
 
 def _sums(weights: np.ndarray, inputs: Inputs, m: np.ndarray, block: int, step: float) -> float:
     """Mean squared error of a row of the result, of rounding X m by a squared step and W / m by
-    columns: errors are independent of each other, so the Gram matrix's diagonal says it all."""
+    columns. GPTQ leaves of a channel's error what the channels behind it cannot make up for: the
+    Gram matrix's diagonal given those, which the factor has; m scales it."""
     w = weights / m[:, None]
     greatest = np.abs(rotated(np.ascontiguousarray(w.T), block)).max(axis=1, initial=0) / block
     columns = float(np.sum((greatest.astype(np.float64) / MOST) ** 2))
     energy = float(np.sum(w.astype(np.float64) ** 2)) / block
-    size = block * float(inputs.importance @ m.astype(np.float64) ** 2)
+    given = np.empty(len(m))
+    given[inputs.order] = np.diag(inputs.factor).astype(np.float64) ** -2.0
+    given *= (1 + DAMP) * float(inputs.importance.mean())  # the factor is of numbers near 1
+    size = block * float(given @ m.astype(np.float64) ** 2)
     return TWELFTH * (step * energy + columns * size)
 
 
