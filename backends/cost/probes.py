@@ -13,7 +13,7 @@ from llvmlite import ir
 
 from tilewright.backends.llvm import amx, bf16
 from tilewright.backends.llvm.builder import F32, I8, I32, KERNEL_TYPE, VOID, Code
-from tilewright.backends.llvm.gemm import load_dim, load_pointer, ok
+from tilewright.backends.llvm.frame import load_dim, load_pointer, ok
 from tilewright.backends.target import Target
 
 SCRATCH = 64 << 10

@@ -54,17 +54,27 @@ class Frame:
 
     def pointer(self, i: int) -> ir.Value:
         """Data pointer of operand or result ``i``."""
-        return self.code.load(self.code.at(self.args, i, PTR), PTR)
+        return load_pointer(self.code, self.args, i)
 
     def close(self) -> ir.Function:
         """Return status 0; the finished function."""
-        self.code.b.ret(ir.Constant(I32, 0))
+        ok(self.code)
         return self.fn
 
 
 def load_dim(code: Code, dims: ir.Value, i: int) -> ir.Value:
     """Run-time dimension parameter p<i>."""
     return code.load(code.at(dims, i, I64), I64)
+
+
+def load_pointer(code: Code, args: ir.Value, i: int) -> ir.Value:
+    """Data pointer of operand or result ``i``."""
+    return code.load(code.at(args, i, PTR), PTR)
+
+
+def ok(code: Code) -> None:
+    """Return status 0."""
+    code.b.ret(ir.Constant(I32, 0))
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from llvmlite import ir
 
 from tilewright.backends.llvm import epilogue as epilogues
-from tilewright.backends.llvm.builder import I1, I32, I64, PTR, VOID, Code, Int, i64
+from tilewright.backends.llvm.builder import I1, I64, VOID, Code, Int, i64
 from tilewright.backends.llvm.epilogue import Epilogue, Operand
 from tilewright.backends.llvm.frame import Split
 from tilewright.backends.llvm.microkernel import (
@@ -345,18 +345,3 @@ def _epilogue(
             )
             target = code.at(c, code.add(code.mul(row.index, p.ldc), v))
             code.vstore(value, target, mask)
-
-
-def load_dim(code: Code, dims: ir.Value, i: int) -> ir.Value:
-    """Run-time dimension parameter p<i>."""
-    return code.load(code.at(dims, i, I64), I64)
-
-
-def load_pointer(code: Code, args: ir.Value, i: int) -> ir.Value:
-    """Data pointer of operand or result ``i``."""
-    return code.load(code.at(args, i, PTR), PTR)
-
-
-def ok(code: Code) -> None:
-    """Return status 0."""
-    code.b.ret(ir.Constant(I32, 0))

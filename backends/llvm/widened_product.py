@@ -14,8 +14,8 @@ from tilewright.backends.llvm.amx import ROWS
 from tilewright.backends.llvm.bf16_block import emit_block, row_tile_bytes, steps
 from tilewright.backends.llvm.bf16_microkernel import PLANE_BYTES
 from tilewright.backends.llvm.builder import I8, Code, Int, i64
-from tilewright.backends.llvm.epilogue import Epilogue, Operand, load_extras
-from tilewright.backends.llvm.frame import Split
+from tilewright.backends.llvm.epilogue import Epilogue, Operand
+from tilewright.backends.llvm.frame import Frame, Matmul, Split
 from tilewright.backends.llvm.microkernel import PANEL
 
 MOST_ROWS = 256
@@ -112,17 +112,12 @@ class Call:
     scratch: ir.Value
 
     @classmethod
-    def of(
-        cls, code: Code, fn: ir.Function, shape: Shape, epilogue: Epilogue, panel_bytes: int
-    ) -> Call:
+    def of(cls, frame: Frame, shape: Shape, epilogue: Epilogue, panel_bytes: int) -> Call:
         """Of a kernel for a MatmulTask."""
-        args, dims, begin, end, scratch = fn.args
-        m, lda, ldc = (gemm.load_dim(code, dims, i) for i in range(3))
-        a, b = gemm.load_pointer(code, args, 0), gemm.load_pointer(code, args, 1)
-        operands = load_extras(code, epilogue, args, 2, dims, 3)
-        c = gemm.load_pointer(code, args, 2 + len(operands))
-        ends = (begin, end, scratch)
-        return cls(shape, epilogue, panel_bytes, m, lda, ldc, a, b, c, operands, *ends)
+        x = Matmul.load(frame, epilogue)
+        ends = (frame.begin, frame.end, frame.scratch)
+        given = (x.m, x.lda, x.ldc, x.a, x.b, x.c, x.operands)
+        return cls(shape, epilogue, panel_bytes, *given, *ends)
 
     def room(self, code: Code) -> ir.Value:
         """Scratch behind the tiles of sums."""

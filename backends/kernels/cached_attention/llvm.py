@@ -17,10 +17,10 @@ from tilewright.backends.kernels.cached_attention.spec import (
     rows,
 )
 from tilewright.backends.kernels.f32_attention.softmax import HIDDEN, Mask
-from tilewright.backends.llvm import gemm
 from tilewright.backends.llvm.across import all_lanes, greater
-from tilewright.backends.llvm.builder import F32, I8, KERNEL_TYPE, Code, Int, zeros
+from tilewright.backends.llvm.builder import F32, I8, Code, Int, zeros
 from tilewright.backends.llvm.exp2 import LOG2E, exp2_weight
+from tilewright.backends.llvm.frame import Frame
 from tilewright.backends.llvm.hadamard import rotate
 from tilewright.backends.target import Target
 
@@ -54,11 +54,10 @@ class Heads:
 
 def emit(module: ir.Module, spec: CachedAttentionSpec, target: Target, name: str) -> ir.Function:
     """Add the kernel ``name`` for ``spec`` to ``module``."""
-    fn = ir.Function(module, KERNEL_TYPE, name)
-    args, dims, begin, end, scratch = fn.args
-    code = Code(ir.IRBuilder(fn.append_basic_block("entry")), target)
-    p = [gemm.load_dim(code, dims, i) for i in range(25 if spec.mask else 21)]
-    pointers = [gemm.load_pointer(code, args, i) for i in range(7 if spec.mask else 6)]
+    frame = Frame.open(module, target, name)
+    code, begin, end, scratch = frame.code, frame.begin, frame.end, frame.scratch
+    p = [frame.dim(i) for i in range(25 if spec.mask else 21)]
+    pointers = [frame.pointer(i) for i in range(7 if spec.mask else 6)]
     blocks = code.ceildiv(p[2], QUERIES)
     shared = code.div(p[1], spec.group)
 
@@ -123,8 +122,7 @@ def emit(module: ir.Module, spec: CachedAttentionSpec, target: Target, name: str
                     by_rows(narrow)
                 with more:
                     by_rows(most)
-    gemm.ok(code)
-    return fn
+    return frame.close()
 
 
 def _most_rows(target: Target) -> int:

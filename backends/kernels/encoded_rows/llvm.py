@@ -5,9 +5,9 @@ from __future__ import annotations
 from llvmlite import ir
 
 from tilewright.backends.kernels.encoded_rows.spec import ROWS, EncodedRowsSpec
-from tilewright.backends.llvm import gemm
 from tilewright.backends.llvm.across import all_lanes
-from tilewright.backends.llvm.builder import F32, I8, I32, KERNEL_TYPE, Code
+from tilewright.backends.llvm.builder import F32, I8, I32, Code
+from tilewright.backends.llvm.frame import Frame
 from tilewright.backends.llvm.hadamard import rotate
 from tilewright.backends.target import Target
 from tilewright.compiler.formats.caches import SMALLEST
@@ -20,12 +20,11 @@ _SIGN, _INFINITY = 0x7FFFFFFF, 0x7F800000
 
 def emit(module: ir.Module, spec: EncodedRowsSpec, target: Target, name: str) -> ir.Function:
     """Add the kernel ``name`` for ``spec`` to ``module``."""
-    fn = ir.Function(module, KERNEL_TYPE, name)
-    args, dims, begin, end, scratch = fn.args
-    code = Code(ir.IRBuilder(fn.append_basic_block("entry")), target)
-    x, codes, scales = (gemm.load_pointer(code, args, i) for i in range(3))
-    sizes = [gemm.load_dim(code, dims, i) for i in range(3)]
-    strides = [[gemm.load_dim(code, dims, 3 * i + j) for j in range(3)] for i in range(1, 4)]
+    frame = Frame.open(module, target, name)
+    code, begin, end, scratch = frame.code, frame.begin, frame.end, frame.scratch
+    x, codes, scales = (frame.pointer(i) for i in range(3))
+    sizes = [frame.dim(i) for i in range(3)]
+    strides = [[frame.dim(3 * i + j) for j in range(3)] for i in range(1, 4)]
     count = code.mul(code.mul(sizes[0], sizes[1]), sizes[2])
     first = code.mul(begin, ROWS)
     with code.loop(first, code.min(code.mul(end, ROWS), count)) as row:
@@ -45,8 +44,7 @@ def emit(module: ir.Module, spec: EncodedRowsSpec, target: Target, name: str) ->
             code.at(scales, offsets[2]),
             scratch,
         )
-    gemm.ok(code)
-    return fn
+    return frame.close()
 
 
 def _row(

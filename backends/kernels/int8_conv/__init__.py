@@ -2,8 +2,8 @@
 
 The gathered rows of f32_conv, four channels moved as one word, copied into the blocks of
 int8_matmul and multiplied as there: [groups] in front of its packed B, with K = taps x C/groups in
-f32_conv's order. Positions outside X count as 0; where a zero point shall stand for them the caller
-pads. Groups whose channels are no multiple of 4 (depthwise: one) are taken together, up to 32
+f32_conv's order. Positions outside X count as 0, or as the zero point that a launch is given.
+Groups whose channels are no multiple of 4 (depthwise: one) are taken together, up to 32
 outputs, as one matrix that is zero where a filter does not see a channel.
 
 Measured on one core of a Sapphire Rapids virtual machine, u8 x s8 requantized to u8, GOP/s and

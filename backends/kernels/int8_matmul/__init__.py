@@ -26,7 +26,7 @@ tiles over packed operands of 128 x 384 x 384, 3210 GOP/s in runs that long, 370
 VNNI: vpdpbusd in registers, 860): GOP/s, u8 x s8, with zero point, scale and bias to f32 but where
 said otherwise:
   AMX         128x384x384 2040 (i32 out 2400), 128x384x1536 2400, 128x1536x384 2530,
-              128x768x768 2770, 512x512x512 (i32) 2770; quantizing A by rows first 1510
+              128x768x768 2770, 512x512x512 (i32) 2770
   AVX512-VNNI 128x384x384 602 (i32 out 636), 128x768x768 620, 512x512x512 (i32) 659
   AVX-VNNI    128x384x384 331
   AVX2        128x384x384 121 (f32_matmul: 80)

@@ -7,8 +7,9 @@ from functools import partial
 from llvmlite import ir
 
 from tilewright.backends.kernels.plane_matmul.spec import PlaneMatmulSpec
-from tilewright.backends.llvm import gemm, widened_product
-from tilewright.backends.llvm.builder import I8, KERNEL_TYPE, Code
+from tilewright.backends.llvm import widened_product
+from tilewright.backends.llvm.builder import I8, Code
+from tilewright.backends.llvm.frame import Frame
 from tilewright.backends.llvm.microkernel import PANEL
 from tilewright.backends.llvm.plane_codes import PlanePanel, emit_wide
 from tilewright.backends.llvm.plane_dots import dot_kernel, emit_tables, panels_at_once, row_bytes
@@ -25,9 +26,9 @@ def emit(module: ir.Module, spec: PlaneMatmulSpec, target: Target, name: str) ->
     """Add the kernel ``name`` for ``spec`` to ``module``."""
     if not supports(target):
         raise ValueError(f"target '{target.name}' has no shuffles of 32 bytes")
-    fn = ir.Function(module, KERNEL_TYPE, name)
-    code = Code(ir.IRBuilder(fn.append_basic_block("entry")), target)
-    call = Call.of(code, fn, spec.shape, spec.epilogue, spec.panel.bytes)
+    frame = Frame.open(module, target, name)
+    code = frame.code
+    call = Call.of(frame, spec.shape, spec.epilogue, spec.panel.bytes)
     look_up = partial(_looked_up, spec.panel)
     if spec.all_rows:
         call.emit_blocks(code, spec.few, look_up)
@@ -37,8 +38,7 @@ def emit(module: ir.Module, spec: PlaneMatmulSpec, target: Target, name: str) ->
                 call.emit_blocks(code, spec.few, look_up)
             with large:
                 widened_product.emit(code, call, partial(_widen, spec.panel))
-    gemm.ok(code)
-    return fn
+    return frame.close()
 
 
 def _widen(panel: PlanePanel, code: Code, b: ir.Value, out: ir.Value, short: bool) -> None:

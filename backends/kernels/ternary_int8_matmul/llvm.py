@@ -7,8 +7,9 @@ from functools import partial
 from llvmlite import ir
 
 from tilewright.backends.kernels.ternary_int8_matmul.spec import TernaryInt8MatmulSpec
-from tilewright.backends.llvm import gemm, widened_product
-from tilewright.backends.llvm.builder import I8, I64, KERNEL_TYPE, Code, Int, i64
+from tilewright.backends.llvm import widened_product
+from tilewright.backends.llvm.builder import I8, I64, Code, Int, i64
+from tilewright.backends.llvm.frame import Frame
 from tilewright.backends.llvm.microkernel import PANEL
 from tilewright.backends.llvm.ternary_codes import TernaryPanel, emit_wide
 from tilewright.backends.llvm.ternary_dots import (
@@ -40,9 +41,9 @@ def emit(module: ir.Module, spec: TernaryInt8MatmulSpec, target: Target, name: s
         raise ValueError(f"target '{target.name}' has no products of 32 bytes")
     if spec.trits and not looks_up(target):
         raise ValueError(f"target '{target.name}' has no permutations of 32 words")
-    fn = ir.Function(module, KERNEL_TYPE, name)
-    code = Code(ir.IRBuilder(fn.append_basic_block("entry")), target)
-    call = Call.of(code, fn, spec.shape, spec.epilogue, spec.panel.bytes)
+    frame = Frame.open(module, target, name)
+    code = frame.code
+    call = Call.of(frame, spec.shape, spec.epilogue, spec.panel.bytes)
     if spec.blocks:
         emit_block = _looked_up if spec.trits else _multiplied
         call.emit_blocks(code, spec.few, partial(emit_block, spec.panel))
@@ -52,8 +53,7 @@ def emit(module: ir.Module, spec: TernaryInt8MatmulSpec, target: Target, name: s
                 call.emit_blocks(code, spec.few, partial(_multiplied, spec.panel))
             with large:
                 widened_product.emit(code, call, partial(_widen, spec.panel))
-    gemm.ok(code)
-    return fn
+    return frame.close()
 
 
 def _widen(panel: TernaryPanel, code: Code, b: ir.Value, out: ir.Value, short: bool) -> None:
