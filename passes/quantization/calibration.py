@@ -31,6 +31,10 @@ PROBES = {True: "w4-g64", False: "w8a8-sym"}
 """The formats whose errors stand for those of all that read X exactly but for bf16 (True) and of
 all that round it to codes (False): errors of weights and of inputs spread differently."""
 
+UNSURE = 1.05
+"""By how much errors that some columns say are taken to be greater: so that, of formats that are
+alike, the selection keeps to those that were encoded, and does not go from guess to guess."""
+
 CORRELATED = 4.0
 """By how much rounding by correlated inputs may beat the bound for independent ones."""
 
@@ -150,7 +154,7 @@ class Calibration:
             return self.gains[site.name, True].error(local, self.norms)
         made = named(numerics)
         if self.estimated(*site.key, numerics):
-            local = self._at(site).columns(inputs).error(made)
+            local = UNSURE * self._at(site).columns(inputs).error(made)
         else:
             local = made.error(weights, self._encode(site, made), inputs)
         return self.gains[site.name, _kind(made)].error(local, self.norms)
