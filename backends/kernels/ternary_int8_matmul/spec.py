@@ -78,7 +78,9 @@ def scratch_bytes(spec: TernaryInt8MatmulSpec) -> str:
     """Bytes of scratch a thread needs, a formula over the dims."""
     each = row_bytes(spec.panel)
     if spec.blocks:
-        return f"{HEAD_BYTES} + min(p0, {spec.few}) * {each}"
+        # Codes of up to three rows of nothing are multiplied too.
+        rows = f"min(p0, {spec.few})" if spec.trits else f"ceildiv(min(p0, {spec.few}), 4) * 4"
+        return f"{HEAD_BYTES} + {rows} * {each}"
     return spec.shape.scratch_bytes(spec.few, each)
 
 
