@@ -17,7 +17,7 @@ from tilewright.backends.kernels.bf16_matmul.packing import (
 from tilewright.backends.kernels.family import evaluate
 from tilewright.backends.llvm import bf16
 from tilewright.backends.llvm.builder import I8, KERNEL_TYPE, PTR, Code
-from tilewright.backends.llvm.gemm import ok
+from tilewright.backends.llvm.frame import ok
 from tilewright.backends.llvm.jit import call, compile_module
 from tilewright.backends.target import TARGETS, runs_here
 
