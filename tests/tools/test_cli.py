@@ -10,7 +10,7 @@ import onnx
 import pytest
 from support.command_line import call, small_model
 
-from tilewright.compiler import driver
+from tilewright.compiler import driver_stages
 from tilewright.compiler import options as compiler_options
 from tilewright.tools.cli import group, options
 
@@ -162,7 +162,7 @@ def broken(*arguments):
 
 
 def test_our_own_fault(tmp_path, monkeypatch, capsys) -> None:
-    monkeypatch.setattr(driver, "load_onnx", broken)
+    monkeypatch.setattr(driver_stages, "load_onnx", broken)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     model = tmp_path / "s.onnx"
     onnx.save(small_model(), model)
@@ -184,7 +184,7 @@ def test_our_own_fault(tmp_path, monkeypatch, capsys) -> None:
 
 
 def test_a_fault_whose_dump_cannot_be_written(tmp_path, monkeypatch, capsys) -> None:
-    monkeypatch.setattr(driver, "load_onnx", broken)
+    monkeypatch.setattr(driver_stages, "load_onnx", broken)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))
     onnx.save(small_model(), tmp_path / "s.onnx")
     called = call(capsys, "compile", tmp_path / "s.onnx", "--stop-after", "import")
