@@ -5,7 +5,6 @@ feeds |= {past: output[present] for cache in session.caches for present, past in
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
 from tilewright.runtime.manifest import CACHES_KEY, Manifest, ManifestError
@@ -37,6 +36,8 @@ def cache_infos(manifest: Manifest) -> tuple[CacheInfo, ...]:
     text = manifest.metadata.get(CACHES_KEY)
     if text is None:
         return ()
+    import json  # only artifacts with caches need it
+
     try:
         return tuple(CacheInfo(**row) for row in json.loads(text))
     except (ValueError, TypeError) as wrong:

@@ -76,17 +76,13 @@ def test_results_go_to_the_level_that_holds_the_operands() -> None:
     assert writes.far == 0
 
 
-@pytest.mark.parametrize(
-    ("family", "results"),
-    [(family, case.results) for family in families().values() for case in family.cases()[:1]],
-    ids=families(),
-)
-def test_written_are_the_results(family, results) -> None:
-    case = family.cases()[0]
+@pytest.mark.parametrize("family", families().values(), ids=families())
+def test_written_are_the_results(family) -> None:
+    case = next(case for case in family.cases() if any(r.nbytes for r in case.results))
     cost = family.cost(case.spec, case.dims, TARGETS["sapphirerapids"])
     # Results of a case may be views of larger buffers, with gaps between rows.
     assert 0 < cost.written <= cost.bytes
-    assert cost.written <= sum(r.nbytes for r in results)
+    assert cost.written <= sum(r.nbytes for r in case.results)
 
 
 def test_weights_beyond_l3_come_from_dram() -> None:
