@@ -27,6 +27,7 @@ from tilewright.runtime.manifest import (
 
 MODULES = {
     "binding",
+    "caches",
     "container",
     "cpu",
     "dtypes",
