@@ -22,7 +22,7 @@ def run(
     with np.errstate(invalid="ignore"):
         scores = _product(spec, q.astype(np.float32) * factor, k.swapaxes(-1, -2)) / LOG2E
     scores = f32.masked(spec, scores, args, dims)
-    return f32.ordered(f32.attend(spec, scores, _whole(spec, v)), dims)
+    return f32.ordered(f32.attend(scores, _whole(spec, v), spec.masked_zero), dims)
 
 
 def _whole(spec: Bf16AttentionSpec, values: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tilewright.backends.kernels.cached_attention.spec import CachedAttentionSpec
+from tilewright.backends.kernels.f32_attention.reference import attend
 
 
 def run(
@@ -38,22 +39,9 @@ def run(
     if spec.causal:
         visible = np.arange(seq_k) <= np.arange(seq_q)[:, None] + offset
         scores = np.where(visible, scores, -np.inf)
-    y = _attend(spec, scores, v)
+    y = attend(scores, v, spec.masked_zero)
     swapped = dims[19] < dims[20] and seq_q > 0
     return (y.swapaxes(1, 2) if swapped else y,)
-
-
-def _attend(spec: CachedAttentionSpec, scores: np.ndarray, v: np.ndarray) -> np.ndarray:
-    if scores.shape[-1] == 0:
-        return np.zeros((*scores.shape[:-1], v.shape[-1]))
-    with np.errstate(all="ignore"):
-        highest = scores.max(-1, keepdims=True)
-        weights = np.exp(scores - highest)
-        weights = weights / weights.sum(-1, keepdims=True)
-        if spec.masked_zero:
-            weights = np.where(np.isneginf(highest), 0, weights)
-        found: np.ndarray = weights @ v
-    return found
 
 
 def _strided(array: np.ndarray, shape: tuple[int, ...], strides: Sequence[int]) -> np.ndarray:

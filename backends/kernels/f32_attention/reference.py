@@ -16,7 +16,7 @@ def run(
     where Y's head stride is the smaller one."""
     q, k, v = operands(spec, args, dims)
     scores = masked(spec, spec.scale * (q @ k.swapaxes(-1, -2)), args, dims)
-    return ordered(attend(spec, scores, v), dims)
+    return ordered(attend(scores, v, spec.masked_zero), dims)
 
 
 def operands(
@@ -56,7 +56,7 @@ def masked(
     return scores
 
 
-def attend(spec: AttentionSpec, scores: np.ndarray, v: np.ndarray) -> np.ndarray:
+def attend(scores: np.ndarray, v: np.ndarray, masked_zero: bool) -> np.ndarray:
     """softmax(scores) V over the last axis; rows of -inf give NaN, or 0 with ``masked_zero``."""
     if scores.shape[-1] == 0:
         return np.zeros((*scores.shape[:-1], v.shape[-1]))
@@ -64,9 +64,9 @@ def attend(spec: AttentionSpec, scores: np.ndarray, v: np.ndarray) -> np.ndarray
         highest = scores.max(-1, keepdims=True)
         weights = np.exp(scores - highest)
         weights = weights / weights.sum(-1, keepdims=True)
-    if spec.masked_zero:
-        weights = np.where(np.isneginf(highest), 0, weights)
-    y: np.ndarray = weights @ v
+        if masked_zero:
+            weights = np.where(np.isneginf(highest), 0, weights)
+        y: np.ndarray = weights @ v
     return y
 
 
