@@ -1,4 +1,4 @@
-"""CPU targets: one row a machine class, each inheriting its features from a smaller one.
+"""Targets: one row a machine class, each inheriting its features from a smaller one.
 
 A row is all that code generation may know about a machine. Emitters read vector width, register
 count and cache sizes from it and never ask which CPU they run on.
@@ -56,6 +56,11 @@ class Target:
         return self.vector_bits // 32
 
     @property
+    def gpu(self) -> bool:
+        """Whether kernels are CUDA's; ``cpu`` is then the compute architecture."""
+        return self.triple == GPU
+
+    @property
     def masked(self) -> bool:
         """Whether masked loads and stores are single instructions."""
         return self.triple.startswith("x86_64") and self.vector_bits >= 256
@@ -75,6 +80,8 @@ class Target:
         """/proc/cpuinfo flags needed to run code of this target."""
         return tuple(dict.fromkeys(f for row in self.chain for f in row.cpuinfo))
 
+
+GPU = "nvptx64-nvidia-cuda"
 
 TARGETS: dict[str, Target] = {
     row.name: row
@@ -139,6 +146,32 @@ TARGETS: dict[str, Target] = {
             l1_kib=64,
             l2_kib=1024,
             triple="aarch64-unknown-linux-gnu",
+        ),
+        # GPUs: one thread computes single elements; caches are those of a multiprocessor and its
+        # share of the common one.
+        Target(
+            name="sm_80",
+            inherits=None,
+            cpu="sm_80",
+            features=("ptx80",),
+            cpuinfo=(),
+            vector_bits=32,
+            vector_regs=255,
+            l1_kib=164,
+            l2_kib=370,
+            triple=GPU,
+        ),
+        Target(
+            name="sm_90a",
+            inherits="sm_80",
+            cpu="sm_90a",
+            features=("ptx83",),
+            cpuinfo=(),
+            vector_bits=32,
+            vector_regs=255,
+            l1_kib=227,
+            l2_kib=380,
+            triple=GPU,
         ),
     )
 }

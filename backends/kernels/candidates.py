@@ -71,7 +71,7 @@ def candidates(
     """
     found: dict[Any, Candidate] = {}
     for family in families().values():
-        if family.candidates is None or not (family.supports is None or family.supports(target)):
+        if family.candidates is None or not family.serves(target):
             continue
         for spec in family.candidates(task, target):
             tiled = family.variants(spec, target) if family.variants else (spec,)

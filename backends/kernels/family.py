@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
+from tilewright.backends.cuda.kernel import CudaKernel
 from tilewright.backends.llvm.normalization import Norm
 from tilewright.backends.target import Target
 from tilewright.compiler.formats.format import Encoded
@@ -88,7 +89,9 @@ class Case:
 class KernelFamily:
     """One packed layout and everything that depends on it.
 
-    ``emit(module, spec, target, name)`` adds a function of the kernel ABI to ``module``.
+    ``emit(module, spec, target, name)`` adds a function of the kernel ABI to ``module``; absent:
+    the family is for GPUs only. ``cuda(spec, target, name)``: the kernel for a GPU; absent: the
+    family is for CPUs only.
     ``units(spec)`` and ``scratch_bytes(spec)`` are integer expressions over p0, p1, ... with
     + - * // and ``ceildiv(a, b)``, ``min``, ``max``; the generated main evaluates them.
     ``reference(spec, args, dims)`` computes the results in numpy from the same packed operands.
@@ -122,7 +125,7 @@ class KernelFamily:
 
     name: str
     op: str
-    emit: Callable[[ir.Module, Any, Target, str], ir.Function]
+    emit: Callable[[ir.Module, Any, Target, str], ir.Function] | None
     reference: Callable[..., tuple[np.ndarray, ...]]
     units: Callable[[Any], str]
     scratch_bytes: Callable[[Any], str]
@@ -141,6 +144,13 @@ class KernelFamily:
     stored: Callable[[Any, tuple[str, ...], str], Any] | None = None
     normed: Callable[[Any, Norm, int], Any] | None = None
     suits: Callable[[np.ndarray], bool] | None = None
+    cuda: Callable[[Any, Target, str], CudaKernel] | None = None
+
+    def serves(self, target: Target) -> bool:
+        """Whether the family has kernels for ``target``."""
+        if (self.cuda if target.gpu else self.emit) is None:
+            return False
+        return self.supports is None or self.supports(target)
 
 
 def evaluate(formula: str, dims: tuple[int, ...]) -> int:

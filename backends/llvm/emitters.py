@@ -84,7 +84,9 @@ def _emit(module: ir.Module, spec: Hashable, target: Target, name: str) -> tuple
         return str(module), "llvm"
     where = type(spec).__module__
     if where.startswith(_FAMILIES):
-        family(label(spec)).emit(module, spec, target, name)
+        emit = family(label(spec)).emit
+        assert emit is not None, f"{label(spec)} has no kernel for CPUs"
+        emit(module, spec, target, name)
         return str(module), "llvm"
     if isinstance(spec, IrregularKernel):
         irregular.emit(module, spec, name, target)

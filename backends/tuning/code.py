@@ -51,7 +51,9 @@ class Codes:
     def _make(self, path: Path, candidates: Sequence[Candidate], target: Target) -> bytes:
         module = ir.Module("candidates")
         for i, candidate in enumerate(candidates):
-            candidate.family.emit(module, candidate.spec, target, f"candidate{i}")
+            emit = candidate.family.emit
+            assert emit is not None, "tuned kernels are those of CPUs"
+            emit(module, candidate.spec, target, f"candidate{i}")
         code = machine_code(module, target)
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, part = tempfile.mkstemp(dir=path.parent, prefix=f"{path.stem}.", suffix=".part")

@@ -152,7 +152,7 @@ def test_an_unknown_target(tmp_path, capsys) -> None:
     text = refused(capsys, "compile", "s.onnx", "--target", "x86-64-v9")
     assert text == (
         "--target x86-64-v9: unknown target 'x86-64-v9' (did you mean 'x86-64-v4'?); known "
-        "targets: x86-64-v2, x86-64-v3, x86-64-v4, sapphirerapids, neoverse-n1"
+        "targets: x86-64-v2, x86-64-v3, x86-64-v4, sapphirerapids, neoverse-n1, sm_80, sm_90a"
     )
 
 

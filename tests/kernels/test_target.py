@@ -26,7 +26,7 @@ def test_unknown_name_lists_the_known_and_the_nearest(text: str) -> None:
         targets.parse(text)
     assert str(raised.value) == (
         "unknown target 'x86-64-v33' (did you mean 'x86-64-v3'?); known targets: "
-        "x86-64-v2, x86-64-v3, x86-64-v4, sapphirerapids, neoverse-n1"
+        "x86-64-v2, x86-64-v3, x86-64-v4, sapphirerapids, neoverse-n1, sm_80, sm_90a"
     )
 
 

@@ -51,11 +51,14 @@ SIGNALLING = np.float32(np.nan)
 
 def rows_of(family: KernelFamily) -> list[Target]:
     """Targets whose code differs: f32 families see nothing in rows above x86-64-v4."""
+    if family.emit is None:
+        return []
+    cpus = [t for t in TARGETS.values() if not t.gpu]
     if family.supports is None:
-        return [t for t in TARGETS.values() if t.name != "sapphirerapids"]
-    rows = [*TARGETS.values(), BF16_ROW]
+        return [t for t in cpus if t.name != "sapphirerapids"]
+    rows = [*cpus, BF16_ROW]
     if family.name.startswith("int8"):
-        rows = [*TARGETS.values(), VNNI_ROW, AVX_VNNI_ROW]
+        rows = [*cpus, VNNI_ROW, AVX_VNNI_ROW]
     if family.name.startswith("grouped"):
         rows += [VNNI_ROW, AVX_VNNI_ROW]
     return [t for t in rows if family.supports(t)]

@@ -132,7 +132,7 @@ def unreached(target: Target) -> tuple[str, ...]:
         for name, family in families().items()
         if family.candidates is not None
         and family.op not in UNPRICED
-        and (family.supports is None or family.supports(target))
+        and family.serves(target)
         and name not in reached
     )
 

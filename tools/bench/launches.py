@@ -39,9 +39,11 @@ def compile_family(name: str, specs: Sequence[Any], target: Target, folder: Path
     of their code.
     """
     owner = family(name)
+    emit = owner.emit
+    assert emit is not None, f"{name} has no kernels for CPUs"
     module = ir.Module("launches")
     for i, spec in enumerate(specs):
-        owner.emit(module, spec, target, f"kernel{i}")
+        emit(module, spec, target, f"kernel{i}")
     digest = hashlib.sha256(f"{target}{module}".encode()).hexdigest()[:16]
     path = folder / f"{name}.{digest}.o"
     if not path.exists():

@@ -15,6 +15,7 @@ from tilewright.backends.target import Target
 
 def emit(module: ir.Module, spec: TernaryMatmulSpec, target: Target, name: str) -> ir.Function:
     """Add the kernel ``name`` for ``spec`` to ``module``."""
+    assert CODED.emit is not None
     return CODED.emit(module, spec.coded, target, name)
 
 

@@ -1,0 +1,1 @@
+"""NVIDIA GPUs: kernels as CUDA C++ or PTX, compiled to cubins, and what launches them."""
