@@ -1,0 +1,60 @@
+"""The program of a CUDA variant, `model.<target>.json`, and the reader that checks it.
+
+The variant in the manifest has `machine` "cuda", `file` the name of this JSON, `launches` one row
+per launch below in program order (nested ones included, as `tilewright.backends` numbers them), and
+`features` that name the devices it runs on, any of which is enough:
+
+    sm_80        cubins: devices of this major version and of this or a higher minor one
+    sm_90a       cubins for this architecture alone
+    compute_80   every module also has PTX: devices of this or a higher version (`a`: this alone)
+
+A *size* is an integer or text of `runtime.expressions` over the names of symbols and counters. All
+names match [A-Za-z_][A-Za-z0-9_]* (symbols of a model that do not are renamed here); none is named
+after a function of the grammar. A *formula* is such text over p0, p1, ..., units and sms, or an
+integer (`backends.cuda.kernel`).
+
+    format        1
+    code          entry of the artifact with the modules, `model.<target>.bin`
+    symbols       of {name, source, low, high} in the order of the graph. low..high are bounds, high
+                  null without one (data symbols are not compared with theirs). source is one of
+                    ["shape", input, axis]     the size of an input's axis
+                    ["value", input, element]  an element of an integer input
+                    ["data", size]             counted by a launch or a repeat; it has the value of
+                                               `size` (an upper bound) until then
+    counters      names of the counters of repeats
+    inputs        of {shape: [size]}: every axis is compared with its size
+    outputs       of {shape: [size], upper: [size]}: final shape, and what it never exceeds (without
+                  data symbols)
+    constraints   of {left, right, error}: sizes that must be equal, else the error code
+    errors        {code: text}; codes are 16 and more, as text ("16")
+    arena         size in bytes of the arena; what is in it is kept from step to step
+    buffers       of sizes: byte offsets of the arena's buffers, multiples of 64. They use symbols,
+                  neither data symbols nor counters
+    weights       of [offset, bytes]: where the constants are in the artifact's weight data
+                  (`weights.base` of the manifest is 0 here)
+    modules       of {cubin, ptx}: [offset, bytes] in `code`, or null. At least one is there
+    kernels       of {name, module, workspace, entries}: `workspace` is a formula. An entry is
+                  {suffix, grid: [3 formulas], block: [3 ints], shared: formula, cluster: [3 ints],
+                  overlaps: bool, maps}; its function in the module is called name + suffix
+                  and a map {operand, dtype, dims: [formulas], strides: [formulas], box: [ints],
+                  swizzle: int, offset: formula}, all as in `backends.cuda.kernel`
+    steps         see below
+
+A *place* is [kind, index, size]: byte offset into the arena's buffer "arena", the weight "weight",
+or the model's "input" or "output" with this index. Steps are objects with one of these `step`s:
+
+    launch        kernel: index; operands: [place]; dims: [size]; units: size; error: code of what
+                  it means that the kernel fails, or null if it never does; counts: [data symbol]
+                  whose values the kernel writes: a `long long *` for each follows the operands;
+                  label: text for reports
+    copy          source, target: places; bytes: size. They do not overlap
+    branch        condition: place of a bool (one byte); then, otherwise: [step]
+    repeat        counter: name; trips: size or null; condition: place of a bool or null; body:
+                  [step]; length: data symbol that receives the number of iterations, or null
+
+What kernels may rely on: weights, inputs, outputs and the workspace begin at multiples of 256
+bytes, arrays that a caller binds at multiples of 16; the arena's buffers at multiples of 64. The
+status word is zero before a run; a kernel that fails writes anything else to it and must still end.
+Launches run in order as far as their memory tells; nothing of a launch is seen by the one after it
+before it has ended, except where the latter `overlaps` and has not waited yet.
+"""
