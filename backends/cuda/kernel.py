@@ -10,13 +10,19 @@ of any kernel:
     char *workspace                                 device memory of `workspace` bytes
     int *status                                     zero; a kernel that fails writes its error code
 
-Formulas are text over p0, p1, ... and `units` with + - * // and ceildiv, min, max; `sms` is the
-number of multiprocessors of the device.
+Formulas are text over p0, p1, ... and `units` with + - * // % and ceildiv, min, max; `sms` is the
+number of multiprocessors of the device, a0, a1, ... are the addresses of the operands (for their
+alignment: a kernel may have entries of which only one has a grid that is not empty). Maps of an
+entry whose grid is empty are not made.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+
+WORKSPACE = -1
+"""In place of a map's operand."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +32,7 @@ class TensorMap:
     ``dims``: sizes in elements, innermost first, as formulas; ``strides``: bytes from one index to
     the next, of all dims but the innermost (multiples of 16); ``box``: what one copy brings.
     ``swizzle``: bytes of the pattern, 0, 32, 64 or 128. ``offset``: bytes from the operand's
-    beginning. Elements out of bounds read as zero.
+    beginning. Elements out of bounds read as zero. ``operand`` WORKSPACE: the workspace.
     """
 
     operand: int

@@ -10,8 +10,8 @@ per launch below in program order (nested ones included, as `tilewright.backends
 
 A *size* is an integer or text of `runtime.expressions` over the names of symbols and counters. All
 names match [A-Za-z_][A-Za-z0-9_]* (symbols of a model that do not are renamed here); none is named
-after a function of the grammar. A *formula* is such text over p0, p1, ..., units and sms, or an
-integer (`backends.cuda.kernel`).
+after a function of the grammar. A *formula* is such text over p0, p1, ..., units, sms and a0,
+a1, ... (addresses of the operands), or an integer (`backends.cuda.kernel`).
 
     format        1
     code          entry of the artifact with the modules, `model.<target>.bin`
@@ -38,6 +38,7 @@ integer (`backends.cuda.kernel`).
                   overlaps: bool, maps}; its function in the module is called name + suffix
                   and a map {operand, dtype, dims: [formulas], strides: [formulas], box: [ints],
                   swizzle: int, offset: formula}, all as in `backends.cuda.kernel`
+                  (operand -1: the workspace)
     steps         see below
 
 A *place* is [kind, index, size]: byte offset into the arena's buffer "arena", the weight "weight",
