@@ -1,4 +1,5 @@
-"""Reads the container of an artifact: a ZIP whose entries are stored and start on page boundaries.
+"""Reads the container of an artifact: a ZIP whose entries start on page boundaries and are stored,
+but for plan.json, which no run needs and which is deflated.
 
 Only what backends/artifact/writer.py writes is accepted; everything else is refused before any of
 it is used. All offsets and lengths are checked against the file (PKWARE APPNOTE 6.3.10, 4.3).
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tilewright.runtime.errors import ArtifactError
-from tilewright.runtime.manifest import CHECKSUMS_FILE
+from tilewright.runtime.manifest import CHECKSUMS_FILE, PLAN_FILE
 
 PAGE = 4096
 _END = struct.Struct("<IHHHHIIH")
@@ -26,16 +27,19 @@ _CENTRAL_SIGNATURE = 0x02014B50
 _LOCAL = struct.Struct("<IHHHHHIIIHH")
 _LOCAL_SIGNATURE = 0x04034B50
 _ZIP64_TAG = 1
+_STORED, _DEFLATED = 0, 8
 _MAX_ENTRIES = 1000
 
 
 @dataclass(frozen=True)
 class Entry:
-    """Where the bytes of one entry lie in the file."""
+    """Where the bytes of one entry lie in the file. inflated: the size of what they are, where
+    they are deflated."""
 
     offset: int
     size: int
     crc32: int
+    inflated: int | None = None
 
 
 def read_entries(where: str, data: memoryview) -> dict[str, Entry]:
@@ -115,7 +119,8 @@ def _read_entry(where: str, data: memoryview, at: int, directory: int) -> tuple[
     extra = data[name_at + name_size : name_at + name_size + extra_size]
     if 0xFFFFFFFF in (packed, size, header):
         packed, size, header = _read_zip64(where, extra, packed, size, header)
-    if flags & ~0x800 or method != 0 or packed != size:
+    small = method == _DEFLATED and name == PLAN_FILE
+    if flags & ~0x800 or not (small or (method == _STORED and packed == size)):
         raise _damaged(where, f"entry {name!r} is compressed or encrypted; expected stored bytes")
     local = _LOCAL.unpack_from(data, header)
     if local[0] != _LOCAL_SIGNATURE or local[2:4] != (flags, method) or local[6] != crc32:
@@ -124,12 +129,31 @@ def _read_entry(where: str, data: memoryview, at: int, directory: int) -> tuple[
     if bytes(data[local_name : local_name + local[9]]) != raw_name:
         raise _damaged(where, f"the two headers of entry {name!r} differ")
     offset = local_name + local[9] + local[10]
-    if offset + size > directory:
+    if offset + packed > directory:
         raise _damaged(where, f"entry {name!r} ends beyond the ZIP directory")
     if offset % PAGE:
         raise _damaged(where, f"entry {name!r} does not start on a page boundary")
     following = name_at + name_size + extra_size + comment
-    return name, Entry(offset, size, crc32), following
+    return name, Entry(offset, packed, crc32, size if small else None), following
+
+
+def inflate(where: str, name: str, data: memoryview, entry: Entry) -> bytes:
+    """The text of an entry that is deflated.
+
+    Raises ArtifactError where it is not what its header says.
+    """
+    import zlib
+
+    assert entry.inflated is not None
+    unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
+    packed = data[entry.offset : entry.offset + entry.size]
+    try:  # no more than is announced, whatever the bytes would become
+        text = unpacker.decompress(packed, entry.inflated + 1)
+    except zlib.error:
+        text = b""
+    if not unpacker.eof or len(text) != entry.inflated or zlib.crc32(text) != entry.crc32:
+        raise _damaged(where, f"entry {name!r} cannot be inflated")
+    return text
 
 
 def _read_zip64(

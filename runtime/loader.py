@@ -16,6 +16,7 @@ import numpy as np
 
 from tilewright.runtime.container import (
     Entry,
+    inflate,
     read_entries,
     verify_checksums,
     verify_entry,
@@ -109,8 +110,10 @@ class ArtifactFile:
         return found
 
     def read(self, name: str) -> memoryview:
-        """The bytes of an entry, without a copy."""
+        """The bytes of an entry, without a copy unless it is deflated."""
         entry = self.entry(name)
+        if entry.inflated is not None:
+            return memoryview(inflate(self.where, name, self.data, entry))
         return self.data[entry.offset : entry.offset + entry.size]
 
     def weights_address(self) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 
 from tilewright.backends.artifact.block_file import BlockFile
 from tilewright.backends.artifact.safetensors import WeightLayout
-from tilewright.backends.artifact.zip_stream import PAGE, ZipStream
+from tilewright.backends.artifact.zip_stream import PAGE, ZipStream, deflated
 from tilewright.compiler.errors import UserError
 from tilewright.runtime.manifest import (
     CHECKSUMS_FILE,
@@ -86,9 +86,11 @@ def write_artifact(
         )
     entries: dict[str, tuple[int, Iterable[bytes | memoryview]]] = {
         name: (len(data), [data])
-        for name, data in {**code, MANIFEST_FILE: manifest.to_json(), PLAN_FILE: plan}.items()
+        for name, data in {**code, MANIFEST_FILE: manifest.to_json()}.items()
     }
     entries[manifest.weights_file] = (layout.file_bytes, _weight_chunks(layout, weights))
+    packed = deflated(plan)
+    entries[PLAN_FILE] = (len(packed), [packed])
     needed = sum(size + PAGE for size, _ in entries.values()) + 2 * PAGE
     temporary = ""
     try:
@@ -102,7 +104,11 @@ def write_artifact(
             for entry_name in sorted(entries):
                 size, chunks = entries[entry_name]
                 digest = hashlib.sha256()
-                stream.add(entry_name, size, _hashing(chunks, digest))
+                if entry_name == PLAN_FILE:
+                    digest.update(packed)
+                    stream.add_text(PLAN_FILE, plan, packed)
+                else:
+                    stream.add(entry_name, size, _hashing(chunks, digest))
                 checksums[entry_name] = digest.hexdigest()
             text = json.dumps(checksums, separators=(",", ":"), sort_keys=True).encode()
             stream.add(CHECKSUMS_FILE, len(text), [text])

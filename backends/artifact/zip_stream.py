@@ -1,4 +1,5 @@
-"""Writes a ZIP of stored, page-aligned entries with reproducible bytes, streaming their data.
+"""Writes a ZIP of page-aligned entries with reproducible bytes, streaming their data. Entries are
+stored as they are but for texts that nothing maps (`add_text`).
 
 PKWARE APPNOTE 6.3.10. Alignment comes from padding in the extra field of the local header (tag
 0xD935, as Android's zipalign writes it). ZIP64 fields appear only where a number needs them.
@@ -22,14 +23,19 @@ _MODE = 0o100644 << 16
 _PADDING_TAG = 0xD935
 _ZIP64_TAG = 1
 _LOCAL = struct.Struct("<IHHHHHIIIHH")
+_STORED, _DEFLATED = 0, 8
 
 
 @dataclass(frozen=True)
 class _Written:
+    """size: in the file; whole: of what it was before it was deflated."""
+
     name: bytes
     size: int
     crc32: int
     header: int
+    whole: int
+    method: int = _STORED
 
 
 class Output(Protocol):
@@ -54,8 +60,24 @@ class ZipStream:
 
         Raises ValueError when the chunks have another total size.
         """
+        self._add(name, size, chunks)
+
+    def add_text(self, name: str, text: bytes, packed: bytes) -> None:
+        """Write an entry of what `deflated` made of a text."""
+        self._add(name, len(packed), [packed], text)
+
+    def _add(
+        self,
+        name: str,
+        size: int,
+        chunks: Iterable[bytes | memoryview],
+        text: bytes | None = None,
+    ) -> None:
+        """text: what the chunks are when they are inflated; None where they are stored."""
         file, raw_name = self._file, name.encode()
         start = file.tell()
+        whole = size if text is None else len(text)
+        method = _STORED if text is None else _DEFLATED
         large = size >= ZIP64_LIMIT
         zip64 = struct.pack("<HHQQ", _ZIP64_TAG, 16, size, size) if large else b""
         # The padding field needs 6 bytes itself: tag, length, alignment.
@@ -70,12 +92,12 @@ class ZipStream:
                 0x04034B50,
                 version,
                 _UTF8,
-                0,
+                method,
                 _TIME,
                 _DATE,
                 crc32,
                 short,
-                short,
+                short if text is None else whole,
                 len(raw_name),
                 len(extra),
             )
@@ -88,11 +110,13 @@ class ZipStream:
             written += len(chunk)
         if written != size:
             raise ValueError(f"entry {name!r}: {written} bytes were given, {size} were announced")
+        if text is not None:
+            crc32 = zlib.crc32(text)
         end = file.tell()
         file.seek(start)
         file.write(header(crc32))
         file.seek(end)
-        self._entries.append(_Written(raw_name, size, crc32, start))
+        self._entries.append(_Written(raw_name, size, crc32, start, whole, method))
 
     def finish(self) -> None:
         """Write the directory."""
@@ -123,12 +147,18 @@ class ZipStream:
         self._file.write(struct.pack("<IHHHHIIH", 0x06054B50, 0, 0, count, count, short, start, 0))
 
 
+def deflated(text: bytes) -> bytes:
+    """As a raw deflate stream (RFC 1951)."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    return packer.compress(text) + packer.flush()
+
+
 def _directory_entry(entry: _Written) -> bytes:
     wide = b""
-    size, header = entry.size, entry.header
+    size, header, whole = entry.size, entry.header, entry.whole
     if size >= ZIP64_LIMIT:
         wide += struct.pack("<QQ", size, size)
-        size = 0xFFFFFFFF
+        size = whole = 0xFFFFFFFF
     if header >= ZIP64_LIMIT:
         wide += struct.pack("<Q", header)
         header = 0xFFFFFFFF
@@ -141,12 +171,12 @@ def _directory_entry(entry: _Written) -> bytes:
             _MADE_BY_UNIX | version,
             version,
             _UTF8,
-            0,
+            entry.method,
             _TIME,
             _DATE,
             entry.crc32,
             size,
-            size,
+            whole,
             len(entry.name),
             len(extra),
             0,

