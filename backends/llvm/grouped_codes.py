@@ -14,6 +14,9 @@ quads q:
             2 in bits 2, 4, 6, of 4 to 6 in bits 3, 5, 7, of 3 and 7 in bits 0 and 1       3
     1 bit   the line has quads 0 .. 7 in bits 0 .. 7                                       1
 
+Codes of 5 and 6 bits lie in planes: their upper four bits in the panels, as of 4 bits, the others
+in a plane of 1 or 2 bits behind all panels.
+
 Codes that are read in slices (compiler.formats.sliced) lie in planes: the panels hold the bits of
 the narrowest slice, their scales and the zero-points of the widest. Behind all panels come planes
 of further bits, each of whole panels one after the other, in the order in which wider slices need
@@ -56,7 +59,8 @@ class Panel:
 
     ``bits`` are read of each code. ``slices``: rising, of codes in planes, () for others; the
     matrix then has ``panels`` panels. ``centred``: the zero-point of a symmetric format is the mean
-    of all codes, not an integer.
+    of all codes, not an integer. ``whole``: scales are those of all bits in planes, not of the
+    narrowest slice.
     """
 
     k: int
@@ -66,6 +70,7 @@ class Panel:
     slices: tuple[int, ...] = ()
     panels: int = 1
     centred: bool = False
+    whole: bool = False
 
     @property
     def groups(self) -> int:
@@ -243,7 +248,7 @@ def mask(code: Code, lanes: ir.Value, byte: int) -> ir.Value:
 def scales(code: Code, panel: Panel, at: ir.Value, lanes: int) -> ir.Value:
     """f32 of ``lanes`` f16 scales."""
     found = code.b.fpext(code.vload(at, lanes, element=F16), code.vector(lanes))
-    if panel.bits == panel.own_bits:
+    if panel.whole or panel.bits == panel.own_bits:
         return found
     return code.b.fmul(found, code.splat(2.0 ** (panel.own_bits - panel.bits), lanes))
 

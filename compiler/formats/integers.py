@@ -162,7 +162,8 @@ FORMATS = (
     Integers(8, symmetric=True),
     Integers(8, symmetric=True, reads=Int8()),
     Integers(8, 64),
+    *(Integers(bits, 64) for bits in (6, 5)),
     *(Integers(bits, group) for bits in (4, 3, 2) for group in (32, 64, 128)),
-    *(Integers(bits, 64, reads=Int8(64)) for bits in (8, 4, 3, 2)),
+    *(Integers(bits, 64, reads=Int8(64)) for bits in (8, 6, 5, 4, 3, 2)),
     Integers(4, 128, reads=Int8(128)),
 )

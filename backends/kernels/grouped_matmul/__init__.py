@@ -1,7 +1,7 @@
 """Matmul with group-wise integer weights: C[M, N] f32 = epilogue(A[M, K] f32 x B[K, N]).
 
-B is s (q - z) with codes q of 2, 3, 4 or 8 bits, a scale s (f16) and a zero-point z (u8) for each
-group of 32, 64 or 128 (any multiple of 32) rows of each column: compiler.formats.integers.
+B is s (q - z) with codes q of 2, 3, 4, 5, 6 or 8 bits, a scale s (f16) and a zero-point z (u8) for
+each group of 32, 64 or 128 (any multiple of 32) rows of each column: compiler.formats.integers.
 
 Packed B, bytes, for every CPU target alike: panels of 32 columns. 4 bits, groups of 64, K = 100,
 N = 40; each panel begins at a multiple of 64:
@@ -17,7 +17,8 @@ N = 40; each panel begins at a multiple of 64:
 
 Lines of the other widths: backends.llvm.grouped_codes. A line of a group is 16 columns of four k as
 vpdpbusd takes them, twice. 4.4 bits a weight are stored at 4 bits and groups of 64, 3.4 and 2.4 at
-3 and 2.
+3 and 2. Codes of 5 and 6 bits have their upper four bits in panels like these, the others in a
+plane behind all panels.
 
 Sliced codes (compiler.formats.sliced) lie in planes: the panels as above hold the bits of the
 narrowest slice, planes of further bits follow behind all panels. Slices 8 and 4 of the same matrix:

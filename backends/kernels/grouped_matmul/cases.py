@@ -24,7 +24,8 @@ GELU = Epilogue(
 )
 FORMATS = (
     *((bits, group, False, False) for bits in (2, 3, 4, 8) for group in (32, 64, 128)),
-    *((bits, 64, True, False) for bits in (2, 3, 4, 8)),
+    *((bits, 64, True, False) for bits in (2, 3, 4, 5, 6, 8)),
+    *((bits, group, False, bits == 5) for bits, group in ((5, 32), (5, 64), (6, 64), (6, 128))),
     (4, 128, True, False),
     (4, 32, True, True),
     (4, 64, False, True),
@@ -78,6 +79,8 @@ def shaped(m: int, n: int, k: int) -> tuple[Case, ...]:
             ((4, 64, True, False), BIAS_RELU_RESIDUAL),
             ((4, 32, False, False), IDENTITY),
             ((2, 64, True, False), IDENTITY),
+            ((5, 64, True, False), IDENTITY),
+            ((6, 64, False, False), IDENTITY),
             ((8, 64, True, False, (4, 8)), IDENTITY),
         )
     )

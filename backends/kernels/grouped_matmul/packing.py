@@ -25,7 +25,7 @@ def pack(encoded: Encoded, spec: GroupedMatmulSpec) -> np.ndarray:
     shape = (panel.groups, panel.pieces, PIECE // 4, 4, spec.panels, PANEL)
     # [quad, panel, group, piece, column, 4]
     quads = codes.reshape(shape).transpose(2, 4, 0, 1, 5, 3)
-    whole = (spec.slices or (spec.bits,))[-1]
+    whole = (panel.slices or (spec.bits,))[-1]
     lines = np.moveaxis(_lines(quads >> whole - panel.own_bits, panel.own_bits), 0, 3)
     body = np.zeros((spec.panels, panel.groups, panel.group_bytes), np.uint8)
     body[..., : panel.code_bytes] = lines.reshape(spec.panels, panel.groups, panel.code_bytes)
@@ -35,7 +35,7 @@ def pack(encoded: Encoded, spec: GroupedMatmulSpec) -> np.ndarray:
     if not spec.symmetric:
         zeros = _columns(encoded["zeros"], spec).reshape(spec.panels, -1)
         packed[:, panel.zeros_at : panel.zeros_at + zeros.shape[1]] = zeros
-    if not spec.slices:
+    if not panel.slices:
         return packed
     parts = [packed.reshape(-1)]
     for plane in replace(panel, bits=whole).planes:
@@ -50,8 +50,8 @@ def unpack(packed: np.ndarray, spec: GroupedMatmulSpec) -> Encoded:
     panels = packed.reshape(-1)[: spec.panels * panel.bytes].reshape(spec.panels, panel.bytes)
     body = panels[:, : panel.zeros_at].reshape(spec.panels, panel.groups, panel.group_bytes)
     quads = _stored(body[..., : panel.code_bytes], spec, panel.own_bits)
-    if spec.slices:
-        whole = replace(panel, bits=spec.slices[-1])
+    if panel.slices:
+        whole = replace(panel, bits=panel.slices[-1])
         quads = quads << whole.bits - panel.own_bits
         for plane in whole.planes:
             part = packed.reshape(-1)[plane.start :][: spec.panels * plane.panel_bytes]

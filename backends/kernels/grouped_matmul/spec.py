@@ -19,6 +19,9 @@ from tilewright.compiler.formats.activations import Int8, Rounded
 from tilewright.compiler.formats.integers import Integers
 from tilewright.compiler.formats.sliced import GROUP, Sliced, every
 
+BITS = (2, 3, 4, 5, 6, 8)
+"""Of codes that are no slices."""
+
 FEW = {True: 8, False: 4}
 """Up to so many rows the codes are multiplied as they are, where A is read as int8 and as bf16;
 more rows multiply a panel that is brought to bf16 or f32 first."""
@@ -53,8 +56,8 @@ class GroupedMatmulSpec:
     slices: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.bits not in (self.slices or (2, 3, 4, 8)):
-            raise ValueError(f"codes of {self.bits} bits: expected 2, 3, 4 or 8")
+        if self.bits not in (self.slices or BITS):
+            raise ValueError(f"codes of {self.bits} bits: expected 2, 3, 4, 5, 6 or 8")
         if self.group <= 0 or self.group % PIECE:
             raise ValueError(f"groups of {self.group}: expected a multiple of {PIECE}")
 
@@ -78,7 +81,10 @@ class GroupedMatmulSpec:
     @property
     def panel(self) -> Panel:
         """The packed bytes of one panel."""
-        return Panel(self.k, self.bits, self.group, self.symmetric, self.slices, self.panels)
+        apart = not self.slices and self.bits in (5, 6)
+        slices = (4, self.bits) if apart else self.slices
+        of = (self.k, self.bits, self.group, self.symmetric, slices, self.panels)
+        return Panel(*of, whole=apart)
 
     @property
     def panels_per_unit(self) -> int:
@@ -155,7 +161,7 @@ def candidates(task: Any, _target: Target) -> tuple[GroupedMatmulSpec, ...]:
 def _read(f: Integers) -> bool:
     """Whether this family reads a format."""
     rows = isinstance(f.reads, Rounded) or (isinstance(f.reads, Int8) and f.reads.block == f.group)
-    return f.bits in (2, 3, 4, 8) and f.group > 0 and f.group % PIECE == 0 and rows
+    return f.bits in BITS and f.group > 0 and f.group % PIECE == 0 and rows
 
 
 def name(spec: GroupedMatmulSpec) -> str:

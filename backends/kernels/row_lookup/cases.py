@@ -17,7 +17,7 @@ from tilewright.backends.kernels.row_lookup.spec import (
 )
 from tilewright.compiler.formats import Encoded, named
 
-TRIED = ("w8a8-sym", "w8-g64", "w4-g32", "w4-g64", "w4a8b64-g64", "w2-g64")
+TRIED = ("w8a8-sym", "w8-g64", "w6-g64", "w5-g64", "w4-g32", "w4-g64", "w4a8b64-g64", "w2-g64")
 """Formats whose panels are read."""
 
 SHAPES = ((1, 1, 1), (5, 40, 64), (9, 33, 203), (17, 65, 65), (8, 3, 31), (0, 4, 9))

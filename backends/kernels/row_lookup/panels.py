@@ -5,7 +5,8 @@ A word of 4 bytes holds neighbouring elements of a row, the words of a row lie 1
     w8a8-sym (int8_scaled_matmul)   4 codes, s8; the scale of a row behind all codes of its panel
     groups (grouped_matmul)         32 / bits codes, the lowest bits of its bytes the first four,
                                     the next bits the next four; f16 scales behind each group, zeros
-                                    behind all
+                                    behind all; of 5 and 6 bits the upper 4 lie so, the others in a
+                                    plane behind all panels
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from tilewright.backends.kernels import grouped_matmul, int8_scaled_matmul
 from tilewright.backends.kernels.family import KernelFamily
 from tilewright.backends.kernels.grouped_matmul import GroupedMatmulSpec
 from tilewright.backends.kernels.int8_scaled_matmul import ScaledMatmulSpec
+from tilewright.backends.llvm.grouped_codes import Plane
 from tilewright.backends.llvm.microkernel import PANEL
 from tilewright.compiler.formats import formats, named
 from tilewright.compiler.formats.activations import Int8, Rounded
@@ -45,19 +47,21 @@ class Product:
 class Rows:
     """Where the parts of a row lie in its panel of ``panel_bytes``, counted for row 0.
 
-    ``bits`` of a code, signed ones without zeros; ``group`` elements share a scale; the words of a
-    group begin ``group_bytes`` after those of the one before, ``scales`` is where its scale lies
-    from there on. ``zeros``: where the zeros of the groups lie, PANEL bytes apart; -1: all are
-    ``middle``.
+    ``bits`` of a code, ``own_bits`` of them in the panel, the lower ones in ``planes``; signed ones
+    without zeros; ``group`` elements share a scale; the words of a group begin ``group_bytes``
+    after those of the one before, ``scales`` is where its scale lies from there on. ``zeros``:
+    where the zeros of the groups lie, PANEL bytes apart; -1: all are ``middle``.
     """
 
     panel_bytes: int
     bits: int
+    own_bits: int
     group: int
     group_bytes: int
     scales: int
     zeros: int = -1
     middle: int = 0
+    planes: tuple[Plane, ...] = ()
 
     @property
     def signed(self) -> bool:
@@ -87,16 +91,18 @@ def layout(name: str, width: int, rows: int) -> Rows:
     if isinstance(found, ScaledMatmulSpec):
         depth = found.depth
         scales = depth * PANEL + 4 * PANEL  # behind the codes and their column sums
-        return Rows(found.panel_bytes, 8, depth, 0, scales)
+        return Rows(found.panel_bytes, 8, 8, depth, 0, scales)
     panel = found.panel
     return Rows(
         panel.bytes,
         found.bits,
+        panel.own_bits,
         found.group,
         panel.group_bytes,
         panel.code_bytes,
         -1 if found.symmetric else panel.zeros_at,
         2 ** (found.bits - 1) if found.symmetric else 0,
+        panel.planes,
     )
 
 
@@ -106,7 +112,7 @@ def _bytes(made: WeightFormat) -> bool:
 
 def _grouped(made: WeightFormat) -> bool:
     """Groups of codes that lie in order within their words."""
-    if not isinstance(made, Integers) or made.bits not in (8, 4, 2):
+    if not isinstance(made, Integers) or made.bits not in (8, 6, 5, 4, 2):
         return False
     reads = made.reads in (Rounded(), Int8(made.group))
     return made.group > 0 and made.group % PANEL == 0 and reads
