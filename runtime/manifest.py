@@ -12,6 +12,7 @@ from typing import Any
 
 from tilewright.runtime.dtypes import ELEMENT_TYPES
 from tilewright.runtime.expressions import ExpressionError, names
+from tilewright.runtime.fields import FieldError, Fields
 
 FORMAT = 1
 ABI = 1
@@ -26,7 +27,7 @@ CACHES_KEY = "tilewright.kv_cache"
 MAX_RANK = 64
 
 
-class ManifestError(ValueError):
+class ManifestError(FieldError):
     """A manifest that does not fit the schema; the text names the place and both values."""
 
 
@@ -137,7 +138,7 @@ def from_json(data: bytes) -> Manifest:
         document = json.loads(data)
     except (ValueError, RecursionError) as damage:
         raise ManifestError(f"not JSON: {damage}") from None
-    root = _Object(document, "")
+    root = Fields(document, "", ManifestError)
     for key, ours in (("format", FORMAT), ("abi", ABI)):
         number = root.integer(key)
         if number != ours:
@@ -210,14 +211,14 @@ def _plain(launches: tuple[Launch, ...]) -> list[dict[str, str]]:
     return [dict(vars(launch)) for launch in launches]
 
 
-def _launches(item: _Object) -> tuple[Launch, ...]:
+def _launches(item: Fields) -> tuple[Launch, ...]:
     return tuple(
         Launch(one.text("name"), one.text("source"), one.text("flops"), one.text("bytes"))
         for one in item.children("launches")
     )
 
 
-def _tensor(item: _Object) -> TensorInfo:
+def _tensor(item: Fields) -> TensorInfo:
     shape = item.sequence("shape")
     for axis, dim in enumerate(shape):
         if isinstance(dim, bool) or not isinstance(dim, int | str):
@@ -239,57 +240,3 @@ def _code(key: str) -> int:
     if not key.isdecimal() or len(key) > 9:
         raise ManifestError(f"errors: expected a number as key; found {key!r}")
     return int(key)
-
-
-class _Object:
-    """A JSON object whose fields are read by type; `place` is its path for messages."""
-
-    def __init__(self, value: Any, place: str) -> None:
-        if not isinstance(value, dict):
-            raise ManifestError(f"{place or 'top level'}: expected an object; found {value!r:.40}")
-        self.value: dict[str, Any] = value
-        self.place = place
-
-    def path(self, key: str) -> str:
-        return f"{self.place}.{key}" if self.place else key
-
-    def _get(self, key: str, kind: type, words: str) -> Any:
-        if key not in self.value:
-            raise ManifestError(f"{self.path(key)}: missing")
-        value = self.value[key]
-        if not isinstance(value, kind) or isinstance(value, bool):
-            raise ManifestError(f"{self.path(key)}: expected {words}; found {value!r:.40}")
-        return value
-
-    def integer(self, key: str) -> int:
-        return int(self._get(key, int, "an integer"))
-
-    def text(self, key: str) -> str:
-        return str(self._get(key, str, "a string"))
-
-    def sequence(self, key: str) -> list[Any]:
-        return list(self._get(key, list, "a list"))
-
-    def texts(self, key: str) -> list[str]:
-        values = self.sequence(key)
-        for index, value in enumerate(values):
-            if not isinstance(value, str):
-                raise ManifestError(
-                    f"{self.path(key)}[{index}]: expected a string; found {value!r:.40}"
-                )
-        return values
-
-    def child(self, key: str) -> _Object:
-        return _Object(self._get(key, dict, "an object"), self.path(key))
-
-    def children(self, key: str) -> list[_Object]:
-        return [
-            _Object(value, f"{self.path(key)}[{index}]")
-            for index, value in enumerate(self.sequence(key))
-        ]
-
-    def each(self) -> list[tuple[str, Any]]:
-        return list(self.value.items())
-
-    def text_items(self) -> list[tuple[str, str]]:
-        return [(key, self.text(key)) for key in self.value]

@@ -33,6 +33,7 @@ MODULES = {
     "dtypes",
     "errors",
     "expressions",
+    "fields",
     "feeds",
     "loader",
     "manifest",
