@@ -92,6 +92,6 @@ def _emit(module: ir.Module, spec: Hashable, target: Target, name: str) -> tuple
         irregular.emit(module, spec, name, target)
         return str(module), "llvm"
     if isinstance(spec, RegionSpec):
-        made = emit_region(module, spec, target, name)
+        made = emit_region(module, spec, target, name, "llvm" if target.gpu else "mlir")
         return (made.text or str(module)), made.tier
     raise ValueError(f"no emitter for {type(spec).__name__}")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Hashable
+from functools import partial
 from math import prod
 
 import numpy as np
@@ -18,7 +20,6 @@ from tilewright.backends.llvm.lowering.handing import hand_on, read_by, settle
 from tilewright.backends.llvm.lowering.rules import lowers
 from tilewright.backends.llvm.lowering.state import Lowering, formula
 from tilewright.backends.llvm.program import Place
-from tilewright.compiler.ir.core import Value
 from tilewright.compiler.ir.dims import as_int, product
 from tilewright.compiler.ir.ops.contraction import Conv
 from tilewright.compiler.ir.ops.leaf import Constant
@@ -67,13 +68,15 @@ def conv(low: Lowering, op: Conv) -> None:
         )
         dims = (*sizes, out_channels, *fused.strides)
     chosen = low.choose(op, task, dims, op.w.op.name, op.groups)
-    assert chosen is not None, "f32 kernels compute every convolution with constant filters"
+    if chosen is None:
+        fallback.lower_with_body(low, op)
+        return
     view = low.stored(op.x)
     views = (view if view.dense else low.dense(op.x),)
     read_by(low, views)
     settled = settle(low, chosen, views, op.out)
     family, spec = chosen.family, settled.spec
-    place = _packed(low, op.w, op.groups, chosen, matrix=isinstance(task, MatmulTask))
+    place = _packed(low, op, chosen, matrix=isinstance(task, MatmulTask))
     (x,), y = settled.operands, low.result(op.out, settled.dtype)
     first = 2
     low.launch(
@@ -105,15 +108,19 @@ def _pointwise(op: Conv) -> bool:
     return plain and op.x.shape[:-1] == op.out.shape[:-1] and not any(op.pads_low)
 
 
-def _packed(
-    low: Lowering, w: Value, groups: int, kernel: Candidate, *, matrix: bool
-) -> tuple[Place, int]:
+def _packed(low: Lowering, op: Conv, kernel: Candidate, *, matrix: bool) -> tuple[Place, int]:
     """The filters in the order of the kernel, as a ``matrix`` [C, O] or by taps; their bytes."""
-    assert isinstance(w.op, Constant)
+    assert isinstance(op.w.op, Constant)
     pack, layout = kernel.family.pack, kernel.layout
     assert pack is not None
     assert layout is not None
-    name = w.op.name
+    name = op.w.op.name
+    key: tuple[Hashable, ...] = (layout.name, low.graph.weights[name].hash(), op.groups)
+    if kernel.format and low.offers is not None:
+        encoded = low.offers.encoded(op.source, name, kernel.format)
+        return low.weight(
+            (*key, encoded), name, layout.bytes, partial(pack, encoded, kernel.spec)
+        ), layout.bytes
 
     def load() -> np.ndarray:
         weights = low.graph.weights.array(name)
@@ -121,8 +128,7 @@ def _packed(
         if getattr(kernel.spec, "products", 0) == 1:
             weights = balanced(weights.reshape(-1, weights.shape[-1]).T).T.reshape(weights.shape)
         if matrix:
-            return pack(weights.reshape(weights.shape[-2:]), kernel.spec)
-        return pack(weights.transpose(last, last - 1, *range(last - 1)), kernel.spec)
+            return kernel.pack(weights.reshape(weights.shape[-2:]))
+        return kernel.pack(weights.transpose(last, last - 1, *range(last - 1)))
 
-    key = (layout.name, low.graph.weights[name].hash(), groups)
     return low.weight(key, name, layout.bytes, load), layout.bytes

@@ -30,7 +30,7 @@ def look_up(low: Lowering, op: Gather) -> bool:
     rows, width = (as_int(size) for size in op.x.shape)
     if not rows or not width:
         return False
-    tied = constant.name in tied_tables(low.graph)
+    tied = constant.name in tied_tables(low.graph, low.target)
     task = LookupTask(rows, width, str(op.indices.dtype), tied)
     dims = (product(op.indices.shape),)
     # as a product x W^T arranges them

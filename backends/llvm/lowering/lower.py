@@ -33,7 +33,7 @@ def lower(
     """
     offers = how.offers if how is not None else None
     error = max(allowed(max_error), _hidden(graph)) if offers is None else CLASSES[-1]
-    tables = tied_tables(graph)
+    tables = tied_tables(graph, target)
     low = _lower(Lowering(graph, target, error, offers=offers), tables)
     if not low.choices.questions:
         return low

@@ -21,6 +21,7 @@ from tilewright.backends.llvm.lowering.codes import integers
 from tilewright.backends.llvm.lowering.state import Lowering
 from tilewright.backends.llvm.lowering.view import View
 from tilewright.backends.llvm.program import Place
+from tilewright.backends.target import Target
 from tilewright.compiler.formats import named
 from tilewright.compiler.formats.format import Encoded, side_by_side
 from tilewright.compiler.ir.core import Graph, Value, walk
@@ -121,8 +122,11 @@ class PackedRows:
     rows: int
 
 
-def tied_tables(graph: Graph) -> frozenset[str]:
-    """Names of f32 constants [N, K] that are looked up along axis 0 and multiplied as x W^T."""
+def tied_tables(graph: Graph, target: Target) -> frozenset[str]:
+    """Names of f32 constants [N, K] that are looked up along axis 0 and multiplied as x W^T, where
+    one packed copy serves both: on CPUs."""
+    if target.gpu:
+        return frozenset()
     looked_up: set[str] = set()
     multiplied: set[str] = set()
     for op in walk(graph.ops):

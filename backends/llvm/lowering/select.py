@@ -203,7 +203,7 @@ def _lookups(low: Lowering) -> dict[str, Lookup]:
     """Tied tables whose lookups are no questions."""
     asked = {q.constant for q in low.choices.questions if isinstance(q.task, LookupTask)}
     found = {}
-    for name in tied_tables(low.graph) - asked:
+    for name in tied_tables(low.graph, low.target) - asked:
         elements = low.graph.weights[name].type.elements
         assert isinstance(elements, int)
         found[name] = Lookup(f32_matmul.spec.LAYOUT, 4 * elements)

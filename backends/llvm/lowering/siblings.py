@@ -104,8 +104,7 @@ def beside_siblings(low: Lowering, op: Contract) -> bool:
     alike = [s for s in free if like is not None and _likeness(low, s) == like]
     if own not in alike or len(alike) == 1:
         return False
-    _launch(low, alike)
-    return True
+    return _launch(low, alike)
 
 
 def _likeness(low: Lowering, one: Sibling) -> Hashable:
@@ -128,8 +127,9 @@ def _name(value: Value) -> str:
     return value.op.name
 
 
-def _launch(low: Lowering, alike: Sequence[Sibling]) -> None:
-    """Ask for every run of `alike` that some way has, and launch those of the way taken."""
+def _launch(low: Lowering, alike: Sequence[Sibling]) -> bool:
+    """Ask for every run of `alike` that some way has, and launch those of the way taken; False
+    where no kernel computes them."""
     first = alike[0].op
     a = rows_of(low, first.a, alike[0].order, alike[0].outer)
     starts = (0, *accumulate(s.n for s in alike))
@@ -144,6 +144,8 @@ def _launch(low: Lowering, alike: Sequence[Sibling]) -> None:
             numbers[run] = len(low.choices.questions) - 1
             asked[numbers[run]] = (run, made)
     ways = [way for way in divisions if all(run in numbers for run in way)]
+    if not ways:
+        return False
     taken = low.choices.fork([tuple(numbers[run] for run in way) for way in ways])
     kernels = [low.choices.answer(n) for n in taken]
     narrow = rounds(low, first.out, kernels, (a.view,))
@@ -164,6 +166,7 @@ def _launch(low: Lowering, alike: Sequence[Sibling]) -> None:
     makers = {n: made.matrix.shape[1] / starts[-1] for n, (_, made) in asked.items()}
     others = [s.op.out for s in alike[1:]]
     hand_on(low, first.out, whole, source, makers=makers, operands=1, beside=others)
+    return True
 
 
 def _product(

@@ -1,0 +1,230 @@
+"""CUDA C++ to PTX, and PTX to cubins, by whatever tools are installed.
+
+    to PTX       NVRTC (pip: nvidia-cuda-nvrtc), else nvcc on the PATH
+    to a cubin   nvJitLink (pip: nvidia-nvjitlink), else ptxas on the PATH
+
+The first that is there is taken, so that a machine with `tilewright[cuda]` always uses the same. No
+GPU and no driver are needed. Where nothing makes cubins, PTX alone is shipped, for the driver to
+compile when the model is loaded.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from tilewright.backends.target import Target
+from tilewright.compiler.errors import UserError
+
+
+class CudaToolError(RuntimeError):
+    """A tool refused a kernel; the text is what it said."""
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What one entry takes, as the assembler says: registers of a thread; bytes of static shared
+    memory, of stack, and of spilled registers written and read."""
+
+    entry: str
+    registers: int
+    shared: int
+    stack: int
+    spill_stores: int
+    spill_loads: int
+
+
+@dataclass(frozen=True)
+class Cubin:
+    """Machine code and what its entries take; empty where no tool makes it."""
+
+    code: bytes = b""
+    resources: tuple[Resources, ...] = ()
+
+
+def to_ptx(source: str, name: str, target: Target) -> str:
+    """CUDA C++, which includes nothing, to PTX.
+
+    Raises UserError where no compiler is installed, CudaToolError for text that it does not take.
+    """
+    compilers = _compilers()
+    if not compilers:
+        raise UserError(
+            f"--target {target.name}",
+            "no CUDA compiler is installed",
+            "looked for NVRTC (cuda-bindings with nvidia-cuda-nvrtc) and for nvcc on the PATH",
+            'pip install "tilewright[cuda]"',
+        )
+    _, compiler = compilers[0]
+    return compiler(source, name, target)
+
+
+def to_cubin(ptx: str, name: str, target: Target) -> Cubin:
+    """PTX to machine code. Raises CudaToolError for text that the tool does not take."""
+    found = _assemblers()
+    if not found:
+        return Cubin()
+    _, assemble = found[0]
+    code, log = assemble(ptx, name, target)
+    return Cubin(code, _resources(log))
+
+
+def tools() -> tuple[str, str]:
+    """Names of the compiler and of the assembler that are taken; empty where there is none."""
+    compilers, assemblers = _compilers(), _assemblers()
+    return (
+        compilers[0][0] if compilers else "",
+        assemblers[0][0] if assemblers else "",
+    )
+
+
+def architecture(target: Target) -> str:
+    """The virtual architecture of a row: compute_90a of sm_90a."""
+    return target.cpu.replace("sm_", "compute_")
+
+
+@cache
+def _compilers() -> tuple[tuple[str, Callable[[str, str, Target], str]], ...]:
+    found: list[tuple[str, Callable[[str, str, Target], str]]] = []
+    if _nvrtc() is not None:
+        found.append(("nvrtc", _by_nvrtc))
+    if shutil.which("nvcc"):
+        found.append(("nvcc", _by_nvcc))
+    return tuple(found)
+
+
+@cache
+def _assemblers() -> tuple[tuple[str, Callable[[str, str, Target], tuple[bytes, str]]], ...]:
+    found: list[tuple[str, Callable[[str, str, Target], tuple[bytes, str]]]] = []
+    if _nvjitlink() is not None:
+        found.append(("nvjitlink", _by_nvjitlink))
+    if shutil.which("ptxas"):
+        found.append(("ptxas", _by_ptxas))
+    return tuple(found)
+
+
+@cache
+def _nvrtc() -> Any:
+    """The bindings, None where they or the library are missing."""
+    try:
+        from cuda.bindings import nvrtc
+
+        nvrtc.nvrtcVersion()
+    except (ImportError, OSError, RuntimeError):
+        return None
+    return nvrtc
+
+
+@cache
+def _nvjitlink() -> Any:
+    """The bindings, None where they or the library are missing."""
+    try:
+        from cuda.bindings import nvjitlink
+
+        nvjitlink.version()
+    except (ImportError, OSError, RuntimeError):
+        return None
+    return nvjitlink
+
+
+def _by_nvrtc(source: str, name: str, target: Target) -> str:
+    nvrtc = _nvrtc()
+    options = [f"--gpu-architecture={architecture(target)}".encode(), b"--std=c++17"]
+    _, program = nvrtc.nvrtcCreateProgram(source.encode(), f"{name}.cu".encode(), 0, [], [])
+    try:
+        (status,) = nvrtc.nvrtcCompileProgram(program, len(options), options)
+        if status != nvrtc.nvrtcResult.NVRTC_SUCCESS:
+            _, size = nvrtc.nvrtcGetProgramLogSize(program)
+            log = bytearray(size)
+            nvrtc.nvrtcGetProgramLog(program, log)
+            raise CudaToolError(_text(log) or str(status))
+        _, size = nvrtc.nvrtcGetPTXSize(program)
+        ptx = bytearray(size)
+        nvrtc.nvrtcGetPTX(program, ptx)
+        return _text(ptx)
+    finally:
+        nvrtc.nvrtcDestroyProgram(program)
+
+
+def _by_nvcc(source: str, name: str, target: Target) -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, f"{name}.cu")
+        path.write_text(source)
+        made = Path(folder, f"{name}.ptx")
+        virtual = architecture(target)
+        command = ["nvcc", "-ptx", f"-arch={virtual}", "-std=c++17", "-o", made.name, path.name]
+        _call(command, folder)
+        return made.read_text()
+
+
+def _by_nvjitlink(ptx: str, name: str, target: Target) -> tuple[bytes, str]:
+    linker = _nvjitlink()
+    data = ptx.encode()
+    handle = linker.create(2, [f"-arch={target.cpu}", "-verbose"])
+    try:
+        try:
+            linker.add_data(handle, linker.InputType.PTX, data, len(data), f"{name}.ptx")
+            linker.complete(handle)
+        except linker.nvJitLinkError as error:
+            log = bytearray(linker.get_error_log_size(handle))
+            linker.get_error_log(handle, log)
+            raise CudaToolError(_text(log) or str(error)) from None
+        code = bytearray(linker.get_linked_cubin_size(handle))
+        linker.get_linked_cubin(handle, code)
+        log = bytearray(linker.get_info_log_size(handle))
+        linker.get_info_log(handle, log)
+        return bytes(code), _text(log)
+    finally:
+        linker.destroy(handle)
+
+
+def _by_ptxas(ptx: str, name: str, target: Target) -> tuple[bytes, str]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, f"{name}.ptx")
+        path.write_text(ptx)
+        made = Path(folder, f"{name}.cubin")
+        log = _call(["ptxas", f"-arch={target.cpu}", "-v", path.name, "-o", made.name], folder)
+        return made.read_bytes(), log
+
+
+def _call(command: list[str], folder: str) -> str:
+    """What the command says; run in ``folder``, so that no path of this machine is recorded."""
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise CudaToolError((done.stderr or done.stdout).strip())
+    return done.stdout + done.stderr
+
+
+def _text(data: bytearray) -> str:
+    return bytes(data).rstrip(b"\0").decode(errors="replace").strip()
+
+
+_ENTRY = re.compile(r"Compiling entry function '([^']+)'")
+_STACK = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
+_USED = re.compile(r"Used (\d+) registers(.*)")
+_SHARED = re.compile(r"(\d+) bytes smem")
+
+
+def _resources(log: str) -> tuple[Resources, ...]:
+    """From the assembler's report: for every entry a line with its name, one with its stack and
+    spills, one with its registers."""
+    found: list[Resources] = []
+    entry, stack = "", (0, 0, 0)
+    for line in log.splitlines():
+        if (match := _ENTRY.search(line)) is not None:
+            entry, stack = match[1], (0, 0, 0)
+        elif (match := _STACK.search(line)) is not None:
+            stack = (int(match[1]), int(match[2]), int(match[3]))
+        elif (match := _USED.search(line)) is not None and entry:
+            shared = _SHARED.search(match[2])
+            size = int(shared[1]) if shared else 0
+            found.append(Resources(entry, int(match[1]), size, *stack))
+            entry = ""
+    return tuple(found)
