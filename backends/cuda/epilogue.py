@@ -122,7 +122,7 @@ def gather(
 ) -> str:
     """Text that declares and fills `Extras name`: extras are operands a``operand``.., row strides
     dims p``dim``.. in order. ``offsets``: elements to their batch element, () for none."""
-    lines = [f"  Extras {name};"]
+    lines = [f"  Extras {name} = {{}};"]
     for i, extra in enumerate(epilogue.extras):
         moved = f" + {offsets[i]}" if offsets else ""
         kind = ELEMENTS[extra.dtype]
@@ -137,7 +137,7 @@ def _step(step: Step, kinds: Sequence[str]) -> tuple[str, str]:
     """Kind of a step's value and its expression; operands v0, v1, ..."""
     args = [f"v{ref}" for ref in step.args]
     op = step.op
-    if op in ("add", "sub", "mul", "div") and kinds[0] == "i32":
+    if op in ("add", "sub", "mul") and kinds[0] == "i32":
         # Signed overflow is undefined in C++; this wraps.
         return "i32", f"(int)((unsigned){args[0]} {_INFIX[op]} (unsigned){args[1]})"
     if op in _INFIX:
