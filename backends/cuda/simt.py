@@ -7,7 +7,7 @@ threads take a share of each stage's k and add up in order at the end, so that f
 a multiprocessor. Sums are exact f32 FMAs in a fixed order.
 
 Shared memory: rows of A are BK + 4 floats apart, so that the four rows that a warp reads at once
-lie in different banks; rows of B lie as they are.
+lie in different banks, rows of B 16 bytes more than their elements, for those who write columns.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Tile:
 
     def shared(self, element: int = 4) -> int:
         """Bytes of shared memory; ``element``: of an element of B."""
-        stage = 4 * self.rows * (self.depth + 4) + element * self.depth * self.columns
+        stage = 4 * self.rows * (self.depth + 4) + self.depth * (element * self.columns + 16)
         sums = 4 * self.rows * self.columns * (self.slices - 1)
         return max(self.stages * stage, sums)
 
@@ -107,10 +107,10 @@ static __device__ __forceinline__ void widen(const E *from, float to[4]) {
 template <int BM, int BN, int BK, int TM, int TN, int KS, int ST, class P>
 static __device__ __forceinline__ void product(const P &p, i64 m0, i64 n0, char *shared) {
   constexpr int RX = BN / TN, RY = BM / TM, TILE = RX * RY, THREADS = TILE * KS;
-  constexpr int AS = BK + 4, SHARE = BK / KS;
+  constexpr int AS = BK + 4, BS = BN + 16 / (int)sizeof(typename P::Element), SHARE = BK / KS;
   static_assert(RX % 8 == 0 && RY % 4 == 0 && THREADS % BK == 0 && SHARE % 4 == 0, "shape");
   typedef typename P::Element E;
-  constexpr int STAGE = BM * AS * 4 + BK * BN * (int)sizeof(E);
+  constexpr int STAGE = BM * AS * 4 + BK * BS * (int)sizeof(E);
 
   const int tid = threadIdx.x, slice = tid / TILE, t = tid % TILE, warp = t / 32;
   const int tx = t % 8 + 8 * (warp % (RX / 8)), ty = t / 8 % 4 + 4 * (warp / (RX / 8));
@@ -127,7 +127,7 @@ static __device__ __forceinline__ void product(const P &p, i64 m0, i64 n0, char 
     if (s < steps) {
       char *at = shared + s * STAGE;
       p.template load_a<BM, BK, AS, THREADS>(shared_address(at), m0, s * BK, tid);
-      p.template load_b<BN, BK, THREADS>(shared_address(at + BM * AS * 4), n0, s * BK, tid);
+      p.template load_b<BN, BK, BS, THREADS>(shared_address(at + BM * AS * 4), n0, s * BK, tid);
     }
     asm volatile("cp.async.commit_group;" ::: "memory");
   }
@@ -139,7 +139,7 @@ static __device__ __forceinline__ void product(const P &p, i64 m0, i64 n0, char 
       char *at = shared + next * STAGE;
       const int k0 = (step + ST - 1) * BK;
       p.template load_a<BM, BK, AS, THREADS>(shared_address(at), m0, k0, tid);
-      p.template load_b<BN, BK, THREADS>(shared_address(at + BM * AS * 4), n0, k0, tid);
+      p.template load_b<BN, BK, BS, THREADS>(shared_address(at + BM * AS * 4), n0, k0, tid);
     }
     asm volatile("cp.async.commit_group;" ::: "memory");
 
@@ -155,7 +155,7 @@ static __device__ __forceinline__ void product(const P &p, i64 m0, i64 n0, char 
       for (int q = 0; q < 4; q++) {
         float b[TN];
 #pragma unroll
-        for (int g = 0; g < TN / 4; g++) widen(sb + (kk + q) * BN + tx * 4 + g * RX * 4, b + 4 * g);
+        for (int g = 0; g < TN / 4; g++) widen(sb + (kk + q) * BS + tx * 4 + g * RX * 4, b + 4 * g);
 #pragma unroll
         for (int i = 0; i < TM; i++)
 #pragma unroll
@@ -230,7 +230,7 @@ ROWS_A = """
 
 PANELS_B = """
   // B lies in panels of 32 columns, [panels][k][32].
-  template <int BN, int BK, int THREADS>
+  template <int BN, int BK, int BS, int THREADS>
   __device__ __forceinline__ void load_b(unsigned to, i64 n0, int k0, int tid) const {
     constexpr int W = 16 / sizeof(Element), ACROSS = BN / W;
 #pragma unroll
@@ -239,7 +239,33 @@ PANELS_B = """
       const i64 n = n0 + nn;
       const bool live = n < columns && k0 + kk < k;
       const Element *from = b + ((n >> 5) * k + k0 + kk) * 32 + (n & 31);
-      copy16(to + (kk * BN + nn) * (int)sizeof(Element), live ? from : b, live);
+      copy16(to + (kk * BS + nn) * (int)sizeof(Element), live ? from : b, live);
+    }
+  }
+"""
+
+ROWS_B = """
+  // B lies in rows, ldb elements apart.
+  template <int BN, int BK, int BS, int THREADS>
+  __device__ __forceinline__ void load_b(unsigned to, i64 n0, int k0, int tid) const {
+#pragma unroll
+    for (int e = tid; e < BK * BN; e += THREADS) {
+      const int kk = e / BN, nn = e % BN;
+      const bool live = n0 + nn < columns && k0 + kk < k;
+      copy4(to + 4 * (kk * BS + nn), live ? b + (k0 + kk) * ldb + n0 + nn : b, live);
+    }
+  }
+"""
+
+COLUMNS_B = """
+  // B lies in columns, ldb elements apart.
+  template <int BN, int BK, int BS, int THREADS>
+  __device__ __forceinline__ void load_b(unsigned to, i64 n0, int k0, int tid) const {
+#pragma unroll
+    for (int e = tid; e < BK * BN; e += THREADS) {
+      const int kk = e % BK, nn = e / BK;
+      const bool live = n0 + nn < columns && k0 + kk < k;
+      copy4(to + 4 * (kk * BS + nn), live ? b + (n0 + nn) * ldb + k0 + kk : b, live);
     }
   }
 """
