@@ -99,7 +99,8 @@ class Fit:
 
 @dataclass(frozen=True)
 class MachineProfile:
-    """One core of one machine, as code for ``target`` sees it.
+    """One core of one machine, as code for ``target`` sees it; of a GPU all multiprocessors
+    together, ``cores`` of them, whose common cache is ``l2``.
 
     ``source``: how the figures came about. Cache sizes in bytes (``l3`` of all cores; 0: none),
     bandwidths in bytes/s. ``write``: plain stores to DRAM. ``region_ns``: entering and leaving a

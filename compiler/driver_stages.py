@@ -14,6 +14,7 @@ from typing import Any
 from tilewright.backends import reference
 from tilewright.backends.artifact.error_report import operations
 from tilewright.backends.artifact.package import Variant, check_size, write_package
+from tilewright.backends.cuda.backend import build as build_gpu
 from tilewright.backends.llvm.backend import Lowered, build, prepare, share_weights
 from tilewright.backends.llvm.codegen import Known
 from tilewright.backends.llvm.lowering.offers import Offers
@@ -222,20 +223,20 @@ def _generate(
     say: Progress,
     known: Known | None,
 ) -> Built | None:
-    images: list[bytes] = []
+    files: list[Mapping[str, bytes]] = []
     with done.stage("codegen"):
         for lowered in result.variants:
-            image, tiers = build(
+            code, tiers = (build_gpu if lowered.target.gpu else build)(
                 lowered,
                 jobs=options.jobs,
                 progress=lambda name: say("codegen", name),
                 known=known,
             )
-            images.append(image)
+            files.append(code)
             result.tiers.append(tiers)
     if done.stopped:
         return None
-    return Built(list(map(Variant, result.variants, images, result.plans, result.tiers)), weights)
+    return Built(list(map(Variant, result.variants, files, result.plans, result.tiers)), weights)
 
 
 def package(result: CompileResult, built: Built, output: str | Path, options: Options) -> None:

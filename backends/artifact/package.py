@@ -15,6 +15,7 @@ from tilewright.backends.artifact.launch_work import launch_work
 from tilewright.backends.artifact.safetensors import TensorSpec, WeightLayout, plan_weights
 from tilewright.backends.artifact.selection_report import selection_report
 from tilewright.backends.artifact.writer import write_artifact
+from tilewright.backends.cuda.toolchain import architecture
 from tilewright.backends.llvm.backend import Lowered
 from tilewright.backends.llvm.body import collect_errors
 from tilewright.backends.llvm.emitters import kernel_name
@@ -57,10 +58,11 @@ class PassStep(Protocol):
 
 @dataclass(frozen=True)
 class Variant:
-    """Code for one target: the lowered program, its shared object, memory plan and tiers."""
+    """Code for one target: the lowered program, its entries of the artifact (first the one that
+    the manifest names), memory plan and tiers."""
 
     lowered: Lowered
-    image: bytes
+    code: Mapping[str, bytes]
     plan: MemoryPlan
     tiers: Mapping[str, str]
 
@@ -87,7 +89,7 @@ def write_package(
     for variant in variants:
         known = offsets.issuperset(variant.lowered.layout.weights)
         assert known, "compiled offsets differ from the file's"
-    code = {f"model.{v.lowered.name}.so": v.image for v in variants}
+    code = {name: data for v in variants for name, data in v.code.items()}
     manifest = Manifest(
         producer=PRODUCER,
         name=name,
@@ -96,7 +98,7 @@ def write_package(
             _tensor(n, v)
             for n, v in zip(first.graph.output_names, first.graph.outputs, strict=True)
         ),
-        variants=tuple(_variant(v.lowered, first) for v in variants),
+        variants=tuple(_variant(v, first) for v in variants),
         dims=_bounds(first.graph),
         weights_base=layout.base,
         launches=tuple(_launches(first)),
@@ -144,14 +146,16 @@ def _tensor(name: str, value: Value) -> TensorInfo:
     return TensorInfo(name, str(value.dtype), shape)
 
 
-def _variant(lowered: Lowered, first: Lowered) -> ManifestVariant:
-    target = lowered.target
+def _variant(variant: Variant, first: Lowered) -> ManifestVariant:
+    lowered, target = variant.lowered, variant.lowered.target
     own = None if lowered is first else tuple(_launches(lowered))
     features = tuple(f for f in target.all_features if not f.startswith("-"))
     machine = target.triple.split("-")[0]
+    if target.gpu:
+        features, machine = (target.cpu, architecture(target)), "cuda"
     return ManifestVariant(
         target.name,
-        f"model.{lowered.name}.so",
+        next(iter(variant.code)),
         features,
         len(target.chain),
         machine,

@@ -28,6 +28,7 @@ from dataclasses import dataclass, replace
 from math import ceil
 from typing import Any
 
+from tilewright.backends.cost import gpu
 from tilewright.backends.kernels.family import Cost, KernelFamily, evaluate
 from tilewright.backends.profile import Bandwidth, MachineProfile
 from tilewright.backends.target import Target
@@ -83,7 +84,18 @@ def explain(
     """As `predict`, with the parts."""
     cost = family.cost(spec, dims, target)
     units = evaluate(family.units(spec), dims)
+    if target.gpu:
+        return on_gpu(cost, units, profile, cold, family.name)
     return of_cost(cost, units, profile, threads, cold, family.name)
+
+
+def on_gpu(
+    cost: Cost, units: int, profile: MachineProfile, cold: bool = True, family: str = ""
+) -> Prediction:
+    """The time of ``cost`` in ``units`` blocks on a GPU (`cost.gpu`)."""
+    compute, near, far, launch = gpu.parts(cost, units, profile, cold)
+    work = max(compute, near, far) * profile.fit.family.get(family, 1.0)
+    return Prediction(work + launch, compute, near, far, 0.0, 0.0, 0.0, 0.0, launch)
 
 
 def of_model(profile: MachineProfile, weights: int) -> MachineProfile:

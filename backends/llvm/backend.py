@@ -127,8 +127,9 @@ def prepare(
     constants = sum(weight.bytes for _, weight in state.weights.values())
     found, placed = _arrange(state.program, planner, constants)
     state.program = found.program
-    worked = coarsen(state.program.steps, target, profile_for(target))
-    state.program.steps = merge(worked, Memory(found.row_of, found.rows, placed.offsets))
+    if not target.gpu:  # shares of threads and parallel regions are of CPUs
+        worked = coarsen(state.program.steps, target, profile_for(target))
+        state.program.steps = merge(worked, Memory(found.row_of, found.rows, placed.offsets))
     scratch = greatest((launch.scratch for launch in launches(state.program.steps)), graph.bounds)
     layout = Layout(
         buffers=tuple(placed.offsets[row] for row in found.row_of),
@@ -189,12 +190,13 @@ def build(
     jobs: int | None = None,
     progress: Callable[[str], None] | None = None,
     known: codegen.Known | None = None,
-) -> tuple[bytes, dict[str, str]]:
-    """The shared object of a lowered graph, and the code generation tier of every kernel.
+) -> tuple[dict[str, bytes], dict[str, str]]:
+    """The shared object of a lowered graph as an entry of the artifact, and the code generation
+    tier of every kernel.
 
     known: kernels of earlier builds, which are not compiled again; grows by those of this one.
     """
     specs = [*lowered.specs, entry_points(lowered)]
     made = codegen.compile_all(specs, lowered.target, jobs=jobs, progress=progress, known=known)
     image = link([m.object for m in made], EXPORTS, f"tilewright.{lowered.target.name}.so")
-    return image, {m.name: m.tier for m in made}
+    return {f"model.{lowered.name}.so": image}, {m.name: m.tier for m in made}

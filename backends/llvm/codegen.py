@@ -16,6 +16,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from types import ModuleType
+from typing import Any
 
 from llvmlite import binding as llvm
 
@@ -43,6 +44,7 @@ class Known:
 
     def __init__(self) -> None:
         self.made: dict[tuple[Hashable, Target], Compiled] = {}
+        self.cuda: dict[tuple[Hashable, Target], Any] = {}  # of cuda.codegen
         self._pool: ProcessPoolExecutor | None = None
 
     def pool(self, count: int) -> ProcessPoolExecutor:
@@ -161,7 +163,7 @@ def _compile_wave(
     progress: Callable[[str], None] | None,
 ) -> list[Compiled]:
     done: list[Compiled] = []
-    with _empty_main():  # workers start in submit
+    with empty_main():  # workers start in submit
         futures = [pool.submit(compile_kernel, spec, target) for spec in specs]
     for spec, future in zip(specs, futures, strict=True):
         name = kernel_name(spec, target)
@@ -192,7 +194,7 @@ _main_lock = threading.Lock()
 
 
 @contextmanager
-def _empty_main() -> Iterator[None]:
+def empty_main() -> Iterator[None]:
     """In the block, processes that start see an empty `__main__`.
 
     A spawned process imports the caller's main module again. The workers need nothing of it, a

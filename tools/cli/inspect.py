@@ -156,7 +156,7 @@ def _lowered(
     if plan_ or memory or explain is not None:
         # The tier is known once the code is made; this stops before.
         tiers: defaultdict[str, str] = defaultdict(lambda: "-")
-        whole = plan_report([Variant(lowered, b"", planned, tiers)], result.steps)
+        whole = plan_report([Variant(lowered, {}, planned, tiers)], result.steps)
         variant = whole["variants"][lowered.target.name]
         _plan_and_memory(screen, report, variant, plan_, explain, memory, shape)
     if memory:
