@@ -1,0 +1,338 @@
+"""Attention of few rows: operands go from memory straight into the fragments of products.
+
+A block computes 16 rows (queries of all heads that share K and V, so that every key is read once
+for all of them) of one part of the keys; its warps take 16 keys in turn and are put together at the
+end, in order. What a lane loads at once lies side by side, 16 bytes where it can be: which lane
+holds which element of a fragment is free as long as both factors agree.
+
+    dims of scores   lane c of 4 holds KE neighbours of 4 KE; a product takes 4 (tf32: 2) of them
+    keys             tile t of 8: as they lie; of the second product columns 2c and 2c + 1 are
+                     those that the scores of a lane are for
+    sizes of values  lane g of 8 holds VE neighbours of 8 VE; tile j of 8 has the j-th of each
+
+Several parts of the keys write sums, maxima and totals to the workspace:
+
+    [256 bytes: parts]  [parts][rows][2] maximum, total  [parts][rows][value_dim] sums, f32
+"""
+
+DIRECT = r"""
+// Keys of the block: [first, end); rows of the tile from row0 on.
+template <bool FAST>
+static __device__ __forceinline__ void direct(const Problem &p, int row0, int kv, int batch,
+                                              int first, int end, char *shared) {
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, c = lane % 4;
+  u32 *queries = (u32 *)shared;
+  for (int i = threadIdx.x; i < QSTEPS * 128; i += WARPS * 32) {
+    const int step = i / 128, part = i % 4, row = row0 + i / 4 % 32 / 4 + 8 * (part & 1);
+    const int dim = step / QPER * 4 * KE + i / 4 % 4 * KE + step % QPER * (BF16 ? 4 : 2)
+                    + (part >> 1) * (BF16 ? 2 : 1);
+    float x = 0, z = 0;
+    if (row < p.rows) {
+      const int query = row / p.group;
+      const QT *at = p.q + query * p.qs + (row - query * p.group) * p.qh;
+      if (dim < HD) x = widen(at[dim]);
+      if (BF16 && dim + 1 < HD) z = widen(at[dim + 1]);
+    }
+    if (BF16) {
+      queries[i] = pack(x, z);
+    } else if (SPLIT) {
+      u32 hi, lo;
+      halves(x, hi, lo);
+      queries[i] = hi;
+      queries[QSTEPS * 128 + i] = lo;
+    } else {
+      queries[i] = nearest(x);
+    }
+  }
+  __syncthreads();
+
+  const KT *k = p.k + g * p.ks + c * KE;
+  const VT *v = p.v + g * VE;
+  int limit[2];
+  i64 masked[2];
+#pragma unroll
+  for (int h = 0; h < 2; h++) {
+    const int row = min(row0 + g + 8 * h, p.rows - 1), query = row / p.group;
+    limit[h] = CAUSAL ? (int)min((i64)end, query + p.offset + 1) : end;
+    masked[h] = batch * p.mb + (kv * p.group + row - query * p.group) * p.mh + query * p.mq;
+  }
+
+  float highest[2] = {-INF, -INF}, total[2] = {0, 0}, sums[VB * VE][4];
+#pragma unroll
+  for (int j = 0; j < VB * VE; j++)
+#pragma unroll
+    for (int i = 0; i < 4; i++) sums[j][i] = 0;
+
+  Raw<KT, KE> keys[2][KP];
+  Raw<VT, VE> values[4][VP];
+  auto take_keys = [&](int key, int block) {
+#pragma unroll
+    for (int t = 0; t < 2; t++)
+#pragma unroll
+      for (int b = 0; b < KP; b++) {
+        const int at = key + 8 * t, dim = (block + b) * 4 * KE;
+        take<FAST>(keys[t][b], k + at * p.ks + dim, at + g < end ? HD - dim - c * KE : 0);
+      }
+  };
+  auto take_values = [&](int key, int block) {
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+#pragma unroll
+      for (int b = 0; b < VP; b++) {
+        const int at = key + 2 * c + (i & 1) + 8 * (i >> 1), size = (block + b) * 8 * VE;
+        take<FAST>(values[i][b], v + at * p.vs + size, at < end ? VD - size - g * VE : 0);
+      }
+  };
+
+  int key = first + warp * 16;
+  if (KP == KB && key < end) take_keys(key, 0);
+  for (; key < end; key += WARPS * 16) {
+    if (VP == VB) take_values(key, 0);
+    float s[2][4];
+#pragma unroll
+    for (int i = 0; i < 8; i++) s[i / 4][i % 4] = 0;
+#pragma unroll
+    for (int block = 0; block < KB; block += KP) {
+      if (KP != KB) take_keys(key, block);
+#pragma unroll
+      for (int b = 0; b < KP; b++)
+#pragma unroll
+        for (int n = 0; n < QPER; n++) {
+          const int step = (block + b) * QPER + n;
+          const uint4 q = ((const uint4 *)queries)[step * 32 + lane];
+          const u32 a[4] = {q.x, q.y, q.z, q.w};
+          if (SPLIT) {
+            const uint4 r = ((const uint4 *)queries)[(QSTEPS + step) * 32 + lane];
+            const u32 rest[4] = {r.x, r.y, r.z, r.w};
+#pragma unroll
+            for (int t = 0; t < 2; t++) {
+              u32 hi[2], lo[2];
+              halves(number(keys[t][b], 2 * n), hi[0], lo[0]);
+              halves(number(keys[t][b], 2 * n + 1), hi[1], lo[1]);
+              mma_tf32(s[t], rest, hi[0], hi[1]);
+              mma_tf32(s[t], a, lo[0], lo[1]);
+              mma_tf32(s[t], a, hi[0], hi[1]);
+            }
+          } else if (BF16) {
+#pragma unroll
+            for (int t = 0; t < 2; t++)
+              mma_bf16(s[t], a, pair(keys[t][b], 2 * n), pair(keys[t][b], 2 * n + 1));
+          } else {
+#pragma unroll
+            for (int t = 0; t < 2; t++)
+              mma_tf32(s[t], a, nearest(number(keys[t][b], 2 * n)),
+                       nearest(number(keys[t][b], 2 * n + 1)));
+          }
+        }
+    }
+    if (KP == KB && key + WARPS * 16 < end) take_keys(key + WARPS * 16, 0);
+
+#pragma unroll
+    for (int t = 0; t < 2; t++)
+#pragma unroll
+      for (int i = 0; i < 4; i++) {
+        const int at = key + 8 * t + 2 * c + (i & 1);
+        const bool seen = at < limit[i >> 1];
+        float x = s[t][i] * FACTOR;
+        if (MASK && seen) x += bias(p.mask + (masked[i >> 1] + at * p.mk) * MASK);
+        s[t][i] = seen ? x : -INF;
+      }
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+      float most = fmaxf(fmaxf(s[0][2 * h], s[0][2 * h + 1]), fmaxf(s[1][2 * h], s[1][2 * h + 1]));
+      most = fmaxf(most, __shfl_xor_sync(~0u, most, 1));
+      most = fmaxf(most, __shfl_xor_sync(~0u, most, 2));
+      most = fmaxf(most, highest[h]);
+      const float base = most == -INF ? 0.0f : most, factor = ex2(highest[h] - base);
+      highest[h] = most;
+      float sum = 0;
+#pragma unroll
+      for (int i = 0; i < 4; i++) {
+        float &x = s[i / 2][2 * h + i % 2];
+        x = ex2(x - base);
+        sum += x;
+      }
+      total[h] = total[h] * factor + sum;
+#pragma unroll
+      for (int j = 0; j < VB * VE; j++) sums[j][2 * h] *= factor, sums[j][2 * h + 1] *= factor;
+    }
+
+    u32 w[2][4], rest[2][4];
+#pragma unroll
+    for (int t = 0; t < 2; t++) {
+      if (BF16) {
+        w[0][2 * t] = pack(s[t][0], s[t][1]);
+        w[0][2 * t + 1] = pack(s[t][2], s[t][3]);
+      } else {
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+          // Columns of a tile in pairs: 2c is column c of the fragment, 2c + 1 column c + 4.
+          const float x = s[t][(i & 1) * 2 + (i >> 1)];
+          if (SPLIT) {
+            w[t][i] = __float_as_uint(x) & 0xffffe000u;
+            // Never zero or negative, which infinite values would make NaN of.
+            rest[t][i] = __float_as_uint(x - __uint_as_float(w[t][i]) + 0x1p-110f);
+          } else {
+            w[t][i] = nearest(x);
+          }
+        }
+      }
+    }
+#pragma unroll
+    for (int block = 0; block < VB; block += VP) {
+      if (VP != VB) take_values(key, block);
+#pragma unroll
+      for (int b = 0; b < VP; b++)
+#pragma unroll
+        for (int j = 0; j < VE; j++) {
+          float(&sum)[4] = sums[(block + b) * VE + j];
+          if (BF16) {
+            mma_bf16(sum, w[0], beside(values[0][b], values[1][b], j),
+                     beside(values[2][b], values[3][b], j));
+          } else {
+#pragma unroll
+            for (int t = 0; t < 2; t++) {
+              const float x = number(values[2 * t][b], j), y = number(values[2 * t + 1][b], j);
+              if (SPLIT) {
+                u32 hi[2], lo[2];
+                halves(x, hi[0], lo[0]);
+                halves(y, hi[1], lo[1]);
+                mma_tf32(sum, rest[t], hi[0], hi[1]);
+                mma_tf32(sum, w[t], lo[0], lo[1]);
+                mma_tf32(sum, w[t], hi[0], hi[1]);
+              } else {
+                mma_tf32(sum, w[t], nearest(x), nearest(y));
+              }
+            }
+          }
+        }
+    }
+  }
+
+  // Sums of the warps, in order.
+  float *tops = (float *)(shared + QBYTES), *parts = tops + WARPS * 32;
+#pragma unroll
+  for (int h = 0; h < 2; h++) {
+    total[h] += __shfl_xor_sync(~0u, total[h], 1);
+    total[h] += __shfl_xor_sync(~0u, total[h], 2);
+    if (c == 0) {
+      tops[warp * 32 + g + 8 * h] = highest[h];
+      tops[warp * 32 + 16 + g + 8 * h] = total[h];
+    }
+#pragma unroll
+    for (int b = 0; b < VB; b++)
+#pragma unroll
+      for (int i = 0; i < 2; i++)
+#pragma unroll
+        for (int j = 0; j < VE; j++)
+          parts[(warp * 16 + g + 8 * h) * ROW + b * 8 * VE + (2 * c + i) * VE + j] =
+              sums[b * VE + j][2 * h + i];
+  }
+  __syncthreads();
+}
+
+// Parts of the keys that their warps have put into shared memory: the result, or a partial one.
+static __device__ __forceinline__ void finish(const Problem &p, int row0, int head0, int all,
+                                              int part, int several, char *shared,
+                                              char *workspace) {
+  const float *tops = (const float *)(shared + QBYTES), *parts = tops + WARPS * 32;
+  const int rows = min(16, p.rows - row0);
+  float2 *ends = (float2 *)(workspace + 256) + (i64)part * all;
+  float *out = (float *)((float2 *)(workspace + 256) + (i64)several * all) + (i64)part * all * VD;
+  for (int i = threadIdx.x; i < rows * VD; i += WARPS * 32) {
+    const int r = i / VD, size = i - r * VD;
+    float most = -INF, total = 0, sum = 0;
+#pragma unroll
+    for (int w = 0; w < WARPS; w++) most = fmaxf(most, tops[w * 32 + r]);
+    const float base = most == -INF ? 0.0f : most;
+#pragma unroll
+    for (int w = 0; w < WARPS; w++) {
+      const float factor = ex2(tops[w * 32 + r] - base);
+      total += tops[w * 32 + 16 + r] * factor;
+      sum += parts[(w * 16 + r) * ROW + size] * factor;
+    }
+    const int row = row0 + r;
+    if (several > 1) {
+      out[(i64)(head0 * p.rows + row) * VD + size] = sum;
+      if (size == 0) ends[head0 * p.rows + row] = make_float2(most, total);
+    } else {
+      const int query = row / p.group;
+      YT *y = p.y + query * p.ys + (row - query * p.group) * p.yh;
+      store(y + size, quotient(sum, total, p.empty));
+    }
+  }
+}
+"""
+
+START = r"""
+  const int kv_heads = (int)(p1 / p4), tiles = (int)((p2 * p4 + 15) / 16);
+  const int tile = blockIdx.x % tiles, head0 = blockIdx.x / tiles;
+  const int batch = head0 / kv_heads, kv = head0 - batch * kv_heads, row0 = tile * 16;
+  const i64 head = (i64)kv * p4;
+  Problem p;
+  p.q = (const QT *)a0 + batch * p6 + head * p7, p.qh = p7, p.qs = p8;
+  p.k = (const KT *)a1 + batch * p9 + kv * p10, p.ks = p11;
+  p.v = (const VT *)a2 + batch * p12 + kv * p13, p.vs = p14;
+  p.y = (YT *)RESULT + batch * p15 + head * p16, p.yh = p16, p.ys = p17;
+  SETMASK
+  p.rows = (int)(p2 * p4), p.group = (int)p4, p.offset = p5, p.empty = p3 == 0;
+  WAIT
+  // The part of the keys that this block takes, of those that its last row sees.
+  int keys = (int)p3;
+  if (CAUSAL) {
+    const i64 last = (min(row0 + 16, p.rows) - 1) / p.group + p5 + 1;
+    keys = (int)max((i64)0, min((i64)keys, last));
+  }
+  const int several = gridDim.y, part = blockIdx.y;
+  const int chunk = ((keys + several - 1) / several + 15) / 16 * 16;
+  const int first = min(part * chunk, keys), end = min(first + chunk, keys);
+  const u64 k_bits = (u64)p.k | (u64)(p.ks * sizeof(KT));
+  const u64 v_bits = (u64)p.v | (u64)(p.vs * sizeof(VT));
+  const bool fast = HD % KE == 0 && VD % VE == 0 && k_bits % (KE * sizeof(KT)) == 0
+                    && v_bits % (VE * sizeof(VT)) == 0;
+  extern __shared__ __align__(16) char shared[];
+  if (HD % KE == 0 && VD % VE == 0 && fast)
+    direct<true>(p, row0, kv, batch, first, end, shared);
+  else
+    direct<false>(p, row0, kv, batch, first, end, shared);
+  if (several > 1 && blockIdx.x == 0 && part == 0 && threadIdx.x == 0) *(int *)workspace = several;
+  finish(p, row0, head0, (int)(p0 * kv_heads) * p.rows, part, several, shared, workspace);
+}
+"""
+
+COMBINE = r"""
+  WAIT
+  const int several = *(const int *)workspace, lane = threadIdx.x % 32;
+  const int rows = (int)(p2 * p4), all = (int)(p0 * p1 * p2);
+  const int at = blockIdx.x * 4 + threadIdx.x / 32;
+  if (at >= all) return;
+  const float2 *ends = (const float2 *)(workspace + 256);
+  const float *parts = (const float *)(ends + (i64)several * all);
+  float most = -INF, total = 0;
+  for (int i = lane; i < several; i += 32) most = fmaxf(most, ends[(i64)i * all + at].x);
+#pragma unroll
+  for (int i = 16; i; i /= 2) most = fmaxf(most, __shfl_xor_sync(~0u, most, i));
+  const float base = most == -INF ? 0.0f : most;
+  constexpr int EACH = (VD + 31) / 32;
+  float sum[EACH];
+#pragma unroll
+  for (int j = 0; j < EACH; j++) sum[j] = 0;
+#pragma unroll 4
+  for (int i = 0; i < several; i++) {
+    const float2 e = ends[(i64)i * all + at];
+    const float factor = ex2(e.x - base);
+    total += e.y * factor;
+    const float *part = parts + ((i64)i * all + at) * VD;
+#pragma unroll
+    for (int j = 0; j < EACH; j++)
+      if (j * 32 + lane < VD) sum[j] += part[j * 32 + lane] * factor;
+  }
+  const int head0 = at / rows, row = at - head0 * rows, query = row / (int)p4;
+  const int kv_heads = (int)(p1 / p4), batch = head0 / kv_heads;
+  const i64 head = (i64)(head0 - batch * kv_heads) * p4 + row - query * (int)p4;
+  YT *y = (YT *)RESULT + batch * p15 + head * p16 + query * p17;
+#pragma unroll
+  for (int j = 0; j < EACH; j++)
+    if (j * 32 + lane < VD) store(y + j * 32 + lane, quotient(sum[j], total, p3 == 0));
+}
+"""

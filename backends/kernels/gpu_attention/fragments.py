@@ -1,0 +1,103 @@
+"""How many neighbours a lane holds, and what the fragments of a block take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tilewright.backends.kernels.gpu_attention.spec import GpuAttentionSpec
+from tilewright.backends.llvm import formats
+
+AHEAD = {64: 36, 256: 16}
+"""Sizes of heads up to which a lane loads keys, and values, of so many registers at once."""
+
+SHARED = 96 * 1024
+"""Bytes of shared memory that a block may take."""
+
+
+@dataclass(frozen=True)
+class Fragments:
+    """See `direct`. ``key_lane``, ``value_lane``: neighbours that a lane loads at once; ``keys``
+    and ``values``: such loads for all dims, ``keys_ahead`` and ``values_ahead`` of them at once.
+    ``steps``: products along the dims; ``per``: of one load. ``warps``: of a block."""
+
+    key_lane: int
+    keys: int
+    keys_ahead: int
+    value_lane: int
+    values: int
+    values_ahead: int
+    steps: int
+    per: int
+    warps: int
+    queries_bytes: int
+    row: int
+
+    @classmethod
+    def of(cls, spec: GpuAttentionSpec) -> Fragments:
+        bf16 = spec.math == "bf16"
+        key_bytes, value_bytes = formats.BYTES[spec.k], formats.BYTES[spec.v]
+        # Two products of tf32 take four dims of a lane, one of bf16 does.
+        least = 4 if bf16 else 2
+        key_lane, keys = _widest(spec.head_dim, 4, 16 // key_bytes, least)
+        value_lane, values = _widest(spec.value_dim, 8, 16 // value_bytes, 1)
+        per = key_lane // least
+        size = max(spec.head_dim, spec.value_dim)
+        ahead = next(registers for most, registers in AHEAD.items() if size <= most)
+        queries = keys * per * 512 * (2 if spec.math == "tf32x3" else 1)
+        row = values * value_lane * 8 + 4
+        warps = 8
+        while queries + warps * 16 * 4 * (row + 2) > SHARED:
+            warps //= 2
+        return cls(
+            key_lane=key_lane,
+            keys=keys,
+            keys_ahead=_ahead(keys, 2 * key_lane * key_bytes // 4, ahead),
+            value_lane=value_lane,
+            values=values,
+            values_ahead=_ahead(values, max(4, 4 * value_lane * value_bytes // 4), ahead),
+            steps=keys * per,
+            per=per,
+            warps=warps,
+            queries_bytes=queries,
+            row=row,
+        )
+
+    @property
+    def shared(self) -> int:
+        """Bytes of shared memory."""
+        return self.queries_bytes + self.warps * 16 * 4 * (self.row + 2)
+
+    @property
+    def constants(self) -> dict[str, int]:
+        """What the text calls these."""
+        return {
+            "KE": self.key_lane,
+            "KB": self.keys,
+            "KP": self.keys_ahead,
+            "VE": self.value_lane,
+            "VB": self.values,
+            "VP": self.values_ahead,
+            "QSTEPS": self.steps,
+            "QPER": self.per,
+            "QBYTES": self.queries_bytes,
+            "WARPS": self.warps,
+            "ROW": self.row,
+        }
+
+
+def _widest(size: int, lanes: int, most: int, least: int) -> tuple[int, int]:
+    """Neighbours of a lane and loads for all of ``size``: the fewest in excess, then the widest."""
+    best = most, -(-size // (lanes * most))
+    each = most // 2
+    while each >= least:
+        count = -(-size // (lanes * each))
+        if count * each < best[0] * best[1]:
+            best = each, count
+        each //= 2
+    return best
+
+
+def _ahead(loads: int, registers: int, most: int) -> int:
+    """The largest divisor of ``loads`` that fits into ``most`` registers; at least one."""
+    fitting = (n for n in range(1, loads + 1) if loads % n == 0 and n * registers <= most)
+    return max(fitting, default=1)

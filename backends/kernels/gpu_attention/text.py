@@ -1,0 +1,147 @@
+"""Device text that the attention kernels share: numbers, fragments, products, exponentials."""
+
+COMMON = r"""
+typedef unsigned int u32;
+typedef unsigned short u16;
+typedef unsigned long long u64;
+typedef long long i64;
+
+#define INF __int_as_float(0x7f800000)
+
+// One launch as a block sees it: strides in elements, of heads and of queries or keys.
+struct Problem {
+  const QT *q;
+  const KT *k;
+  const VT *v;
+  YT *y;
+  const char *mask;
+  i64 qh, qs, ks, vs, yh, ys, mb, mh, mq, mk, offset;
+  int rows, group;
+  bool empty;
+};
+
+static __device__ __forceinline__ float ex2(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+static __device__ __forceinline__ u32 pack(float low, float high) {
+  u32 y;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(y) : "f"(high), "f"(low));
+  return y;
+}
+
+static __device__ __forceinline__ u32 nearest(float x) {
+  u32 y;
+  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(y) : "f"(x));
+  return y;
+}
+
+// x as the sum of two tf32; what is infinite has nothing left over.
+static __device__ __forceinline__ void halves(float x, u32 &hi, u32 &lo) {
+  hi = nearest(x);
+  const float whole = __uint_as_float(hi);
+  lo = x == whole ? 0u : __float_as_uint(x - whole);
+}
+
+static __device__ __forceinline__ float widen(float x) { return x; }
+static __device__ __forceinline__ float widen(u16 x) { return __uint_as_float((u32)x << 16); }
+
+static __device__ __forceinline__ void store(float *at, float x) { *at = x; }
+static __device__ __forceinline__ void store(u16 *at, float x) { *at = (u16)pack(x, 0.0f); }
+
+// N neighbours as they lie in memory, zero from `left` on.
+template <class T, int N>
+struct Raw {
+  u32 w[(N * sizeof(T) + 3) / 4];
+};
+
+template <bool FAST, class T, int N>
+static __device__ __forceinline__ void take(Raw<T, N> &x, const T *at, int left) {
+  constexpr int BYTES = N * sizeof(T), WORDS = (BYTES + 3) / 4;
+#pragma unroll
+  for (int i = 0; i < WORDS; i++) x.w[i] = 0;
+  if constexpr (FAST) {
+    if (left > 0) {
+      if constexpr (BYTES == 16) {
+        const uint4 y = *(const uint4 *)at;
+        x.w[0] = y.x, x.w[1] = y.y, x.w[2] = y.z, x.w[3] = y.w;
+      } else if constexpr (BYTES == 8) {
+        const uint2 y = *(const uint2 *)at;
+        x.w[0] = y.x, x.w[1] = y.y;
+      } else if constexpr (BYTES == 4) {
+        x.w[0] = *(const u32 *)at;
+      } else {
+        x.w[0] = *(const u16 *)at;
+      }
+    }
+  } else {
+#pragma unroll
+    for (int i = 0; i < N; i++)
+      if (i < left) {
+        if constexpr (sizeof(T) == 4) x.w[i] = *(const u32 *)(at + i);
+        else x.w[i / 2] |= (u32) * (const u16 *)(at + i) << i % 2 * 16;
+      }
+  }
+}
+
+template <int N>
+static __device__ __forceinline__ float number(const Raw<float, N> &x, int i) {
+  return __uint_as_float(x.w[i]);
+}
+template <int N>
+static __device__ __forceinline__ float number(const Raw<u16, N> &x, int i) {
+  return __uint_as_float(i % 2 ? x.w[i / 2] & 0xffff0000u : x.w[i / 2] << 16);
+}
+
+// Neighbours 2i and 2i + 1 as two bf16.
+template <int N>
+static __device__ __forceinline__ u32 pair(const Raw<float, N> &x, int i) {
+  return pack(number(x, 2 * i), number(x, 2 * i + 1));
+}
+template <int N>
+static __device__ __forceinline__ u32 pair(const Raw<u16, N> &x, int i) {
+  return x.w[i];
+}
+
+// Element i of x and of y as two bf16.
+template <int N>
+static __device__ __forceinline__ u32 beside(const Raw<float, N> &x, const Raw<float, N> &y,
+                                             int i) {
+  return pack(number(x, i), number(y, i));
+}
+template <int N>
+static __device__ __forceinline__ u32 beside(const Raw<u16, N> &x, const Raw<u16, N> &y, int i) {
+  return __byte_perm(x.w[i / 2], y.w[i / 2], i % 2 ? 0x7632 : 0x5410);
+}
+
+static __device__ __forceinline__ void mma_bf16(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1) {
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+      "{%0,%1,%2,%3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+static __device__ __forceinline__ void mma_tf32(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1) {
+  asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+      "{%0,%1,%2,%3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+// What is added to a score, in units of log2 e. The lowest finite number hides keys too, but a row
+// of nothing else has equal weights.
+static __device__ __forceinline__ float bias(const char *at) {
+  if (MASK == 1) return *at ? 0.0f : -INF;
+  const float x = *(const float *)at, lowest = -0x1.fffffep127f;
+  const float y = x * 0x1.715476p+0f;
+  return x == -INF ? x : (y < lowest ? lowest : y);
+}
+
+// A row that no key is seen from has no total.
+static __device__ __forceinline__ float quotient(float sum, float total, bool empty) {
+  if (total == 0.0f && (MASKED_ZERO || empty)) return 0.0f;
+  return __fdividef(sum, total);
+}
+"""
