@@ -37,7 +37,7 @@ def _mod(a: int, b: int) -> int:
     return a % b
 
 
-_FUNCTIONS: dict[str, Callable[..., int]] = {
+FUNCTIONS: dict[str, Callable[..., int]] = {
     "min": min,
     "max": max,
     "mul": _mul,
@@ -155,7 +155,7 @@ class _Reader:
         while self.take(","):
             arguments.append(self.sum(depth + 1))
         self.expect(")")
-        function = _FUNCTIONS.get(name)
+        function = FUNCTIONS.get(name)
         if function is None:
             raise ExpressionError(f"{self.text!r} calls unknown function {name!r}")
         if len(arguments) != 2 and name not in ("min", "max"):

@@ -59,3 +59,205 @@ status word is zero before a run; a kernel that fails writes anything else to it
 Launches run in order as far as their memory tells; nothing of a launch is seen by the one after it
 before it has ended, except where the latter `overlaps` and has not waited yet.
 """
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tilewright.runtime.cuda.sizes import Evaluate, Size, compiled
+
+FORMAT = 1
+PLACES = ("arena", "weight", "input", "output")
+
+
+@dataclass(frozen=True)
+class Symbol:
+    """`source` as in the JSON."""
+
+    name: str
+    source: tuple[int | str, ...]
+    low: int
+    high: int | None
+
+    @property
+    def data(self) -> bool:
+        """Whether a launch or a repeat counts it."""
+        return self.source[0] == "data"
+
+    @property
+    def input(self) -> int:
+        """The input whose axis or element it is."""
+        return int(self.source[1])
+
+    @property
+    def position(self) -> int:
+        """The axis or element."""
+        return int(self.source[2])
+
+    @property
+    def upper(self) -> Size:
+        """Its value before it is counted; 0 for other symbols."""
+        return self.source[1] if self.data else 0
+
+
+@dataclass(frozen=True)
+class Extent:
+    """Bytes of a file or of the weight data."""
+
+    offset: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Module:
+    """Where the code of kernels is, as a cubin, as PTX or both."""
+
+    cubin: Extent | None
+    ptx: Extent | None
+
+
+@dataclass(frozen=True)
+class TensorMap:
+    """As `backends.cuda.kernel.TensorMap`."""
+
+    operand: int
+    dtype: str
+    dims: tuple[Size, ...]
+    strides: tuple[Size, ...]
+    box: tuple[int, ...]
+    swizzle: int
+    offset: Size
+
+
+@dataclass(frozen=True)
+class Entry:
+    """As `backends.cuda.kernel.Entry`."""
+
+    suffix: str
+    grid: tuple[Size, ...]
+    block: tuple[int, ...]
+    shared: Size
+    cluster: tuple[int, ...]
+    overlaps: bool
+    maps: tuple[TensorMap, ...]
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """`module`: index of the module that has its entries."""
+
+    name: str
+    module: int
+    workspace: Size
+    entries: tuple[Entry, ...]
+
+    def evaluator(self, dims: int) -> Evaluate:
+        """From p0, p1, ... (`dims` of them), units and sms to all formulas one after the other:
+        workspace, and of every entry grid, shared, and of every map dims, strides and offset."""
+        names = {f"p{i}": i for i in range(dims)} | {"units": dims, "sms": dims + 1}
+        sizes: list[Size] = [self.workspace]
+        for entry in self.entries:
+            sizes += [*entry.grid, entry.shared]
+            for tensor in entry.maps:
+                sizes += [*tensor.dims, *tensor.strides, tensor.offset]
+        return compiled(sizes, names)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Bytes from `offset` on of an arena buffer, a weight, an input or an output."""
+
+    kind: str
+    index: int
+    offset: Size
+
+
+@dataclass(frozen=True)
+class Launch:
+    """`error`: code of a failure, None if there is none. `counts`: slots of data symbols."""
+
+    kernel: int
+    operands: tuple[Place, ...]
+    dims: tuple[Size, ...]
+    units: Size
+    error: int | None
+    counts: tuple[int, ...]
+    label: str
+
+
+@dataclass(frozen=True)
+class Copy:
+    """Of `bytes` bytes."""
+
+    source: Place
+    target: Place
+    bytes: Size
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One of two blocks, as the bool at `condition` says."""
+
+    condition: Place
+    then: tuple[Step, ...]
+    otherwise: tuple[Step, ...]
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """`counter` and `length` are slots."""
+
+    counter: int
+    trips: Size | None
+    condition: Place | None
+    body: tuple[Step, ...]
+    length: int | None
+
+
+Step = Launch | Copy | Branch | Repeat
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """Sizes that are equal, else the run ends with the error."""
+
+    left: Size
+    right: Size
+    error: int
+
+
+@dataclass(frozen=True)
+class Output:
+    """The final shape of an output, and what it never exceeds."""
+
+    shape: tuple[Size, ...]
+    upper: tuple[Size, ...]
+
+
+@dataclass(frozen=True)
+class Program:
+    """All of the JSON. `slots`: positions of symbols and counters among the values of sizes."""
+
+    code: str
+    symbols: tuple[Symbol, ...]
+    counters: tuple[str, ...]
+    slots: Mapping[str, int]
+    inputs: tuple[tuple[Size, ...], ...]
+    outputs: tuple[Output, ...]
+    constraints: tuple[Constraint, ...]
+    errors: Mapping[int, str]
+    arena: Size
+    buffers: tuple[Size, ...]
+    weights: tuple[Extent, ...]
+    modules: tuple[Module, ...]
+    kernels: tuple[Kernel, ...]
+    steps: tuple[Step, ...]
+
+    @property
+    def fixed(self) -> bool:
+        """Whether the shapes alone decide what runs."""
+        return all(
+            isinstance(step, Copy) or (isinstance(step, Launch) and not step.counts)
+            for step in self.steps
+        ) and not any(symbol.data for symbol in self.symbols)
