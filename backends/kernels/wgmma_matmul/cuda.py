@@ -1,0 +1,182 @@
+"""The kernel's text for a spec, and how it is launched."""
+
+from __future__ import annotations
+
+from tilewright.backends.cuda import epilogue as epilogues
+from tilewright.backends.cuda import wgmma
+from tilewright.backends.cuda.kernel import WORKSPACE, CudaKernel, Entry, TensorMap
+from tilewright.backends.cuda.signature import signature
+from tilewright.backends.kernels.wgmma_matmul import template
+from tilewright.backends.kernels.wgmma_matmul.reference import PAIRS
+from tilewright.backends.kernels.wgmma_matmul.spec import DEPTH, SHARED, WgmmaMatmulSpec
+from tilewright.backends.target import Target
+
+THREADS = 256
+"""Of blocks that convert or add up."""
+
+
+def supports(target: Target) -> bool:
+    """wgmma is only there on Hopper itself."""
+    return target.name == "sm_90a"
+
+
+def emit(spec: WgmmaMatmulSpec, target: Target, name: str) -> CudaKernel:
+    """Entries: conversion of A, the product (over A itself or the converted one), sums of parts.
+
+    Raises ValueError for a target without wgmma, and for a tile that does not fit."""
+    if not supports(target):
+        raise ValueError(f"{target.name} has no wgmma")
+    tile = spec.tile
+    shared = tile.shared(spec.planes)
+    if shared > SHARED:
+        raise ValueError(f"{tile} takes {shared} of {SHARED} bytes of shared memory")
+    operands = 3 + len(spec.epilogue.extras)
+    dims = 3 + spec.epilogue.stride_count
+    away = _converted(spec)
+    blocks = f"min(units, sms // {tile.cluster}) * {tile.cluster}"
+    product = _Product(spec, str(shared), blocks)
+    entries = []
+    if away != "0":
+        elements = f"p0 * {spec.row // 8}"
+        grid = f"{away} * min(ceildiv({elements}, {THREADS}), sms * 8)"
+        entries.append(_entry(grid, "_convert"))
+        entries.append(product.entry(away, converted=True))
+    if away != "1":
+        entries.append(product.entry(f"(1 - {away})", converted=False))
+    workspace = f"{away} * {_round(spec)}"
+    if tile.split > 1:
+        count = f"p0 * {-(-spec.n // 4)}"
+        entries.append(_entry(f"min(ceildiv({count}, {THREADS}), sms * 8)", "_reduce"))
+        workspace = f"{_round(spec)} + {4 * tile.split * spec.n} * p0"
+    text = _text(spec, name, operands, dims, away != "0")
+    return CudaKernel(text, tuple(entries), workspace)
+
+
+def _entry(grid: str, suffix: str) -> Entry:
+    return Entry((grid, "1", "1"), (THREADS, 1, 1), suffix=suffix, overlaps=True)
+
+
+class _Product:
+    """The entries of the product itself, which differ in where A is."""
+
+    def __init__(self, spec: WgmmaMatmulSpec, shared: str, blocks: str) -> None:
+        self.spec, self.shared, self.blocks = spec, shared, blocks
+
+    def entry(self, when: str, converted: bool) -> Entry:
+        """Launched where ``when`` is 1."""
+        spec, tile = self.spec, self.spec.tile
+        plane = (str(spec.planes),) if spec.planes > 1 else ()
+        one = (1,) if spec.planes > 1 else ()
+        row = 2 * spec.row
+        lda = str(row) if converted else "2 * p1"
+        a = TensorMap(
+            WORKSPACE if converted else 0,
+            spec.element,
+            (str(spec.k), "p0", *plane),
+            (lda, *(f"{row} * p0" for _ in plane)),
+            (DEPTH, tile.rows, *one),
+        )
+        b = TensorMap(
+            1,
+            spec.element,
+            (str(spec.k), str(spec.n), *plane),
+            (str(row), *(str(row * spec.n) for _ in plane)),
+            (DEPTH, tile.columns // tile.cluster, *one),
+        )
+        grid = self.blocks if when == "1" else f"{when} * {self.blocks}"
+        return Entry(
+            (grid, "1", "1"),
+            (tile.threads, 1, 1),
+            self.shared,
+            cluster=(tile.cluster, 1, 1),
+            maps=(a, b),
+            overlaps=True,
+        )
+
+
+def _converted(spec: WgmmaMatmulSpec) -> str:
+    """Formula: 1 if A is converted or copied into the workspace first, since it has other elements,
+    or an address or a stride that the tensor memory accelerator does not take."""
+    if spec.a != spec.element or spec.products > 1:
+        return "1"
+    return "min(1, p1 % 8 + a0 % 16)"
+
+
+def _round(spec: WgmmaMatmulSpec) -> str:
+    """Formula: bytes of converted A, in whole 256."""
+    return f"ceildiv(p0 * {2 * spec.planes * spec.row}, 256) * 256"
+
+
+def _text(spec: WgmmaMatmulSpec, name: str, operands: int, dims: int, converts: bool) -> str:
+    tile = spec.tile
+    c = f"a{operands - 1}"
+    each = tile.rows // tile.groups if tile.together else tile.rows
+    constants = {
+        "N": spec.n,
+        "K": spec.k,
+        "KP": spec.row,
+        "STEPS": spec.steps,
+        "BM": tile.rows,
+        "BN": tile.columns,
+        "BK": DEPTH,
+        "WM": each,
+        "MT": each // 64,
+        "STAGES": tile.stages,
+        "GROUPS": tile.groups,
+        "CLUSTER": tile.cluster,
+        "SPLIT": tile.split,
+        "PLANES": spec.planes,
+        "PRODUCTS": spec.products,
+        "STAGE_BYTES": spec.planes * (tile.rows + tile.columns) * DEPTH * 2,
+    }
+    head = "".join(f"constexpr int {key} = {value};\n" for key, value in constants.items())
+    head += f"constexpr u32 RASTER = {tile.raster}, ACROSS = {spec.across};\n"
+    head += f"constexpr bool TOGETHER = {str(tile.together).lower()};\n"
+    if spec.products > 1:
+        # Planes of the products, two bits for each.
+        for side, key in enumerate(("LEFTS", "RIGHTS")):
+            bits = sum(pair[side] << 2 * q for q, pair in enumerate(PAIRS[spec.products]))
+            head += f"constexpr u32 {key} = {bits};\n"
+    parts_at = f"((p0 * {2 * spec.planes * spec.row} + 255) / 256 * 256)"
+    gather = epilogues.gather(spec.epilogue, 2, 3)
+    partial = tile.split > 1
+    store = (
+        f"put_part((float *)(workspace + {parts_at}), v, part, row, column, p0, even);"
+        if partial
+        else f"put(extras, (Out *){c}, p2, v, row, column, p0, even);"
+    )
+    body = (
+        template.BODY.replace("@EXTRAS@", "" if partial else gather)
+        .replace("@C@", c)
+        .replace("@MULTIPLY@", template.PLAIN if spec.products == 1 else template.SPLIT_PRODUCTS)
+        .replace("@PUT@", " " * 12 + store)
+    )
+    text = [
+        '#include "hopper.cuh"\n\n',
+        head,
+        wgmma.multiply(tile.columns, spec.element),
+        epilogues.declare(spec.epilogue),
+        template.STORES[spec.c],
+        template.KERNEL,
+        template.RELEASE,
+        template.PUT_PART if partial else "",
+        signature(name, operands, dims, maps=2, threads=tile.threads),
+        body,
+    ]
+    if converts:
+        text += [
+            f"typedef u16 Element;\ntypedef {'float' if spec.a == 'f32' else 'u16'} In;\n",
+            template.EIGHT,
+            (template.SPLIT_F32 if spec.a == "f32" else template.SPLIT_NOTHING).replace(
+                "@ELEMENT@", spec.element
+            ),
+            signature(f"{name}_convert", operands, dims, threads=THREADS),
+            template.CONVERT,
+        ]
+    if partial:
+        reduce = template.REDUCE.replace("@EXTRAS@", gather).replace("@C@", c)
+        text += [
+            signature(f"{name}_reduce", operands, dims, threads=THREADS),
+            reduce.replace("PARTS_AT", parts_at),
+        ]
+    return "".join(text)

@@ -1,0 +1,338 @@
+"""The GPU code of the product: one persistent template, specialized by constants before it.
+
+A block is a group of 128 threads that brings tiles (its first thread does) and groups that multiply
+them. Tiles of A and B lie in a ring of STAGES stages of shared memory; a stage is `full` when all
+of its bytes are there, and `empty` when every warp that reads it is done. Blocks of a cluster take
+tiles below each other, each brings its part of B's rows to all of them.
+
+TOGETHER: groups share a tile, each has WM of its BM rows. Otherwise every group has tiles of its
+own in turn (ping-pong): one multiplies while the other writes.
+
+A tile's results go through shared memory, 16 rows by 32 columns of a warp at a time, so that rows
+are written in whole segments and the epilogue's code is there once for every such piece.
+"""
+
+from __future__ import annotations
+
+KERNEL = """
+static __device__ __forceinline__ void tile_of(u32 t, u32 down, u32 &m, u32 &n) {
+  const u32 band = t / (RASTER * ACROSS), first = band * RASTER, in = t - band * RASTER * ACROSS;
+  const u32 rows = down - first < RASTER ? down - first : RASTER;
+  n = in / rows;
+  m = first + in - n * rows;
+}
+
+// Four sums of a row from column n on, with the epilogue.
+static __device__ __forceinline__ void put(const Extras &e, Out *c, i64 ldc, float4 v, i64 m, i64 n,
+                                           i64 rows, bool even) {
+  if (m >= rows) return;
+  Out *at = c + m * ldc + n;
+  if (n + 3 < N) {
+    v.x = epilogue(e, v.x, m, n), v.y = epilogue(e, v.y, m, n + 1);
+    v.z = epilogue(e, v.z, m, n + 2), v.w = epilogue(e, v.w, m, n + 3);
+    if (even) {
+      store4(at, v);
+    } else {
+      at[0] = narrow(v.x), at[1] = narrow(v.y), at[2] = narrow(v.z), at[3] = narrow(v.w);
+    }
+  } else {
+    if (n < N) at[0] = narrow(epilogue(e, v.x, m, n));
+    if (n + 1 < N) at[1] = narrow(epilogue(e, v.y, m, n + 1));
+    if (n + 2 < N) at[2] = narrow(epilogue(e, v.z, m, n + 2));
+  }
+}
+"""
+
+BODY = """
+  extern __shared__ char raw[];
+  const u32 base = (shared_address(raw) + 1023) & ~1023u;
+  char *const ring = raw + (base - shared_address(raw));
+  const u32 bars = base + STAGES * STAGE_BYTES;
+  float *const corner = (float *)(ring + STAGES * STAGE_BYTES + 256);
+  const u32 group = threadIdx.x / 128;
+  const u32 rank = CLUSTER > 1 ? cluster_rank() : 0;
+  const u32 down = (u32)((p0 + BM * CLUSTER - 1) / (BM * CLUSTER));
+  const u32 total = down * ACROSS * SPLIT;
+  const u32 start = blockIdx.x / CLUSTER, step = gridDim.x / CLUSTER;
+
+  if (threadIdx.x == 0) {
+    for (u32 s = 0; s < STAGES; s++) {
+      barrier_init(bars + 16 * s, 1);
+      barrier_init(bars + 16 * s + 8, (TOGETHER ? GROUPS : 1) * 4 * CLUSTER);
+    }
+    barrier_publish();
+    map_prefetch(&m0);
+    map_prefetch(&m1);
+  }
+  if (CLUSTER > 1) cluster_sync();
+  else __syncthreads();
+  launch_wait();
+
+  if (group == GROUPS) {
+    if (GROUPS > 1) registers_fewer<GROUPS == 2 ? 40 : 32>();
+    if (threadIdx.x == GROUPS * 128) {
+      u32 stage = 0, phase = 0;
+      for (u32 t = start; t < total; t += step) {
+        u32 m, n;
+        tile_of(t / SPLIT, down, m, n);
+        const u32 part = t % SPLIT;
+        const int x = (int)(m * CLUSTER + rank) * BM;
+        const int y = (int)n * BN + (int)rank * (BN / CLUSTER);
+        for (int k = part * STEPS / SPLIT; k < (part + 1) * STEPS / SPLIT; k++) {
+          const u32 full = bars + 16 * stage, at = base + stage * STAGE_BYTES;
+          barrier_wait(full + 8, phase ^ 1);
+          barrier_expect(full, STAGE_BYTES);
+#pragma unroll
+          for (int p = 0; p < PLANES; p++) {
+            const u32 a = at + p * BM * 128;
+            const u32 b = at + PLANES * BM * 128 + p * BN * 128 + rank * (BN / CLUSTER) * 128;
+            if (PLANES == 1) {
+              load_box(a, &m0, full, k * BK, x);
+              if (CLUSTER > 1) load_box_to((1 << CLUSTER) - 1, b, &m1, full, k * BK, y);
+              else load_box(b, &m1, full, k * BK, y);
+            } else {
+              load_box(a, &m0, full, k * BK, x, p);
+              if (CLUSTER > 1) load_box_to((1 << CLUSTER) - 1, b, &m1, full, k * BK, y, p);
+              else load_box(b, &m1, full, k * BK, y, p);
+            }
+          }
+          if (++stage == STAGES) stage = 0, phase ^= 1;
+        }
+      }
+    }
+  } else {
+    if (GROUPS > 1) registers_more<GROUPS == 2 ? 232 : 160>();
+@EXTRAS@
+    const int warp = threadIdx.x / 32 % 4, lane = threadIdx.x % 32;
+    float *const mine = corner + (threadIdx.x / 32) * 16 * 40;
+    const bool even = SPLIT > 1 ? N % 4 == 0 : p2 % 4 == 0 && (u64)@C@ % (4 * sizeof(Out)) == 0;
+    float sum[MT][BN / 2];
+    u32 stage = 0, phase = 0, turn = 0;
+    for (u32 t = start; t < total; t += step, turn++) {
+      u32 m, n;
+      tile_of(t / SPLIT, down, m, n);
+      const u32 part = t % SPLIT;
+      const int first = part * STEPS / SPLIT, last = (part + 1) * STEPS / SPLIT;
+      if (!TOGETHER && turn % GROUPS != group) {
+        const u32 ahead = stage + (last - first);
+        phase ^= ahead / STAGES & 1;
+        stage = ahead % STAGES;
+        continue;
+      }
+@MULTIPLY@
+      const i64 row0 = (i64)(m * CLUSTER + rank) * BM + (TOGETHER ? group * WM : 0) + warp * 16;
+      const i64 column0 = (i64)n * BN;
+#pragma unroll
+      for (int i = 0; i < MT; i++) {
+#pragma unroll
+        for (int c = 0; c < BN / 32; c++) {
+          __syncwarp();
+#pragma unroll
+          for (int j = 0; j < 4; j++) {
+            const int r = (c * 4 + j) * 4, at = lane / 4 * 40 + j * 8 + lane % 4 * 2;
+            *(float2 *)(mine + at) = make_float2(sum[i][r], sum[i][r + 1]);
+            *(float2 *)(mine + at + 8 * 40) = make_float2(sum[i][r + 2], sum[i][r + 3]);
+          }
+          __syncwarp();
+#pragma unroll 1
+          for (int r = lane / 8; r < 16; r += 4) {
+            const float4 v = *(const float4 *)(mine + r * 40 + lane % 8 * 4);
+            const i64 row = row0 + i * 64 + r, column = column0 + c * 32 + lane % 8 * 4;
+@PUT@
+          }
+        }
+      }
+    }
+  }
+  if (CLUSTER > 1) cluster_sync();
+}
+"""
+
+PLAIN = """
+      for (int k = first; k < last; k++) {
+        const u32 full = bars + 16 * stage, at = base + stage * STAGE_BYTES;
+        barrier_wait(full, phase);
+        const u64 a = matrix(at + (TOGETHER ? group * WM * 128 : 0));
+        const u64 b = matrix(at + BM * 128);
+        multiply_begin();
+#pragma unroll
+        for (int d = 0; d < 4; d++)
+#pragma unroll
+          for (int i = 0; i < MT; i++)
+            multiply(sum[i], a + i * 512 + d * 2, b + d * 2, k > first || d > 0);
+        multiply_commit();
+        // The multiplication before this one has read its stage.
+        multiply_wait<1>();
+        if (k > first && lane < CLUSTER) release(bars, stage == 0 ? STAGES - 1 : stage - 1, lane);
+        if (++stage == STAGES) stage = 0, phase ^= 1;
+      }
+      multiply_wait<0>();
+      if (last > first && lane < CLUSTER)
+        release(bars, stage == 0 ? STAGES - 1 : stage - 1, lane);
+"""
+"""One product for each element: sums stay in the accumulators."""
+
+SPLIT_PRODUCTS = """
+#pragma unroll
+      for (int i = 0; i < MT; i++)
+#pragma unroll
+        for (int j = 0; j < BN / 2; j++) sum[i][j] = 0.0f;
+      for (int k = first; k < last; k++) {
+        const u32 full = bars + 16 * stage, at = base + stage * STAGE_BYTES;
+        barrier_wait(full, phase);
+        const u64 a = matrix(at + (TOGETHER ? group * WM * 128 : 0));
+        const u64 b = matrix(at + PLANES * BM * 128);
+        float some[MT][BN / 2];
+        multiply_begin();
+#pragma unroll
+        for (int q = 0; q < PRODUCTS; q++)
+#pragma unroll
+          for (int d = 0; d < 4; d++)
+#pragma unroll
+            for (int i = 0; i < MT; i++)
+              multiply(some[i], a + (LEFTS >> 2 * q & 3) * (BM * 8) + i * 512 + d * 2,
+                       b + (RIGHTS >> 2 * q & 3) * (BN * 8) + d * 2, q > 0 || d > 0);
+        multiply_commit();
+        multiply_wait<0>();
+        if (lane < CLUSTER) release(bars, stage, lane);
+#pragma unroll
+        for (int i = 0; i < MT; i++)
+#pragma unroll
+          for (int j = 0; j < BN / 2; j++) sum[i][j] += some[i][j];
+        if (++stage == STAGES) stage = 0, phase ^= 1;
+      }
+"""
+"""Several products for each element, small ones first; tensor cores cut off what they add, so a
+step's sum is added in f32 proper."""
+
+RELEASE = """
+static __device__ __forceinline__ void release(u32 bars, u32 stage, u32 rank) {
+  if (CLUSTER > 1) barrier_arrive_at(bars + 16 * stage + 8, rank);
+  else barrier_arrive(bars + 16 * stage + 8);
+}
+"""
+
+PUT_PART = """
+// Four sums of a part of K, without the epilogue.
+static __device__ __forceinline__ void put_part(float *parts, float4 v, u32 part, i64 m, i64 n,
+                                                i64 rows, bool even) {
+  if (m >= rows || n >= N) return;
+  float *const at = parts + (part * rows + m) * N + n;
+  if (even) {
+    *(float4 *)at = v;
+  } else {
+    at[0] = v.x;
+    if (n + 1 < N) at[1] = v.y;
+    if (n + 2 < N) at[2] = v.z;
+    if (n + 3 < N) at[3] = v.w;
+  }
+}
+"""
+
+CONVERT = """
+  launch_wait();
+  // Eight elements of a row for each thread, K filled up to KP.
+  const bool even = p1 % (16 / (int)sizeof(In)) == 0 && (u64)a0 % 16 == 0;
+  Element *const to = (Element *)workspace;
+  const i64 count = p0 * (KP / 8);
+  for (i64 e = (i64)blockIdx.x * blockDim.x + threadIdx.x; e < count;
+       e += (i64)gridDim.x * blockDim.x) {
+    const i64 m = e / (KP / 8);
+    const int k = (int)(e - m * (KP / 8)) * 8;
+    const In *const from = (const In *)a0 + m * p1 + k;
+    Eight<In> x;
+    if (even && k + 8 <= K) {
+      x = *(const Eight<In> *)from;
+    } else {
+#pragma unroll
+      for (int i = 0; i < 8; i++) x.v[i] = k + i < K ? from[i] : In(0);
+    }
+    Eight<Element> part[PLANES];
+#pragma unroll
+    for (int i = 0; i < 8; i++) split(x.v[i], i, part);
+#pragma unroll
+    for (int p = 0; p < PLANES; p++)
+      *(Eight<Element> *)(to + ((i64)p * p0 + m) * KP + k) = part[p];
+  }
+}
+"""
+
+EIGHT = """
+template <class E>
+struct alignas(8 * sizeof(E)) Eight {
+  E v[8];
+};
+"""
+
+SPLIT_F32 = """
+static __device__ __forceinline__ void split(float x, int i, Eight<u16> (&part)[PLANES]) {
+#pragma unroll
+  for (int p = 0; p < PLANES; p++) {
+    const u16 bits = tw_to_@ELEMENT@(x);
+    part[p].v[i] = bits;
+    x -= tw_from_@ELEMENT@(bits);
+  }
+  // What has no rest goes to the last plane, which meets only the largest part of B.
+  if (PLANES > 1 && (part[0].v[i] & 0x7f80) == 0x7f80) {
+    part[PLANES - 1].v[i] = part[0].v[i];
+#pragma unroll
+    for (int p = 0; p < PLANES - 1; p++) part[p].v[i] = 0;
+  }
+}
+"""
+
+SPLIT_NOTHING = """
+static __device__ __forceinline__ void split(u16 x, int i, Eight<u16> (&part)[PLANES]) {
+  part[0].v[i] = x;
+}
+"""
+
+REDUCE = """
+  launch_wait();
+  const i64 columns = (N + 3) / 4, count = p0 * columns;
+  const float *const parts = (const float *)(workspace + PARTS_AT);
+  const bool even = p2 % 4 == 0 && (u64)@C@ % (4 * sizeof(Out)) == 0;
+@EXTRAS@
+  for (i64 e = (i64)blockIdx.x * blockDim.x + threadIdx.x; e < count;
+       e += (i64)gridDim.x * blockDim.x) {
+    const i64 m = e / columns, n = (e - m * columns) * 4;
+    float4 v = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    for (int s = 0; s < SPLIT; s++) {
+      const float *const from = parts + ((i64)s * p0 + m) * N + n;
+      if (N % 4 == 0) {
+        const float4 x = *(const float4 *)from;
+        v.x += x.x, v.y += x.y, v.z += x.z, v.w += x.w;
+      } else {
+        v.x += from[0];
+        if (n + 1 < N) v.y += from[1];
+        if (n + 2 < N) v.z += from[2];
+        if (n + 3 < N) v.w += from[3];
+      }
+    }
+    put(extras, (Out *)@C@, p2, v, m, n, p0, even);
+  }
+}
+"""
+
+STORES = {
+    "f32": """
+typedef float Out;
+static __device__ __forceinline__ float narrow(float x) { return x; }
+static __device__ __forceinline__ void store4(float *at, float4 v) { *(float4 *)at = v; }
+""",
+    "bf16": """
+typedef u16 Out;
+static __device__ __forceinline__ u16 narrow(float x) { return tw_to_bf16(x); }
+static __device__ __forceinline__ void store4(u16 *at, float4 v) {
+  *(uint2 *)at = make_uint2(tw_to_bf16x2(v.x, v.y), tw_to_bf16x2(v.z, v.w));
+}
+""",
+    "f16": """
+typedef u16 Out;
+static __device__ __forceinline__ u16 narrow(float x) { return tw_to_f16(x); }
+static __device__ __forceinline__ void store4(u16 *at, float4 v) {
+  *(uint2 *)at = make_uint2(tw_to_f16x2(v.x, v.y), tw_to_f16x2(v.z, v.w));
+}
+""",
+}
+"""Format of C -> how sums become its elements."""
