@@ -1,0 +1,199 @@
+"""Regions without reductions: a thread computes a few neighbours along the innermost axis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from tilewright.backends.cuda.kernel import Entry
+from tilewright.backends.cuda.region.code import TYPES, Code, dim_text
+from tilewright.backends.cuda.region.function import decode, formula, function, waits
+from tilewright.backends.cuda.region.scope import Frame, Scope, contiguous
+from tilewright.backends.llvm.emit.convert import ITEM_BYTES
+from tilewright.backends.llvm.region import dims
+from tilewright.backends.llvm.region.dims import Dim
+from tilewright.backends.llvm.region.schedule import Schedule
+from tilewright.backends.llvm.region.spec import Load, Piece, RegionSpec
+from tilewright.backends.target import Target
+
+THREADS = 256
+MAX_COPIES = 9
+"""Most copies of the body made for pieces (padding two axes takes nine)."""
+
+MAX_WORK = 1200
+"""Most additions that the unrolled body of a thread is worth."""
+
+
+def width(plan: Schedule, reduced: bool = False) -> int:
+    """Elements of a thread along the lane axis: 16 bytes of the narrowest type that lies side by
+    side there, 32 of the widest."""
+    spec, lane = plan.spec, plan.lane
+    sizes = [
+        ITEM_BYTES[spec.inputs[n.input]]
+        for n in spec.body
+        if isinstance(n, Load) and n.strides[lane] == 1
+    ]
+    stores = [ITEM_BYTES[s.dtype] for s in spec.outputs if s.strides[lane] == 1]
+    if not (stores or (reduced and sizes)):
+        return 1
+    sizes += stores
+    wide = max(1, min(16 // min(sizes), 32 // max(sizes)))
+    cost = sum(plan.facts.cost[s.value] for s in spec.outputs)
+    while wide > 1 and wide * cost > MAX_WORK:
+        wide //= 2
+    extent = spec.domain[lane]
+    if isinstance(extent, int):
+        while wide > 1 and (wide // 2 >= extent or (len(spec.domain) > 1 and extent % wide)):
+            wide //= 2
+    return wide
+
+
+def piece_groups(
+    spec: RegionSpec, lane: int, wide: int
+) -> list[tuple[int, tuple[Dim, ...], list[int]]]:
+    """(axis, starts, nodes) of the pieces whose arm is chosen for a thread's elements together."""
+    groups: dict[tuple[int, tuple[Dim, ...]], list[int]] = {}
+    for i, node in enumerate(spec.body):
+        if isinstance(node, Piece) and (node.axis != lane or wide > 1):
+            groups.setdefault((node.axis, node.starts), []).append(i)
+    chosen, copies = [], 1
+    for (axis, starts), nodes in groups.items():
+        ways = len(starts) + 1 + (axis == lane)
+        if copies * ways <= MAX_COPIES:
+            copies *= ways
+            chosen.append((axis, starts, nodes))
+    return chosen
+
+
+def bring(scope: Scope, roots: list[int], wide: int, count: str, base: str) -> None:
+    """Load the elements of ``roots`` that lie side by side, ``wide`` of them in arrays."""
+    frame = scope.frame
+    first = scope.inner({frame.lane: base})
+    for node in sorted(scope.reach(roots)):
+        load = frame.spec.body[node]
+        if not isinstance(load, Load) or not contiguous(frame, node) or scope.find(node):
+            continue
+        kind = TYPES[frame.kind(frame.spec.inputs[load.input])]
+        array = frame.code.name("x")
+        frame.code.line(f"alignas(16) {kind} {array}[{wide}];")
+        frame.code.line(f"tw_load({array}, in{load.input} + ({first.address(load)}), {count});")
+        scope.raw[node] = f"{array}[k]"
+
+
+def _guarded(scope: Scope, roots: list[int]) -> bool:
+    """Whether evaluating ``roots`` for an element that does not exist could do harm."""
+    body = scope.frame.spec.body
+    return any(
+        (isinstance(body[i], Load) and i not in scope.raw and scope.find(i) is None)
+        or (isinstance(body[i], Piece) and i not in scope.arms)
+        for i in scope.reach(roots)
+    )
+
+
+def write(
+    scope: Scope,
+    numbers: list[int],
+    wide: int,
+    count: str,
+    base: str,
+    others: Sequence[int] = (),
+    visit: Callable[[Scope], None] | None = None,
+) -> None:
+    """Write outputs ``numbers`` for ``wide`` elements from index ``base`` of the lane axis on, of
+    which ``count`` exist; ``scope`` knows the other indices.
+
+    ``visit`` sees every element that exists and may read the nodes ``others`` there.
+    """
+    frame, code = scope.frame, scope.frame.code
+    lane, outputs = frame.lane, frame.spec.outputs
+    roots = [outputs[n].value for n in numbers] + list(others)
+    scope.hoist(roots)
+    bring(scope, roots, wide, count, base)
+    arrays: dict[int, str] = {}
+    for n in numbers:
+        if outputs[n].strides[lane] == 1 and wide > 1:
+            arrays[n] = code.name("y")
+            kind = TYPES[frame.kind(outputs[n].dtype)]
+            code.line(f"alignas(16) {kind} {arrays[n]}[{wide}];")
+    inside = scope.inner({lane: f"({base} + k)"})
+    single = len(arrays) < len(numbers) or visit is not None or _guarded(scope, roots)
+    code.line("#pragma unroll")
+    with code.block(
+        f"for (int k = 0; k < {wide}; k++)"
+        + (f" if (k < {count})" if single and count != str(wide) else "")
+    ):
+        if visit is not None:
+            visit(inside)
+        for n in numbers:
+            if n in arrays:
+                code.line(f"{arrays[n]}[k] = {inside.stored(outputs[n])};")
+            else:
+                inside.store(n, outputs[n])
+    first = scope.inner({lane: base})
+    for n, array in arrays.items():
+        place = first.offset_of(outputs[n].strides, outputs[n].offset)
+        code.line(f"tw_store(out{n} + ({place}), {array}, {count});")
+
+
+def choose(
+    scope: Scope,
+    groups: list[tuple[int, tuple[Dim, ...], list[int]]],
+    base: str,
+    count: str,
+    body: Callable[[Scope], None],
+) -> None:
+    """``body`` under the branches that fix the arms of ``groups``."""
+    if not groups:
+        body(scope)
+        return
+    (axis, starts, nodes), rest = groups[0], groups[1:]
+    code, lane = scope.frame.code, scope.frame.lane
+    bounds = [dim_text(s) for s in starts]
+    for k in range(len(starts) + 1):
+        tests = []
+        if axis == lane:
+            tests += [f"{base} >= {bounds[k - 1]}"] if k else []
+            tests += [f"{base} + {count} <= {bounds[k]}"] if k < len(starts) else []
+        elif k < len(starts):
+            tests = [f"{scope.index[axis]} < {bounds[k]}"]
+        head = f"if ({' && '.join(tests)})" if tests else ""
+        with code.block(" ".join(filter(None, ["else" if k else "", head])) or "if (true)"):
+            inside = scope.inner()
+            inside.arms.update(dict.fromkeys(nodes, k))
+            choose(inside, rest, base, count, body)
+    if axis == lane:  # the thread's elements lie on both sides of a start
+        with code.block("else"):
+            choose(scope.inner(), rest, base, count, body)
+
+
+def emit_pointwise(plan: Schedule, target: Target, name: str) -> tuple[str, tuple[Entry, ...]]:
+    """Source and entries of a region without reductions."""
+    spec, lane = plan.spec, plan.lane
+    wide = width(plan)
+    code = Code()
+    frame = Frame(code, spec, plan.facts, lane)
+    groups = dims.ceildiv(spec.domain[lane], wide)
+    total = dims.product([*(spec.domain[a] for a in range(lane)), groups])
+    unit = code.let("i64", f"(i64)blockIdx.x * {THREADS} + threadIdx.x")
+    code.line(f"if ({unit} >= {dim_text(total)}) return;")
+    frame.pointers()
+    if lane == 0:
+        index, group = {}, unit
+    else:
+        each = code.let("i64", dim_text(groups))
+        row = code.let("i64", f"tw_div({unit}, {each})")
+        group = code.let("i64", f"{unit} - {row} * {each}")
+        index = decode(code, spec, range(lane), row)
+    base = code.let("i64", f"{group} * {wide}")
+    count = str(wide)
+    extent = spec.domain[lane]
+    if not isinstance(extent, int) or extent % wide:
+        count = code.let("int", f"(int)tw_min({wide}, {dim_text(extent)} - {base})")
+    numbers = list(range(len(spec.outputs)))
+
+    def body(scope: Scope) -> None:
+        write(scope, numbers, wide, count, base)
+
+    choose(Scope(frame, None, index), piece_groups(spec, lane, wide), base, count, body)
+    source = function(spec, target, name, THREADS, code)
+    grid = formula(dims.ceildiv(total, THREADS))
+    return source, (Entry((grid, "1", "1"), (THREADS, 1, 1), overlaps=waits(target)),)

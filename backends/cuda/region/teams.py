@@ -1,0 +1,101 @@
+"""How many threads share a unit of a reduction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tilewright.backends.cuda.region.accumulate import State
+from tilewright.backends.llvm.region import dims
+from tilewright.backends.llvm.region.dims import Dim
+from tilewright.backends.llvm.region.schedule import Schedule
+
+WARP = 32
+BLOCK = 128
+"""Threads of a block of small teams."""
+
+REGISTERS = 64
+"""Most elements that a thread keeps between passes."""
+
+COLUMN_THREADS = 16
+
+
+@dataclass(frozen=True)
+class Team:
+    """``threads`` of a unit and ``teams`` units of a block; ``wide`` elements of a thread at once.
+
+    ``chunks``: times ``threads`` that the cached form covers a row, 0 if there is none; ``loops``:
+    whether there is a form for longer rows. ``gate``: formula, 1 where this one is launched.
+    """
+
+    columns: bool
+    threads: int
+    teams: int
+    wide: int
+    chunks: int
+    loops: bool
+    suffix: str = ""
+    gate: str = ""
+
+    def combine(self, state: State) -> None:
+        """The team's accumulators into one that all of it know."""
+        if self.columns:
+            if self.threads > 1:
+                state.share(self.threads, self.teams, "threadIdx.y", "threadIdx.x")
+            return
+        state.across(min(self.threads, WARP))
+        if self.threads > WARP:
+            state.share(self.threads // WARP, 1, "threadIdx.x / 32", "0")
+
+
+def _power(n: int) -> int:
+    return 1 << max(0, n - 1).bit_length()
+
+
+def _clamp(n: int, low: int, high: int) -> int:
+    return max(low, min(high, n))
+
+
+def _at_most(size: Dim, limit: int) -> str:
+    """1 if ``size`` <= ``limit``, else 0."""
+    return f"max(0, min(1, {limit + 1} - ({dims.text(size)})))"
+
+
+def teams(plan: Schedule, wide: int, keeps: int) -> list[Team]:
+    """The forms of a reduction; exactly one of them is launched for given sizes."""
+    if plan.kind == "columns":
+        return [_columns(plan, keeps)]
+    groups = dims.mul(
+        dims.product([plan.spec.domain[a] for a in plan.spec.reduced if a != plan.lane]),
+        dims.ceildiv(plan.spec.domain[plan.lane], wide),
+    )
+    per = _clamp(REGISTERS // (wide * max(keeps, 1)), 1, 8)
+    if isinstance(groups, int):
+        return [_row(groups, wide, per)]
+    small = WARP * min(per, 4)
+    fits = _at_most(groups, small)
+    return [
+        Team(False, WARP, BLOCK // WARP, wide, small // WARP, False, "_warp", fits),
+        Team(False, 256, 1, wide, min(per, 4), True, "_block", f"1 - {fits}"),
+    ]
+
+
+def _row(groups: int, wide: int, per: int) -> Team:
+    if groups <= WARP * per:
+        threads = min(WARP, _power(groups))
+        return Team(False, threads, BLOCK // threads, wide, -(-max(groups, 1) // threads), False)
+    threads = _clamp(_power(-(-groups // min(per, 4))), 64, 512)
+    chunks = -(-groups // threads)
+    cached = chunks <= per
+    return Team(False, threads, 1, wide, chunks if cached else 0, not cached)
+
+
+def _columns(plan: Schedule, keeps: int) -> Team:
+    points = plan.reduced_size
+    per = _clamp(REGISTERS // max(keeps, 1), 1, 8)
+    if not isinstance(points, int):
+        return Team(True, 8, WARP, 1, per, True)
+    threads = _clamp(_power(-(-points // 4)), 1, COLUMN_THREADS)
+    columns = max(WARP, BLOCK // threads)
+    chunks = -(-max(points, 1) // threads)
+    cached = chunks <= per
+    return Team(True, threads, columns, 1, chunks if cached else 0, not cached)
