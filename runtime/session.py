@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -17,15 +18,16 @@ import numpy as np
 
 from tilewright.runtime.binding import Binding, check_output_shape
 from tilewright.runtime.caches import CacheInfo, cache_infos
-from tilewright.runtime.cpu import runnable_variants
 from tilewright.runtime.dtypes import ELEMENT_TYPES, array_dtype
+from tilewright.runtime.engine import Engine, Shape
 from tilewright.runtime.errors import ExecutionError, FeedError, TargetError, nearest
 from tilewright.runtime.feeds import Array, check_array, check_names, check_type, resolve_dims
 from tilewright.runtime.loader import open_artifact
 from tilewright.runtime.manifest import TensorInfo, Variant
-from tilewright.runtime.native import NativeSession, Shape
+from tilewright.runtime.native import NativeSession
 from tilewright.runtime.profile import ProfileRow, profile_rows
 from tilewright.runtime.repeat import Repeat, deciding
+from tilewright.runtime.variants import CUDA, runnable
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ class Session:
         self._input_types = [array_dtype(tensor.dtype) for tensor in self.manifest.inputs]
         self._output_types = [array_dtype(tensor.dtype) for tensor in self.manifest.outputs]
         self._output_names = [tensor.name for tensor in self.manifest.outputs]
-        self._native: NativeSession | None = None
+        self._native: Engine | None = None
         self._all = range(len(self._output_names))
         self._deciding = deciding(self.manifest)
         self._repeat: Repeat | None = None
@@ -119,29 +121,32 @@ class Session:
                     nearest(wanted, targets),
                     "leave the variant out to get the best one",
                 )
-        return runnable_variants(self.where, variants)
+        return runnable(self.where, variants)
 
     def _start(self, variants: Sequence[Variant]) -> None:
-        ranks = [
-            [len(tensor.shape) for tensor in tensors]
-            for tensors in (self.manifest.inputs, self.manifest.outputs)
-        ]
         for index, variant in enumerate(variants):
             try:
-                self._native = NativeSession(
-                    self.where,
-                    self._file.library(variant),
-                    self._file.weights_address(),
-                    self.threads,
-                    *ranks,
-                )
+                self._native = self._engine(variant)
             except TargetError:
-                # The code asks the CPU itself; its word counts more than /proc/cpuinfo's.
+                # The code asks the CPU itself; its word counts more than /proc/cpuinfo's. A GPU's
+                # driver may refuse code that its device could run.
                 if index + 1 == len(variants):
                     raise
             else:
                 self._used = variant
                 return
+
+    def _engine(self, variant: Variant) -> Engine:
+        if variant.machine == CUDA:
+            from tilewright.runtime.cuda.session import open_session
+
+            return open_session(self._file, variant)
+        ranks = [
+            [len(tensor.shape) for tensor in tensors]
+            for tensors in (self.manifest.inputs, self.manifest.outputs)
+        ]
+        library, weights = self._file.library(variant), self._file.weights_address()
+        return NativeSession(self.where, library, weights, self.threads, *ranks)
 
     @property
     def variant(self) -> str:
@@ -211,8 +216,23 @@ class Session:
         return [outputs[index] for index in picks]
 
     def bind(self) -> Binding:
-        """A new binding of the caller's arrays to this session, for runs without copies."""
+        """A new binding of the caller's arrays to this session, for runs without copies.
+
+        Of a session on a GPU it takes arrays on the device too: `runtime.cuda.binding`.
+        """
+        if self._used.machine == CUDA:
+            from tilewright.runtime.cuda.binding import DeviceBinding
+
+            return DeviceBinding(self)
         return Binding(self)
+
+    @contextmanager
+    def engine(self) -> Iterator[Engine]:
+        """The running code, for one caller at a time. Raises ExecutionError if it is closed."""
+        self._file.wait_verified()
+        with self._lock:
+            self._repeat = None
+            yield self._open_session()
 
     def run_bound(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> list[Array]:
         """What `Binding.run` calls. Contiguity was checked when the arrays were bound."""
@@ -320,7 +340,7 @@ class Session:
             for index, (output, shape) in enumerate(zip(outputs, final, strict=True))
         ]
 
-    def _open_session(self) -> NativeSession:
+    def _open_session(self) -> Engine:
         if self._native is None:
             raise ExecutionError(self.where, "the session is closed", "", "load the artifact again")
         return self._native

@@ -7,11 +7,13 @@ import os
 import re
 import threading
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from tilewright.runtime.cuda.driver import OUT_OF_MEMORY, Driver, Failure, open_driver, reported
+from tilewright.runtime.errors import TargetError
+from tilewright.runtime.manifest import Variant
 
 _ARCHITECTURE = re.compile(r"(sm|compute)_(\d+)(\d)(a?)")
 _CLUSTERS, _MULTIPROCESSORS, _MAJOR, _MINOR, _SHARED = 120, 16, 75, 76, 97
@@ -173,3 +175,19 @@ def _fits(capability: tuple[int, int], architecture: str) -> bool:
     if kind == "compute":
         return capability >= made
     return capability[0] == made[0] and capability >= made
+
+
+def runnable_on_device(where: str, variants: Sequence[Variant]) -> list[Variant]:
+    """The variants that the device runs, best first; TargetError naming why not if none."""
+    device = open_device(where)
+    fitting = [v for v in variants if fits(device.capability, v.features)]
+    if not fitting:
+        major, minor = device.capability
+        made = ", ".join(dict.fromkeys(name for v in variants for name in v.features))
+        raise TargetError(
+            where,
+            "the artifact has no code for this GPU",
+            f"expected code for compute capability {major}.{minor} ({device.name}), found {made}",
+            "compile the model again with a target of this GPU",
+        )
+    return sorted(fitting, key=lambda variant: -variant.rank)

@@ -10,14 +10,16 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from tilewright.runtime.cuda.device import Device, Memory, Pinned
+from tilewright.runtime.cuda.device import Device, Memory, Pinned, open_device
 from tilewright.runtime.cuda.driver import Failure, error_of
 from tilewright.runtime.cuda.graphs import Graphs
-from tilewright.runtime.cuda.model import DeviceModel
+from tilewright.runtime.cuda.model import DeviceModel, open_model
 from tilewright.runtime.cuda.resolving import Resolver, Shape
 from tilewright.runtime.cuda.running import Runner, Timer
+from tilewright.runtime.dtypes import ELEMENT_TYPES
 from tilewright.runtime.errors import ExecutionError, TilewrightError
-from tilewright.runtime.manifest import TensorInfo
+from tilewright.runtime.loader import ArtifactFile
+from tilewright.runtime.manifest import Manifest, Variant
 
 _ALIGN = 256
 
@@ -48,27 +50,24 @@ class CudaSession:
     """Runs a `DeviceModel`. Not thread-safe: its owner holds a lock.
 
     Inputs and outputs are addresses of host memory, which go through pinned staging memory, or of
-    device memory, which kernels use in place. `inputs`, `outputs`: of the manifest.
+    device memory, which kernels use in place.
     """
 
-    def __init__(
-        self,
-        model: DeviceModel,
-        inputs: Sequence[tuple[TensorInfo, int, bool]],
-        output_bytes: Sequence[int],
-    ) -> None:
-        """inputs: bytes of an element and whether it is signed, of every input; output_bytes: of an
-        element of every output."""
+    def __init__(self, model: DeviceModel, manifest: Manifest) -> None:
         self.model, self.where, self.device = model, model.where, model.device
-        self._elements = [(size, signed) for _, size, signed in inputs]
-        self._output_bytes = list(output_bytes)
+        inputs = [ELEMENT_TYPES[tensor.dtype] for tensor in manifest.inputs]
+        outputs = [ELEMENT_TYPES[tensor.dtype] for tensor in manifest.outputs]
+        self._elements = [(one.bytes, one.storage.startswith("int")) for one in inputs]
+        self._output_bytes = [one.bytes for one in outputs]
+        self.owner: object = None
+        """Who set the inputs last."""
         self._resolver = Resolver(model.where, model.program)
         count = len(inputs)
         self._inputs = [0] * count
         self._shapes: list[Shape] = [()] * count
         self._on_device = [False] * count
-        self._results = [0] * len(output_bytes)
-        self._results_on_device = [False] * len(output_bytes)
+        self._results = [0] * len(outputs)
+        self._results_on_device = [False] * len(outputs)
         self._plan: _Plan | None = None
         self._queued: Any = None
         entered = self._enter()
@@ -101,7 +100,7 @@ class CudaSession:
         self._inputs[index] = address
         self._shapes[index] = tuple(shape)
         self._on_device[index] = on_device
-        self._plan = None
+        self._plan = self.owner = None
 
     def shapes(self) -> list[Shape]:
         """Shapes (upper bounds where they depend on data) of the outputs for the set inputs."""
@@ -128,15 +127,20 @@ class CudaSession:
 
     # Runs --------------------------------------------------------------------------------
 
-    def run(self, outputs: Sequence[int], on_device: Sequence[bool] = ()) -> list[Shape]:
+    def run(
+        self,
+        outputs: Sequence[int],
+        on_device: Sequence[bool] = (),
+        stream: int | None = None,
+    ) -> list[Shape]:
         """Run into the buffers at addresses `outputs`, each of at least the `shapes` size; the
-        final shapes. The shapes must have been asked for since an input was set."""
+        final shapes. `shapes` comes before, after the inputs are set. stream: as of `repeat`."""
         entered = self._enter()
         try:
             self._results = list(outputs)
             self._results_on_device = list(on_device) or [False] * len(outputs)
             plan = self._plan = self._planned()
-            return self._execute(plan, None)
+            return self._execute(plan, stream)
         except Failure as failure:
             raise self._report(failure) from None
         finally:
@@ -337,6 +341,12 @@ class CudaSession:
         if failure.lost:
             self.device.lost = failure.name
         return error_of(self.where, failure)
+
+
+def open_session(file: ArtifactFile, variant: Variant) -> CudaSession:
+    """A session of a variant on this thread's device. Raises as `open_device`, `DeviceModel`."""
+    device = open_device(file.where)
+    return CudaSession(open_model(device, file, variant), file.manifest)
 
 
 def _staged(sizes: Sequence[int | None]) -> tuple[tuple[_Transfer, ...], int]:

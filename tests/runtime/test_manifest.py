@@ -31,6 +31,7 @@ MODULES = {
     "container",
     "cpu",
     "dtypes",
+    "engine",
     "errors",
     "expressions",
     "fields",
@@ -41,6 +42,7 @@ MODULES = {
     "profile",
     "repeat",
     "session",
+    "variants",
 }
 SIZE = "expected a size or an expression"
 
