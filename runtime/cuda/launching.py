@@ -156,11 +156,11 @@ class LaunchState:
             at += 4
             for index, tensor in enumerate(state.entry.maps):
                 if state.blocks:
-                    state.store_map(index, self._encode(tensor, at))
+                    state.store_map(index, self._encode(tensor, at, workspace))
                 at += 2 * len(tensor.dims)
         self._words = words
 
-    def _encode(self, tensor: TensorMap, at: int) -> bytes:
+    def _encode(self, tensor: TensorMap, at: int, workspace: int) -> bytes:
         """The 128 bytes of a map; zeros where it has nothing to copy."""
         rank = len(tensor.dims)
         dims = self._values[at : at + rank]
@@ -176,7 +176,7 @@ class LaunchState:
             "cuTensorMapEncodeTiled",
             module.CUtensorMapDataType(_MAP_TYPES[tensor.dtype]),
             rank,
-            self._operands[tensor.operand] + offset,
+            (workspace if tensor.operand < 0 else self._operands[tensor.operand]) + offset,
             [wide(size) for size in dims],
             [wide(size) for size in strides],
             [narrow(size) for size in tensor.box],
