@@ -9,7 +9,7 @@ from typing import Any
 
 from tilewright.runtime.cuda.driver import Driver
 from tilewright.runtime.cuda.model import DeviceModel, Function
-from tilewright.runtime.cuda.program import Entry, Launch, TensorMap
+from tilewright.runtime.cuda.program import WORKSPACE, Entry, Launch, TensorMap
 from tilewright.runtime.cuda.sizes import compiled
 
 _MAP_BYTES = 128
@@ -104,7 +104,8 @@ class LaunchState:
             [*launch.dims, launch.units, *(place.offset for place in launch.operands)],
             program.slots,
         )
-        self._formulas = kernel.evaluator(dims)
+        self._formulas = kernel.evaluator(dims, len(launch.operands))
+        self._aligns = kernel.aligns
         self._dims = dims
         operands = len(launch.operands) + len(launch.counts)
         driver = model.device.driver
@@ -125,11 +126,13 @@ class LaunchState:
         pairs = zip(self.bases, offsets, strict=True)
         self._operands = tuple([addresses[base] + offset for base, offset in pairs])
         self._arguments = sizes[: dims + 1]
-        if self._arguments != self._known:
+        known = (*self._arguments, *self._operands) if self._aligns else self._arguments
+        if known != self._known:
             self._known = ()
-            self._values = self._formulas((*self._arguments, self.model.device.multiprocessors))
+            sms = self.model.device.multiprocessors
+            self._values = self._formulas((*self._arguments, sms, *self._operands))
             self._configure()
-            self._known = self._arguments
+            self._known = known
             self._words = ()
         return self._values[0]
 
@@ -168,6 +171,8 @@ class LaunchState:
         offset = self._values[at + 2 * rank - 1]
         if min(dims) <= 0:
             return bytes(_MAP_BYTES)
+        mapped = tensor.operand
+        base = workspace if mapped == WORKSPACE else self._operands[mapped]
         driver = self.model.device.driver
         module = driver.module
         wide = module.cuuint64_t

@@ -62,12 +62,17 @@ before it has ended, except where the latter `overlaps` and has not waited yet.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tilewright.runtime.cuda.sizes import Evaluate, Size, compiled
 
 FORMAT = 1
+WORKSPACE = -1
+"""The operand of a map over the workspace."""
+
+_ADDRESS = re.compile(r"\ba\d")
 PLACES = ("arena", "weight", "input", "output")
 
 
@@ -152,16 +157,24 @@ class Kernel:
     workspace: Size
     entries: tuple[Entry, ...]
 
-    def evaluator(self, dims: int) -> Evaluate:
-        """From p0, p1, ... (`dims` of them), units and sms to all formulas one after the other:
-        workspace, and of every entry grid, shared, and of every map dims, strides and offset."""
+    def evaluator(self, dims: int, operands: int) -> Evaluate:
+        """From p0, p1, ... (`dims` of them), units, sms, a0, a1, ... (`operands` of them) to all
+        formulas one after the other: workspace, and of every entry grid, shared, and of every map
+        dims, strides and offset."""
         names = {f"p{i}": i for i in range(dims)} | {"units": dims, "sms": dims + 1}
+        names |= {f"a{i}": dims + 2 + i for i in range(operands)}
         sizes: list[Size] = [self.workspace]
         for entry in self.entries:
             sizes += [*entry.grid, entry.shared]
             for tensor in entry.maps:
                 sizes += [*tensor.dims, *tensor.strides, tensor.offset]
         return compiled(sizes, names)
+
+    @property
+    def aligns(self) -> bool:
+        """Whether a formula asks for the address of an operand."""
+        texts = [str(f) for entry in self.entries for f in (*entry.grid, entry.shared)]
+        return any(_ADDRESS.search(text) for text in [str(self.workspace), *texts])
 
 
 @dataclass(frozen=True)

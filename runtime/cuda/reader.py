@@ -10,6 +10,7 @@ from typing import Any
 from tilewright.runtime.cuda.program import (
     FORMAT,
     PLACES,
+    WORKSPACE,
     Branch,
     Constraint,
     Copy,
@@ -230,7 +231,7 @@ class _Reader:
     def _check_formulas(self, launch: Launch, item: Fields) -> None:
         kernel = self.kernels[launch.kernel]
         try:
-            kernel.evaluator(len(launch.dims))
+            kernel.evaluator(len(launch.dims), len(launch.operands))
         except ExpressionError as wrong:
             raise FieldError(f"{item.path('kernel')}: {kernel.name}: {wrong}") from None
         for entry in kernel.entries:
