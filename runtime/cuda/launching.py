@@ -181,7 +181,7 @@ class LaunchState:
             "cuTensorMapEncodeTiled",
             module.CUtensorMapDataType(_MAP_TYPES[tensor.dtype]),
             rank,
-            (workspace if tensor.operand < 0 else self._operands[tensor.operand]) + offset,
+            base + offset,
             [wide(size) for size in dims],
             [wide(size) for size in strides],
             [narrow(size) for size in tensor.box],

@@ -350,7 +350,7 @@ def _tensor_map(item: Fields) -> TensorMap:
         _formula(item, "offset"),
     )
     rank = len(found.box)
-    if len(found.dims) != rank or len(found.strides) != rank - 1 or found.operand < -1:
+    if len(found.dims) != rank or len(found.strides) != rank - 1 or found.operand < WORKSPACE:
         raise FieldError(f"{item.place}: expected dims, strides and box of one rank")
     if found.swizzle not in _SWIZZLES:
         raise FieldError(f"{item.path('swizzle')}: expected one of {_SWIZZLES}")
