@@ -2,10 +2,11 @@
 
     python -m tilewright.tools.conformance --stage reference
     python -m tilewright.tools.conformance --stage compiled --only attention
+    python -m tilewright.tools.conformance --stage cuda --kind node --jobs 16
 
 The stage `reference` imports a model and interprets it with numpy. `symbolic` first names the
 dimensions above 1 of every input, `optimized` interprets what the compiler's passes make of it, and
-`compiled` runs the artifact.
+`compiled` runs the artifact. `cuda` runs one on the GPU of this machine: no other can repeat it.
 The outcome of every case is kept in tests/conformance/table.json; a run in the repository root
 rewrites its stage there.
 Exit status: 0 when every case passes or is refused with a message, 1 otherwise.
@@ -16,6 +17,7 @@ import contextlib
 import json
 import multiprocessing
 import os
+import queue
 import re
 import signal
 import sys
@@ -23,6 +25,7 @@ import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -34,6 +37,7 @@ from tilewright.compiler.errors import UserError
 
 KINDS = ("node", "simple", "pytorch-converted", "pytorch-operator")
 STAGES = ("reference", "symbolic", "optimized", "compiled")
+CUDA = "cuda"
 TABLE = Path("tests/conformance/table.json")  # from the repository root
 LIMIT_SECONDS = 20.0
 # One unit in the last place of float16, where the expected values were rounded after every step.
@@ -116,8 +120,8 @@ def run_case(case: Case, stage: str) -> str:
     Raises Mismatch for wrong results, and whatever else goes wrong.
     """
     try:
-        if stage == "compiled":
-            runner = _compiled(case.model)
+        if stage in ("compiled", CUDA):
+            runner = _compiled(case.model, "sm_90a" if stage == CUDA else "native")
         else:
             model = symbolic(case.model) if stage == "symbolic" else case.model
             runner = _interpreted(model, passes=stage == "optimized")
@@ -174,14 +178,14 @@ def _interpreted(model: Any, passes: bool) -> Callable[[list[Any]], list[Any]]:
     return lambda inputs: reference.run(graph, [np.asarray(x) for x in inputs])
 
 
-def _compiled(model: Any) -> Callable[[list[Any]], list[Any]]:
+def _compiled(model: Any, target: str) -> Callable[[list[Any]], list[Any]]:
     from tilewright.compiler.driver import compile_model
     from tilewright.compiler.options import Options
     from tilewright.runtime.session import load
 
     folder = tempfile.TemporaryDirectory(prefix="conformance-")
     path = Path(folder.name) / "model.tw"
-    compile_model(model, path, Options(jobs=0))
+    compile_model(model, path, Options(targets=(target,), jobs=0))
     session = load(path)
     names = [i.name for i in session.get_inputs()]
 
@@ -255,8 +259,12 @@ class Worker:
         self.pipe.send(name)
         try:
             if self.pipe.poll(self.limit):
-                return str(self.pipe.recv())
-            outcome = f"hang: more than {self.limit:g} s"
+                outcome = str(self.pipe.recv())
+                if self.stage != CUDA or accepted(outcome):
+                    return outcome
+                # a fault in a kernel ends the work of its whole process on the device
+            else:
+                outcome = f"hang: more than {self.limit:g} s"
         except EOFError:
             self.process.join()
             outcome = f"crash: the process ended with status {self.process.exitcode}"
@@ -275,21 +283,33 @@ class Worker:
 
 
 def run_all(
-    cases: dict[str, Case], stage: str, limit: float = LIMIT_SECONDS
+    cases: dict[str, Case], stage: str, limit: float = LIMIT_SECONDS, jobs: int = 1
 ) -> Iterator[tuple[str, str]]:
     """(case, outcome) for every case, in order."""
-    worker = Worker(cases, stage, limit)
+    workers = [Worker(cases, stage, limit) for _ in range(jobs)]
+    free: queue.SimpleQueue[Worker] = queue.SimpleQueue()
+    for worker in workers:
+        free.put(worker)
+
+    def run(name: str) -> tuple[str, str]:
+        worker = free.get()
+        try:
+            return name, worker.run(name)
+        finally:
+            free.put(worker)
+
     try:
-        for name in cases:
-            yield name, worker.run(name)
+        with ThreadPoolExecutor(jobs) as pool:
+            yield from pool.map(run, cases)
     finally:
-        worker.stop()
+        for worker in workers:
+            worker.stop()
 
 
 def read_table(path: Path = TABLE) -> dict[str, dict[str, str]]:
     """stage -> case -> outcome, as kept in the repository."""
     table = json.loads(path.read_text()) if path.exists() else {}
-    return {stage: dict(table.get(stage, {})) for stage in STAGES}
+    return {stage: dict(table.get(stage, {})) for stage in (*STAGES, CUDA)}
 
 
 def write_table(table: dict[str, dict[str, str]]) -> None:
@@ -306,7 +326,8 @@ def accepted(outcome: str) -> bool:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the cases, print what is not accepted and the counts, and update the table."""
     parser = argparse.ArgumentParser(prog="conformance", description=__doc__)
-    parser.add_argument("--stage", choices=STAGES, default="compiled")
+    parser.add_argument("--stage", choices=(*STAGES, CUDA), default="compiled")
+    parser.add_argument("--jobs", type=int, default=1, help="cases that run at once")
     parser.add_argument("--only", default="", help="a regular expression of case names")
     parser.add_argument("--limit", type=float, default=LIMIT_SECONDS, help="seconds for a case")
     parser.add_argument("--kind", choices=KINDS, action="append", help="default: all kinds")
@@ -318,7 +339,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     table = read_table()
     counts: Counter[str] = Counter()
     failed = False
-    for name, outcome in run_all(chosen, options.stage, options.limit):
+    for name, outcome in run_all(chosen, options.stage, options.limit, options.jobs):
         table[options.stage][name] = outcome
         counts[outcome.split(":")[0]] += 1
         failed |= not accepted(outcome)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from tilewright.backends.cuda import prelude
 from tilewright.backends.cuda.kernel import CudaKernel
 from tilewright.backends.cuda.nvptx import Arity, ptx_kernel
+from tilewright.backends.cuda.region import region_kernel
 from tilewright.backends.cuda.toolchain import CudaToolError, Resources, to_cubin, to_ptx
 from tilewright.backends.kernels.registry import families
 from tilewright.backends.llvm.codegen import CodegenError, Known, empty_main
@@ -63,18 +64,10 @@ def emit(spec: Hashable, arity: Arity, target: Target, name: str) -> Emitted:
         assert family.cuda is not None, f"{family.name} has no kernel for GPUs"
         return Emitted(family.cuda(spec, target, name), "cuda", False)
     if isinstance(spec, RegionSpec):
-        try:
-            from tilewright.backends.cuda.region import region_kernel
-        except ImportError:
-            region_kernel = _none
         kernel = region_kernel(spec, target, name)
         if kernel is not None:
             return Emitted(kernel, "cuda", False)
     return Emitted(ptx_kernel(spec, arity, target, name), "llvm", True)
-
-
-def _none(*_a):
-    return None
 
 
 def compile_kernel(job: Job) -> CudaModule:
