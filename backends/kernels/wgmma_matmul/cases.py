@@ -33,8 +33,19 @@ TILES = (
     Tile(64, 192, 4, 2, together=False, cluster=2),
     Tile(128, 64, 4, 2, split=3),
     Tile(64, 64, 4, 1, cluster=2, split=2),
+    Tile(64, 64, 4, 1, split=4, within=True),
+    Tile(128, 96, 4, 2, split=2, within=True),
 )
 """Every way to divide a launch."""
+
+MANY = (
+    Tile(64, 64, 3, 1),
+    Tile(64, 64, 3, 2, together=False),
+    Tile(64, 64, 3, 1, cluster=2),
+    Tile(64, 64, 3, 1, split=3),
+    Tile(64, 64, 3, 1, split=2, within=True),
+)
+"""For launches with several tiles for each block."""
 
 GAP = 3
 """Elements between rows of A where they lie apart."""
@@ -50,6 +61,9 @@ def cases() -> tuple[Case, ...]:
         for m, k, n in ((1, 264, 40), (150, 520, 300), (520, 200, 520)):
             spec = WgmmaMatmulSpec(k, n, 1, "bf16", BIAS_RELU_RESIDUAL, "bf16", "bf16", tile)
             out.append(_case(m, k, n, spec))
+    for tile in MANY:
+        spec = WgmmaMatmulSpec(130, 1160, 1, "bf16", BIAS_RELU_RESIDUAL, "bf16", "bf16", tile)
+        out.append(_case(1500, 130, 1160, spec))
     for a, c in (("f16", "f32"), ("f32", "f16"), ("f16", "f16")):
         out.append(_case(140, 72, 136, WgmmaMatmulSpec(72, 136, 1, "f16", IDENTITY, a, c)))
     for m, k, n, gap in ((5, 33, 70, 0), (130, 64, 72, GAP), (130, 64, 72, 8)):

@@ -8,7 +8,7 @@ from tilewright.backends.cuda.kernel import WORKSPACE, CudaKernel, Entry, Tensor
 from tilewright.backends.cuda.signature import signature
 from tilewright.backends.kernels.wgmma_matmul import template
 from tilewright.backends.kernels.wgmma_matmul.reference import PAIRS
-from tilewright.backends.kernels.wgmma_matmul.spec import DEPTH, SHARED, WgmmaMatmulSpec
+from tilewright.backends.kernels.wgmma_matmul.spec import DEPTH, PAD, SHARED, WgmmaMatmulSpec
 from tilewright.backends.target import Target
 
 THREADS = 256
@@ -33,7 +33,7 @@ def emit(spec: WgmmaMatmulSpec, target: Target, name: str) -> CudaKernel:
     operands = 3 + len(spec.epilogue.extras)
     dims = 3 + spec.epilogue.stride_count
     away = _converted(spec)
-    blocks = f"min(units, sms // {tile.cluster}) * {tile.cluster}"
+    blocks = "units" if tile.within else f"min(units, sms // {tile.cluster}) * {tile.cluster}"
     product = _Product(spec, str(shared), blocks)
     entries = []
     if away != "0":
@@ -44,7 +44,7 @@ def emit(spec: WgmmaMatmulSpec, target: Target, name: str) -> CudaKernel:
     if away != "1":
         entries.append(product.entry(f"(1 - {away})", converted=False))
     workspace = f"{away} * {_round(spec)}"
-    if tile.split > 1:
+    if tile.split > 1 and not tile.within:
         count = f"p0 * {-(-spec.n // 4)}"
         entries.append(_entry(f"min(ceildiv({count}, {THREADS}), sms * 8)", "_reduce"))
         workspace = f"{_round(spec)} + {4 * tile.split * spec.n} * p0"
@@ -88,7 +88,7 @@ class _Product:
             (grid, "1", "1"),
             (tile.threads, 1, 1),
             self.shared,
-            cluster=(tile.cluster, 1, 1),
+            cluster=(tile.blocks, 1, 1),
             maps=(a, b),
             overlaps=True,
         )
@@ -127,6 +127,11 @@ def _text(spec: WgmmaMatmulSpec, name: str, operands: int, dims: int, converts: 
         "SPLIT": tile.split,
         "PLANES": spec.planes,
         "PRODUCTS": spec.products,
+        "PAD": PAD,
+        "SUMS_BYTES": max(
+            tile.stages * spec.planes * (tile.rows + tile.columns) * DEPTH * 2,
+            tile.rows * (tile.columns + PAD) * 4,
+        ),
         "STAGE_BYTES": spec.planes * (tile.rows + tile.columns) * DEPTH * 2,
     }
     head = "".join(f"constexpr int {key} = {value};\n" for key, value in constants.items())
@@ -139,14 +144,15 @@ def _text(spec: WgmmaMatmulSpec, name: str, operands: int, dims: int, converts: 
             head += f"constexpr u32 {key} = {bits};\n"
     parts_at = f"((p0 * {2 * spec.planes * spec.row} + 255) / 256 * 256)"
     gather = epilogues.gather(spec.epilogue, 2, 3)
-    partial = tile.split > 1
+    partial = tile.split > 1 and not tile.within
     store = (
         f"put_part((float *)(workspace + {parts_at}), v, part, row, column, p0, even);"
         if partial
         else f"put(extras, (Out *){c}, p2, v, row, column, p0, even);"
     )
     body = (
-        template.BODY.replace("@EXTRAS@", "" if partial else gather)
+        (template.WITHIN if tile.within else template.BODY)
+        .replace("@EXTRAS@", "" if partial else gather)
         .replace("@C@", c)
         .replace("@MULTIPLY@", template.PLAIN if spec.products == 1 else template.SPLIT_PRODUCTS)
         .replace("@PUT@", " " * 12 + store)

@@ -25,6 +25,13 @@ SHARED = 232448
 """Bytes of shared memory that a block may have."""
 
 
+CLUSTER = 8
+"""Blocks of a cluster that every device grants."""
+
+PAD = 8
+"""Floats behind a row of sums in shared memory, against conflicts of banks."""
+
+
 @dataclass(frozen=True)
 class Tile:
     """How a launch is divided.
@@ -32,7 +39,8 @@ class Tile:
     ``rows`` x ``columns`` of C for a block at a time; ``stages`` of the ring; ``groups`` of 128
     threads that multiply, ``together`` on one tile or each on its own in turn; ``cluster`` blocks
     below each other that share B's tile; ``raster``: tiles (of clusters) below each other before
-    the next column of them; ``split``: parts of K, summed in their order by a kernel of its own.
+    the next column of them; ``split``: parts of K, summed in their order by a kernel of its own, or
+    ``within`` a cluster of so many blocks, each of which then has one tile, through shared memory.
     """
 
     rows: int = 128
@@ -43,20 +51,31 @@ class Tile:
     cluster: int = 1
     raster: int = 8
     split: int = 1
+    within: bool = False
 
     def __post_init__(self) -> None:
         each = self.rows // self.groups if self.together else self.rows
         if each % 64 or self.columns % (32 * self.cluster) or self.columns > 256:
             raise ValueError(f"no tile of {self.rows} x {self.columns} for {self.groups} groups")
+        alone = self.together and self.cluster == 1 and 1 < self.split <= CLUSTER
+        if self.within and not (alone and self.rows % self.split == 0):
+            raise ValueError(f"{self} cannot be summed within a cluster")
 
     def shared(self, planes: int) -> int:
         """Bytes of shared memory: alignment, ring, barriers, pieces of results."""
         ring = self.stages * planes * (self.rows + self.columns) * DEPTH * 2
+        if self.within:
+            return 1024 + max(ring, self.rows * (self.columns + PAD) * 4) + 256
         return 1024 + ring + 256 + self.groups * 4 * 16 * 40 * 4
 
     @property
     def threads(self) -> int:
         return 128 * (self.groups + 1)
+
+    @property
+    def blocks(self) -> int:
+        """Of a cluster."""
+        return self.split if self.within else self.cluster
 
 
 @dataclass(frozen=True)
@@ -110,7 +129,7 @@ class WgmmaMatmulSpec:
 
 
 def units(spec: WgmmaMatmulSpec) -> str:
-    """Tiles of a cluster, times the parts of K."""
+    """Tiles of a cluster (of its blocks that multiply the same rows of K), times the parts of K."""
     rows = spec.tile.rows * spec.tile.cluster
     return f"ceildiv(p0, {rows}) * {spec.across * spec.tile.split}"
 
