@@ -70,7 +70,9 @@ def bring(scope: Scope, roots: list[int], wide: int, count: str, base: str) -> N
     first = scope.inner({frame.lane: base})
     for node in sorted(scope.reach(roots)):
         load = frame.spec.body[node]
-        if not isinstance(load, Load) or not contiguous(frame, node) or scope.find(node):
+        if not isinstance(load, Load) or not contiguous(frame, node):
+            continue
+        if node in scope.raw or scope.find(node):
             continue
         kind = TYPES[frame.kind(frame.spec.inputs[load.input])]
         array = frame.code.name("x")

@@ -1,16 +1,12 @@
-"""Regions with reductions.
+"""Regions with reductions: the functions of their forms, and units so long and so few that several
+blocks share each.
 
-A team of threads computes one unit (a combination of the axes that are kept) in phases: phase k
-goes over the reduced points, evaluates what the k-th level of reductions needs and writes full
-values that are ready. What a later phase needs again stays in registers where the row is short
-enough, and is computed again from memory where it is not.
-
-The lanes of a warp lie on a reduced axis ("rows") or on a kept one ("columns").
+A shared unit takes one function a phase. Each block leaves its accumulators in the workspace; the
+next phase's blocks, and a last function for what is written once a unit, merge them in order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from tilewright.backends.cuda.kernel import Entry
@@ -18,276 +14,239 @@ from tilewright.backends.cuda.region.accumulate import State
 from tilewright.backends.cuda.region.arith import CudaValue
 from tilewright.backends.cuda.region.code import TYPES, Code, dim_text
 from tilewright.backends.cuda.region.function import decode, formula, function, waits
-from tilewright.backends.cuda.region.pointwise import width, write
+from tilewright.backends.cuda.region.pointwise import width
 from tilewright.backends.cuda.region.scope import Frame, Scope
+from tilewright.backends.cuda.region.sweep import Unit, kept, phases
 from tilewright.backends.cuda.region.teams import Team, teams
-from tilewright.backends.llvm.emit.convert import register
 from tilewright.backends.llvm.region import dims
-from tilewright.backends.llvm.region.analysis import is_full, phase_roots
+from tilewright.backends.llvm.region.analysis import is_full
 from tilewright.backends.llvm.region.dims import Dim
 from tilewright.backends.llvm.region.schedule import Schedule
-from tilewright.backends.llvm.region.spec import (
-    Const,
-    DimValue,
-    Iota,
-    Piece,
-    Reduce,
-    operands,
-)
+from tilewright.backends.llvm.region.spec import ARG_REDUCTIONS, Reduce
 from tilewright.backends.target import Target
 
-SLOTS = 4
-"""Accumulators of one reduction along a column: they hide the latency of the additions."""
 
+@dataclass(frozen=True)
+class _Place:
+    """Where a block's threads are: the unit's scope, the rank in its team, whether it exists
+    (text, empty if all do), its number among all ``units``, and the points of a unit."""
 
-def phases(plan: Schedule) -> list[int]:
-    """Levels that reduce or write something for every point."""
-    spec, facts = plan.spec, plan.facts
-    return [k for k in range(facts.phases) if phase_roots(spec, facts, k)]
-
-
-def kept(plan: Schedule) -> dict[int, int]:
-    """Values that a pass leaves for later ones: node to the phase that computes it first."""
-    spec, facts = plan.spec, plan.facts
-    reduced = frozenset(spec.reduced)
-    made: dict[int, int] = {}
-    keep: dict[int, int] = {}
-    for phase in phases(plan):
-        now: dict[int, int] = {}
-        stack = phase_roots(spec, facts, phase)
-        while stack:
-            i = stack.pop()
-            node = spec.body[i]
-            if isinstance(node, Reduce | Const | DimValue | Iota) or i in now:
-                continue
-            if not facts.axes[i] & reduced:
-                continue
-            if i in made and (plan.kind == "columns" or plan.lane in facts.axes[i]):
-                keep[i] = made[i]
-                continue
-            now[i] = made.get(i, phase)
-            if not isinstance(node, Piece):
-                stack.extend(operands(node))
-        made |= now
-    return keep
-
-
-@dataclass
-class _Unit:
-    """The emission of one unit's phases by one team."""
-
-    plan: Schedule
-    team: Team
-    code: Code
     frame: Frame
-    scope: Scope
+    index: dict[int, str]
     rank: str
-    points: str
-    cached: bool
+    live: str
+    number: str
+    units: Dim
+    blocks: Dim
+    points: Dim
 
-    def run(self) -> None:
-        keep = kept(self.plan) if self.cached else {}
-        arrays: dict[int, str] = {}
-        for phase in phases(self.plan):
-            mine = [i for i, level in keep.items() if level == phase]
-            for node in mine:
-                kind = TYPES[register(self.plan.facts.dtypes[node])]
-                arrays[node] = self.code.name("keep")
-                size = f"[{self.team.chunks}][{self.team.wide}]"
-                self.code.line(f"{kind} {arrays[node]}{size};")
-            earlier = {i: arrays[i] for i, level in keep.items() if level < phase}
-            self._phase(phase, {i: arrays[i] for i in mine}, earlier)
+    @property
+    def scope(self) -> Scope:
+        return Scope(self.frame, None, self.index)
 
-    def _phase(self, phase: int, mine: dict[int, str], earlier: dict[int, str]) -> None:
-        spec, facts, code = self.plan.spec, self.plan.facts, self.code
-        reductions = [
-            i
-            for i, n in enumerate(spec.body)
-            if isinstance(n, Reduce) and facts.phase[n.arg] == phase
-        ]
-        stores = [
-            k
-            for k, s in enumerate(spec.outputs)
-            if is_full(spec, s) and facts.phase[s.value] == phase
-        ]
-        args = [n.arg for n in (spec.body[i] for i in reductions) if isinstance(n, Reduce)]
-        roots = phase_roots(spec, facts, phase)
-        self.scope.hoist(roots)
-        slots = SLOTS if self.plan.kind == "columns" else self.team.wide
-        states = [State.of(self.frame, i, slots) for i in reductions]
-
-        def point(scope: Scope, slot: str, place: str) -> None:
-            """What to do with one element."""
-            for node, array in mine.items():
-                code.line(f"{array}{place} = {scope.get(node).text};")
-            for state, arg in zip(states, args, strict=True):
-                value = scope.get(arg)
-                index = value
-                if state.rule.arg:
-                    index = CudaValue(f"({scope.index[spec.reduced[0]]})", "i64")
-                state.take(slot, value, index)
-
-        def prepare(scope: Scope, place: str) -> None:
-            for node, array in earlier.items():
-                dtype = register(facts.dtypes[node])
-                scope.kept[node] = CudaValue(f"{array}{place}", dtype)
-
-        if self.plan.kind == "rows":
-            self._row(stores, [*args, *mine], point, prepare)
-        else:
-            self._column(stores, roots, point, prepare)
-        for state, node in zip(states, reductions, strict=True):
-            state.fold()
-            self.team.combine(state)
-            self.scope.memo[node] = state.result()
-
-    def _row(
-        self,
-        stores: list[int],
-        others: list[int],
-        point: Callable[[Scope, str, str], None],
-        prepare: Callable[[Scope, str], None],
-    ) -> None:
-        spec, code, team = self.plan.spec, self.code, self.team
-        lane = self.plan.lane
-        outer = [a for a in spec.reduced if a != lane]
-        extent = spec.domain[lane]
-        groups = dims.ceildiv(extent, team.wide)
-
-        def body(q: str) -> None:
-            at = self.scope.inner()
-            group = q
-            if outer:
-                each = dim_text(groups)
-                group = code.let("i64", f"tw_rem({q}, {each})")
-                line = code.let("i64", f"tw_div({q}, {each})")
-                at = self.scope.inner(decode(code, spec, outer, line))
-            base = code.let("i64", f"{group} * {team.wide}")
-            count = str(team.wide)
-            if not isinstance(extent, int) or extent % team.wide:
-                count = code.let("int", f"(int)tw_min({count}, {dim_text(extent)} - {base})")
-            prepare(at, "[c][k]")
-
-            def visit(scope: Scope) -> None:
-                point(scope, "k", "[c][k]")
-
-            write(at, stores, team.wide, count, base, others, visit if others else None)
-
-        if self.cached:
-            code.line("#pragma unroll")
-            with code.block(f"for (int c = 0; c < {team.chunks}; c++)"):
-                q = code.let("i64", f"c * {team.threads} + {self.rank}")
-                with code.block(f"if ({q} < {self.points})"):
-                    body(q)
-        else:
-            code.line("#pragma unroll 2")
-            step = team.threads
-            with code.block(f"for (i64 q = {self.rank}; q < {self.points}; q += {step})"):
-                body("q")
-
-    def _column(
-        self,
-        stores: list[int],
-        roots: list[int],
-        point: Callable[[Scope, str, str], None],
-        prepare: Callable[[Scope, str], None],
-    ) -> None:
-        spec, code, team = self.plan.spec, self.code, self.team
-
-        def body(q: str, slot: str) -> None:
-            with code.block(f"if ({q} < {self.points})"):
-                at = self.scope.inner(decode(code, spec, sorted(spec.reduced), q))
-                prepare(at, "[c][0]")
-                at.hoist(roots)
-                point(at, slot, "[c][0]")
-                for number in stores:
-                    at.store(number, spec.outputs[number])
-
-        if self.cached:
-            code.line("#pragma unroll")
-            with code.block(f"for (int c = 0; c < {team.chunks}; c++)"):
-                q = code.let("i64", f"c * {team.threads} + {self.rank}")
-                body(q, f"c % {SLOTS}")
-        else:
-            step = team.threads * SLOTS
-            with code.block(f"for (i64 c = {self.rank}; c < {self.points}; c += {step})"):
-                code.line("#pragma unroll")
-                with code.block(f"for (int k = 0; k < {SLOTS}; k++)"):
-                    q = code.let("i64", f"c + k * {team.threads}")
-                    body(q, "k")
-
-
-def _variant(plan: Schedule, target: Target, name: str, team: Team) -> tuple[str, Entry]:
-    """One function: all units, each by a team of ``team``."""
-    spec, lane = plan.spec, plan.lane
-    code = Code()
-    frame = Frame(code, spec, plan.facts, lane)
-    frame.pointers()
-    kept_axes = [a for a in range(len(spec.domain)) if a not in spec.reduced]
-    if plan.kind == "rows":
-        units = dims.product([spec.domain[a] for a in kept_axes])
-        blocks = dims.ceildiv(units, team.teams)
-        points: Dim = dims.mul(
-            dims.product([spec.domain[a] for a in spec.reduced if a != lane]),
-            dims.ceildiv(spec.domain[lane], team.wide),
-        )
-        rank, unit, live = "threadIdx.x", "(i64)blockIdx.x", ""
-        if team.teams > 1:
-            rank = code.let("int", f"threadIdx.x % {team.threads}")
-            given = code.let("i64", f"{unit} * {team.teams} + threadIdx.x / {team.threads}")
-            live = code.let("bool", f"{given} < {dim_text(units)}", "v")
-            unit = f"({live} ? {given} : {dim_text(units)} - 1)"
-        unit = code.let("i64", unit)
-        index = decode(code, spec, kept_axes, unit)
-    else:
-        outer = [a for a in kept_axes if a != lane]
-        strips = dims.ceildiv(spec.domain[lane], team.teams)
-        blocks = dims.mul(dims.product([spec.domain[a] for a in outer]), strips)
-        points = plan.reduced_size
-        rank = "threadIdx.y"
-        each = dim_text(strips)
-        strip = code.let("i64", f"tw_rem(blockIdx.x, {each})")
-        index = {}
-        if outer:
-            index = decode(code, spec, outer, code.let("i64", f"tw_div(blockIdx.x, {each})"))
-        given = code.let("i64", f"{strip} * {team.teams} + threadIdx.x")
-        extent = dim_text(spec.domain[lane])
-        live = code.let("bool", f"{given} < {extent}", "v")
-        index[lane] = code.let("i64", f"{live} ? {given} : {extent} - 1")
-    all_points = code.let("i64", dim_text(points))
-    mine = code.let("i64", f"{live} ? {all_points} : 0") if live else all_points
-
-    def run(cached: bool) -> None:
-        scope = Scope(frame, None, index)
-        _Unit(plan, team, code, frame, scope, rank, mine, cached).run()
+    def finish(self, scope: Scope) -> None:
+        """Write what has one element a unit."""
+        spec, code = self.frame.spec, self.frame.code
         rest = [n for n, s in enumerate(spec.outputs) if not is_full(spec, s)]
         if rest:
-            test = f"if ({rank} == 0" + (f" && {live})" if live else ")")
-            with code.block(test):
+            with code.block(f"if ({self.rank} == 0" + (f" && {self.live})" if self.live else ")")):
                 last = scope.inner()
                 for n in rest:
                     last.store(n, spec.outputs[n])
 
+
+def _units(plan: Schedule, team: Team) -> tuple[Dim, Dim, Dim]:
+    """(units, blocks for all of them, points of one as threads count them)"""
+    spec, lane = plan.spec, plan.lane
+    kept_axes = [a for a in range(len(spec.domain)) if a not in spec.reduced]
+    units = dims.product([spec.domain[a] for a in kept_axes])
+    if plan.kind == "columns":
+        outer = dims.product([spec.domain[a] for a in kept_axes if a != lane])
+        strips = dims.ceildiv(spec.domain[lane], team.teams)
+        return units, dims.mul(outer, strips), plan.reduced_size
+    others = dims.product([spec.domain[a] for a in spec.reduced if a != lane])
+    points = dims.mul(others, dims.ceildiv(spec.domain[lane], team.wide))
+    return units, dims.ceildiv(units, team.teams), points
+
+
+def _place(plan: Schedule, team: Team, code: Code, block: str) -> _Place:
+    """Declare what the threads of block ``block`` work on."""
+    spec, lane = plan.spec, plan.lane
+    frame = Frame(code, spec, plan.facts, lane)
+    frame.pointers()
+    units, blocks, points = _units(plan, team)
+    kept_axes = [a for a in range(len(spec.domain)) if a not in spec.reduced]
+    if plan.kind == "rows":
+        rank, unit, live = "threadIdx.x", block, ""
+        if team.teams > 1:
+            rank = code.let("int", f"threadIdx.x % {team.threads}")
+            given = code.let("i64", f"{block} * {team.teams} + threadIdx.x / {team.threads}")
+            live = code.let("bool", f"{given} < {dim_text(units)}", "v")
+            unit = f"{live} ? {given} : {dim_text(units)} - 1"
+        number = code.let("i64", unit)
+        index = decode(code, spec, kept_axes, number)
+        return _Place(frame, index, rank, live, number, units, blocks, points)
+    outer = [a for a in kept_axes if a != lane]
+    extent = dim_text(spec.domain[lane])
+    each = dim_text(dims.ceildiv(spec.domain[lane], team.teams))
+    strip = code.let("i64", f"tw_rem({block}, {each})")
+    before = "0"
+    index = {}
+    if outer:
+        before = code.let("i64", f"tw_div({block}, {each})")
+        index = decode(code, spec, outer, before)
+    given = code.let("i64", f"{strip} * {team.teams} + threadIdx.x")
+    live = code.let("bool", f"{given} < {extent}", "v")
+    index[lane] = code.let("i64", f"{live} ? {given} : {extent} - 1")
+    number = code.let("i64", f"{before} * {extent} + {index[lane]}")
+    return _Place(frame, index, "threadIdx.y", live, number, units, blocks, points)
+
+
+def _block(team: Team) -> tuple[int, int, int]:
+    return (team.teams, team.threads, 1) if team.columns else (team.threads * team.teams, 1, 1)
+
+
+def _variant(plan: Schedule, target: Target, name: str, team: Team) -> tuple[str, Entry]:
+    """One function: all units, each by a team of ``team``."""
+    code = Code()
+    place = _place(plan, team, code, "(i64)blockIdx.x")
+    points = code.let("i64", dim_text(place.points))
+    mine = code.let("i64", f"{place.live} ? {points} : 0") if place.live else points
+
+    def run(cached: bool) -> None:
+        scope = place.scope
+        Unit(plan, team, place.frame, scope, place.rank, mine, cached).run()
+        place.finish(scope)
+
     if team.chunks and team.loops:
-        with code.block(f"if ({all_points} <= {team.chunks * team.threads})"):
+        with code.block(f"if ({points} <= {team.chunks * team.threads})"):
             run(True)
         with code.block("else"):
             run(False)
     else:
         run(bool(team.chunks))
-    block = (team.threads * team.teams, 1, 1)
-    if plan.kind == "columns":
-        block = (team.teams, team.threads, 1)
-    size = block[0] * block[1]
-    source = function(spec, target, name + team.suffix, size, code)
-    grid = formula(blocks)
-    if team.gate:
-        grid = f"({grid}) * ({team.gate})"
+    block = _block(team)
+    source = function(plan.spec, target, name + team.suffix, block[0] * block[1], code)
+    grid = formula(place.blocks)
+    grid = f"({grid}) * ({team.gate})" if team.gate else grid
     return source, Entry((grid, "1", "1"), block, suffix=team.suffix, overlaps=waits(target))
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """Units that several blocks share: ``parts`` blocks each."""
+
+    plan: Schedule
+    target: Target
+    name: str
+    team: Team
+
+    @property
+    def parts(self) -> Dim:
+        _, _, points = _units(self.plan, self.team)
+        return dims.maximum(1, dims.ceildiv(points, self.team.share))
+
+    @property
+    def cells(self) -> dict[int, int]:
+        """Number of the first array of partial accumulators of every reduction."""
+        found: dict[int, int] = {}
+        count = 0
+        for i, node in enumerate(self.plan.spec.body):
+            if isinstance(node, Reduce):
+                found[i] = count
+                count += 2 if node.kind in ARG_REDUCTIONS else 1
+        return found
+
+    @property
+    def workspace(self) -> str:
+        """Bytes: 8 for every part of every accumulator of every unit."""
+        arrays = sum(
+            2 if node.kind in ARG_REDUCTIONS else 1
+            for node in self.plan.spec.body
+            if isinstance(node, Reduce)
+        )
+        units, _, _ = _units(self.plan, self.team)
+        size = formula(dims.mul(8 * arrays, dims.mul(units, self.parts)))
+        return f"({size}) * ({self.team.gate})" if self.team.gate else size
+
+    def _cell(self, place: _Place, node: int, part: int, number: str) -> str:
+        """Address of a partial accumulator: unit by unit within each part."""
+        units, parts = dim_text(place.units), dim_text(self.parts)
+        first = self.cells[node] + part
+        return f"workspace + 8 * (({first} * {parts} + {number}) * {units} + {place.number})"
+
+    def _merged(self, place: _Place, scope: Scope, levels: list[int]) -> None:
+        """The results of earlier phases from their parts."""
+        spec, facts, code = self.plan.spec, self.plan.facts, place.frame.code
+        for i, node in enumerate(spec.body):
+            if not isinstance(node, Reduce) or facts.phase[node.arg] not in levels:
+                continue
+            state = State.of(place.frame, i, 1)
+            head = (
+                f"for (i64 w = {place.rank}; w < {dim_text(self.parts)}; w += {self.team.threads})"
+            )
+            with code.block(head):
+                other = []
+                for part, kind in enumerate(state.types):
+                    address = self._cell(place, i, part, "w")
+                    text = f"*(const volatile {TYPES[kind]} *)({address})"
+                    other.append(CudaValue(code.let(TYPES[kind], text, "v"), kind))
+                state.set("0", state.rule.merge(state.slot("0"), other))
+            self.team.combine(state)
+            scope.memo[i] = state.result()
+
+    def _function(self, level: int | None, before: list[int], suffix: str) -> tuple[str, Entry]:
+        plan, team = self.plan, self.team
+        code = Code()
+        parts = dim_text(self.parts)
+        block, part = "(i64)blockIdx.x", "0"
+        if level is not None:
+            part = code.let("i64", f"tw_rem(blockIdx.x, {parts})")
+            block = code.let("i64", f"tw_div(blockIdx.x, {parts})")
+        place = _place(plan, team, code, block)
+        scope = place.scope
+        self._merged(place, scope, before)
+        blocks = place.blocks
+        if level is None:
+            place.finish(scope)
+        else:
+            blocks = dims.mul(blocks, self.parts)
+            first = code.let("i64", f"{part} * {team.share}")
+            end = f"tw_min({first} + {team.share}, {dim_text(place.points)})"
+            end = code.let("i64", f"{place.live} ? {end} : 0" if place.live else end)
+            unit = Unit(plan, team, place.frame, scope, place.rank, end, False, first)
+            states = unit.phase(level, {}, {})
+            test = f"{place.rank} == 0" + (f" && {place.live}" if place.live else "")
+            with code.block(f"if ({test})"):
+                for state in states:
+                    for number, value in enumerate(state.slot("0")):
+                        address = self._cell(place, state.node, number, part)
+                        code.line(f"*({TYPES[value.dtype]} *)({address}) = {value.text};")
+        shape = _block(team)
+        source = function(plan.spec, self.target, self.name + suffix, shape[0] * shape[1], code)
+        grid = formula(blocks)
+        grid = f"({grid}) * ({team.gate})" if team.gate else grid
+        return source, Entry((grid, "1", "1"), shape, suffix=suffix, overlaps=waits(self.target))
+
+    def functions(self) -> list[tuple[str, Entry]]:
+        spec, levels = self.plan.spec, phases(self.plan)
+        made = [
+            self._function(level, levels[:k], f"{self.team.suffix}{k}")
+            for k, level in enumerate(levels)
+        ]
+        if not all(is_full(spec, s) for s in spec.outputs):
+            made.append(self._function(None, levels, f"{self.team.suffix}_end"))
+        return made
 
 
 def emit_reduction(plan: Schedule, target: Target, name: str) -> tuple[str, tuple[Entry, ...], str]:
     """Source, entries and bytes of workspace of a region with reductions."""
     wide = width(plan, reduced=True) if plan.kind == "rows" else 1
-    made = [_variant(plan, target, name, team) for team in teams(plan, wide, len(kept(plan)))]
-    return "\n".join(text for text, _ in made), tuple(entry for _, entry in made), "0"
+    workspace = "0"
+    plain, shared = teams(plan, wide, len(kept(plan)))
+    made = [_variant(plan, target, name, team) for team in plain]
+    if shared is not None:
+        several = _Shared(plan, target, name, shared)
+        made += several.functions()
+        workspace = several.workspace
+    return "\n".join(text for text, _ in made), tuple(entry for _, entry in made), workspace

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tilewright.backends.cuda.region.accumulate import State
 from tilewright.backends.llvm.region import dims
@@ -17,6 +17,11 @@ REGISTERS = 64
 """Most elements that a thread keeps between passes."""
 
 COLUMN_THREADS = 16
+SHARED_COLUMN = 8
+
+FEWEST, MOST = 4, 64
+"""Blocks that a unit must be worth for several to share it, and blocks of a launch where units are
+few enough for that."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,7 @@ class Team:
 
     ``chunks``: times ``threads`` that the cached form covers a row, 0 if there is none; ``loops``:
     whether there is a form for longer rows. ``gate``: formula, 1 where this one is launched.
+    ``share``: points of a block where several share a unit.
     """
 
     columns: bool
@@ -35,6 +41,7 @@ class Team:
     loops: bool
     suffix: str = ""
     gate: str = ""
+    share: int = 0
 
     def combine(self, state: State) -> None:
         """The team's accumulators into one that all of it know."""
@@ -60,42 +67,61 @@ def _at_most(size: Dim, limit: int) -> str:
     return f"max(0, min(1, {limit + 1} - ({dims.text(size)})))"
 
 
-def teams(plan: Schedule, wide: int, keeps: int) -> list[Team]:
-    """The forms of a reduction; exactly one of them is launched for given sizes."""
+def teams(plan: Schedule, wide: int, keeps: int) -> tuple[list[Team], Team | None]:
+    """The forms of a reduction and, for few long units, the one where several blocks share each;
+    exactly one of all is launched for given sizes."""
+    kept_axes = [a for a in range(len(plan.spec.domain)) if a not in plan.spec.reduced]
+    units = dims.product([plan.spec.domain[a] for a in kept_axes])
     if plan.kind == "columns":
-        return [_columns(plan, keeps)]
-    groups = dims.mul(
-        dims.product([plan.spec.domain[a] for a in plan.spec.reduced if a != plan.lane]),
-        dims.ceildiv(plan.spec.domain[plan.lane], wide),
-    )
-    per = _clamp(REGISTERS // (wide * max(keeps, 1)), 1, 8)
-    if isinstance(groups, int):
-        return [_row(groups, wide, per)]
-    small = WARP * min(per, 4)
-    fits = _at_most(groups, small)
-    return [
-        Team(False, WARP, BLOCK // WARP, wide, small // WARP, False, "_warp", fits),
-        Team(False, 256, 1, wide, min(per, 4), True, "_block", f"1 - {fits}"),
+        points, blocks = plan.reduced_size, dims.ceildiv(units, WARP)
+        plain = _columns(points, keeps)
+        shared = Team(True, SHARED_COLUMN, WARP, 1, 0, True, "_shared", share=SHARED_COLUMN * 32)
+    else:
+        points = dims.mul(
+            dims.product([plan.spec.domain[a] for a in plan.spec.reduced if a != plan.lane]),
+            dims.ceildiv(plan.spec.domain[plan.lane], wide),
+        )
+        blocks = units
+        plain = _rows(points, wide, _clamp(REGISTERS // (wide * max(keeps, 1)), 1, 8))
+        shared = Team(False, 256, 1, wide, 0, True, "_shared", share=256 * 8)
+    if isinstance(points, int) and isinstance(blocks, int):
+        few = points >= FEWEST * shared.share and blocks <= MOST
+        return ([], shared) if few else (plain, None)
+    if isinstance(points, int) and points < FEWEST * shared.share:
+        return plain, None
+    if isinstance(blocks, int) and blocks > MOST:
+        return plain, None
+    short = _at_most(points, FEWEST * shared.share - 1)
+    gate = f"(1 - {short}) * {_at_most(blocks, MOST)}"
+    gated = [
+        replace(t, gate=f"({t.gate}) * (1 - {gate})" if t.gate else f"1 - {gate}") for t in plain
     ]
+    return gated, replace(shared, gate=gate)
 
 
-def _row(groups: int, wide: int, per: int) -> Team:
+def _rows(groups: Dim, wide: int, per: int) -> list[Team]:
+    if not isinstance(groups, int):
+        small = WARP * min(per, 4)
+        fits = _at_most(groups, small)
+        return [
+            Team(False, WARP, BLOCK // WARP, wide, small // WARP, False, "_warp", fits),
+            Team(False, 256, 1, wide, min(per, 4), True, "_block", f"1 - {fits}"),
+        ]
     if groups <= WARP * per:
         threads = min(WARP, _power(groups))
-        return Team(False, threads, BLOCK // threads, wide, -(-max(groups, 1) // threads), False)
+        return [Team(False, threads, BLOCK // threads, wide, -(-max(groups, 1) // threads), False)]
     threads = _clamp(_power(-(-groups // min(per, 4))), 64, 512)
     chunks = -(-groups // threads)
     cached = chunks <= per
-    return Team(False, threads, 1, wide, chunks if cached else 0, not cached)
+    return [Team(False, threads, 1, wide, chunks if cached else 0, not cached)]
 
 
-def _columns(plan: Schedule, keeps: int) -> Team:
-    points = plan.reduced_size
+def _columns(points: Dim, keeps: int) -> list[Team]:
     per = _clamp(REGISTERS // max(keeps, 1), 1, 8)
     if not isinstance(points, int):
-        return Team(True, 8, WARP, 1, per, True)
+        return [Team(True, 8, WARP, 1, per, True)]
     threads = _clamp(_power(-(-points // 4)), 1, COLUMN_THREADS)
     columns = max(WARP, BLOCK // threads)
     chunks = -(-max(points, 1) // threads)
     cached = chunks <= per
-    return Team(True, threads, columns, 1, chunks if cached else 0, not cached)
+    return [Team(True, threads, columns, 1, chunks if cached else 0, not cached)]
