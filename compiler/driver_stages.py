@@ -107,7 +107,8 @@ def import_model(
             observer(step)
 
     with done.stage("passes"):
-        result.recognized = run_passes(graph, PIPELINES["recognize"], watch)
+        names = PIPELINES["recognize"] + (PIPELINES["shrink"] if options.shrinks else ())
+        result.recognized = run_passes(graph, names, watch)
         if options.kv_cache is None or options.calibrate is not None:
             result.graph = result.exact = run_passes(result.recognized, PIPELINES["fuse"], watch)
             if options.kv_cache is not None:  # a refusal now, not after calibration

@@ -69,6 +69,11 @@ class Options:
     kv_cache: str | None = None
     slices: tuple[int, ...] = ()
 
+    @property
+    def shrinks(self) -> bool:
+        """Whether the size of the artifact is worth a little time of every run."""
+        return self.max_size is not None or self.optimize == "size"
+
 
 def check_options(options: Options) -> None:
     """Raise UserError for values that no compile can have, and for options that need others."""

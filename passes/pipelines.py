@@ -60,13 +60,18 @@ FUSE = (
 )
 """One kernel for what is computed together."""
 
+SHRINK = ("compute-rotations",)
+"""Smaller artifacts for a little time of every run: where their size is asked for."""
+
 PIPELINES: dict[str, tuple[str, ...]] = {
     "canonicalize": CANONICALIZE,
     "recognize": (*CANONICALIZE, *RECOGNIZE),
+    "shrink": SHRINK,
     "fuse": FUSE,
     "default": (*CANONICALIZE, *RECOGNIZE, *FUSE),
 }
-"""`recognize` gives the graph that formats are chosen for; `fuse` is what follows."""
+"""`recognize` gives the graph that formats are chosen for; `shrink`, if at all, and `fuse` are what
+follows."""
 
 
 @dataclass(frozen=True)
