@@ -14,6 +14,7 @@ from typing import Any
 from tilewright.backends.artifact.error_report import operations
 from tilewright.backends.artifact.package import write_package
 from tilewright.backends.llvm.codegen import Known
+from tilewright.backends.llvm.lowering.lower import questions
 from tilewright.backends.target import Target, resolve_targets
 from tilewright.backends.trial import (
     Feeds,
@@ -38,7 +39,6 @@ from tilewright.compiler.driver_stages import (
     lower_for,
     package,
     run_passes,
-    selecting,
     silent,
     with_caches,
 )
@@ -220,11 +220,9 @@ class _Workshop:
         found: list[agreement.Operation] = []
         graph = self.result.graph
         for target in self.targets:
-            how = selecting(self.options, target, Planned(graph))
-            lowered, _ = lower_for(graph, target, how=replace(how, max_size=None))
             found += (
                 (*part, frozenset(c.numerics for c in q.candidates))
-                for q in lowered.state.choices.questions
+                for q in questions(graph, target, Planned(graph))
                 for part in q.parts
                 if len(q.parts) == 1
             )

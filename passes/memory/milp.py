@@ -50,10 +50,11 @@ class Milp:
             merged[column] = merged.get(column, 0.0) + coefficient
         self.rows.append((merged, low, high))
 
-    def solve(self, seconds: float, nodes: int | None = None) -> Answer:
+    def solve(self, seconds: float, nodes: int | None = None, gap: float = 0.0) -> Answer:
         """Solve with one thread and a fixed seed, so that equal programs get equal answers.
 
-        Undecided after `nodes` of branch and bound, the same in every run, or after `seconds`.
+        gap: share of the objective by which what counts as optimal may be above the best. Undecided
+        after `nodes` of branch and bound, the same in every run, or after `seconds`.
         """
         model = highspy.HighsLp()
         model.num_col_, model.num_row_ = len(self.cost), len(self.rows)
@@ -74,7 +75,7 @@ class Milp:
             ("threads", 1),
             ("random_seed", 0),
             ("time_limit", max(seconds, 0.0)),
-            ("mip_rel_gap", 0.0),
+            ("mip_rel_gap", gap),
             ("mip_abs_gap", 1e-6),
             *([] if nodes is None else [("mip_max_nodes", nodes)]),
         ):

@@ -254,5 +254,6 @@ def _infeasible(tight: InfeasibleError, terms: Terms) -> str:
         return "no choice keeps both the error and the size"
     if tight.limit.startswith("error"):
         least = sqrt(tight.least * max(terms.limits))
-        return f"the choice of least error is predicted to make {least:.2g}"
+        which = "that is small enough" if tight.beside else "of least error"
+        return f"the choice {which} is predicted to make {least:.2g}"
     return f"at least {tight.least:,.0f} bytes of weights are needed"

@@ -29,6 +29,10 @@ STEP = 16.0
 LOOSEST = 1e4
 """Share up to which a budget that permits no choice is raised, where it was only a guess."""
 
+ROOM = 1.02
+"""By how much a budget that permits no choice is raised beyond the least that would: predictions
+become a little worse when all weights of a choice are encoded."""
+
 CLOSE = 1.3
 """Ratio of two budgets between which nothing is tried."""
 
@@ -82,9 +86,9 @@ def negotiate(
 
     build gives what was built and the errors that it is predicted to make. Squared errors nearly
     add, so that the budget is corrected by the square of what was measured over what was allowed;
-    the change of a metric counts as a square. A budget that permits no choice is raised, the first
-    one only if it was guessed and is no part of the contract. Raises `Broken` after ROUNDS, and
-    what `build` raises under the first terms.
+    the change of a metric counts as a square. A budget that permits no choice is raised to what the
+    choice of least error takes, the first one only if it was guessed and is no part of the
+    contract. Raises `Broken` after ROUNDS, and what `build` raises under the first terms.
     """
     rounds: tuple[Round, ...] = ()
     best: Kept[Built] | None = None
@@ -92,13 +96,16 @@ def negotiate(
     while len(rounds) < ROUNDS:
         try:
             built, predicted = build(terms)
-        except InfeasibleError:
-            if not rounds and (not guessed or terms.share > LOOSEST):
+        except InfeasibleError as tight:
+            known = tight.limit != "memory" and tight.least < inf
+            least_share = terms.share * (tight.least if known else 1.0)
+            if not rounds and (not guessed or least_share > LOOSEST):
                 raise
-            low = max(low, terms.share)
+            low = max(low, least_share)
             if broken_share < CLOSE * low:
                 break
-            terms = terms.tightened(min(low * STEP, sqrt(low * broken_share)) / terms.share)
+            share = low * ROOM if known else min(low * STEP, sqrt(low * broken_share))
+            terms = terms.tightened(share / terms.share)
             continue
         verdict = judge(built)
         used = verdict.used(bound)

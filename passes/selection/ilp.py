@@ -18,6 +18,14 @@ from tilewright.passes.selection.problem import Choice, Edge, InfeasibleError, P
 SCALE = 1e5
 """What the largest cost becomes: the solver's tolerances are absolute."""
 
+EXACT_NODES = 40
+"""Up to so many nodes are solved exactly under limits."""
+
+GAP = 1e-3
+"""By which share of the cost a choice among more nodes may be above the best: costs are predictions
+to within some percent, and the last thousandth takes most of the time where two limits are tight.
+"""
+
 
 class UndecidedError(Exception):
     """Time ran out before any choice was found."""
@@ -132,9 +140,11 @@ class _Program:
                 terms = [(c, 1.0) for at, c in y.items() if at[place] == j]
                 self.milp.row([*terms, (column, -1.0)], 0, 0)
 
-    def limit(self) -> None:
-        """Add the rows of the limits."""
+    def limit(self, leaving: str = "") -> None:
+        """Add the rows of the limits, but not of the one called `leaving`."""
         for budget in self.problem.limits():
+            if budget.name == leaving:
+                continue
             terms = self._terms(budget.spent)
             if terms:
                 unit = max(abs(value) for _, value in terms) or 1.0
@@ -155,6 +165,10 @@ class _Program:
         """This very choice must not come again."""
         self.milp.row([(self.x[n][j], 1) for n, j in choice.items()], high=len(choice) - 1)
 
+    @property
+    def gap(self) -> float:
+        return GAP if len(self.members) > EXACT_NODES and self.problem.limits() else 0.0
+
     def least(self, spent: tuple[tuple[int, tuple[float, ...]], ...], seconds: float) -> float:
         """The smallest sum that any choice without forbidden combinations spends; inf if none."""
         terms = self._terms(spent)
@@ -162,7 +176,7 @@ class _Program:
         self.milp.cost = [0.0] * len(self.milp.cost)
         for column, value in terms:
             self.milp.cost[column] += SCALE * value / unit
-        answer = self.milp.solve(seconds)
+        answer = self.milp.solve(seconds, gap=self.gap)
         if answer.values is None:
             return inf
         choice = self.choice(answer.values)
@@ -176,7 +190,7 @@ def _solve_part(
     program = _Program(problem, members)
     program.limit()
     while True:
-        answer = program.milp.solve(seconds)
+        answer = program.milp.solve(seconds, gap=program.gap)
         if answer.status == "infeasible":
             raise _too_tight(problem, members, seconds)
         if answer.values is None:
@@ -197,7 +211,8 @@ def _keeps(problem: Problem, choice: dict[int, int]) -> bool:
 
 
 def _too_tight(problem: Problem, members: tuple[int, ...], seconds: float) -> InfeasibleError:
-    """Which limit no choice keeps: the first that fails alone, else the first of all."""
+    """Which limit no choice keeps: the one that fails alone, else the one that is furthest from
+    what the others leave it, in units of itself."""
     program = _Program(problem, members)
     limits = [
         limit for limit in problem.limits() if any(n in program.inside for n, _ in limit.spent)
@@ -213,4 +228,15 @@ def _too_tight(problem: Problem, members: tuple[int, ...], seconds: float) -> In
         return InfeasibleError(None)
     if found:
         return InfeasibleError(*max(found, key=lambda item: item[1]))
-    return InfeasibleError(" and ".join(dict.fromkeys(limit.name for limit in limits)))
+    beside: list[tuple[float, str, float]] = []
+    for limit in problem.budgets:
+        program = _Program(problem, members)
+        program.limit(leaving=limit.name)
+        least = program.least(limit.spent, seconds)
+        if limit.limit < least < inf:
+            beside.append((least / limit.limit, limit.name, least))
+    if not beside:
+        return InfeasibleError(" and ".join(dict.fromkeys(limit.name for limit in limits)))
+    _, name, least = max(beside)
+    others = dict.fromkeys(limit.name for limit in limits if limit.name != name)
+    return InfeasibleError(name, least, " and ".join(others))

@@ -19,18 +19,20 @@ class InfeasibleError(Exception):
 
     limit: name of the limit that is too tight, `least` the smallest that it could be with all other
     limits ignored (for memory: at its tightest moment); several names, and inf, where each could be
-    kept alone; None where forbidden combinations alone leave nothing.
+    kept alone; None where forbidden combinations alone leave nothing. beside: the limits that are
+    not ignored, of one that could be kept alone.
     """
 
-    def __init__(self, limit: str | None, least: float = inf) -> None:
+    def __init__(self, limit: str | None, least: float = inf, beside: str = "") -> None:
         if limit is None:
             text = "every choice contains a forbidden combination"
         elif least == inf:
             text = f"no choice keeps all of the limits {limit}"
         else:
-            text = f"no choice keeps the limit {limit}: at least {least:.12g} is needed"
+            both = f"{limit} beside {beside}" if beside else limit
+            text = f"no choice keeps the limit {both}: at least {least:.12g} is needed"
         super().__init__(text)
-        self.limit, self.least = limit, least
+        self.limit, self.least, self.beside = limit, least, beside
 
 
 @dataclass(frozen=True)

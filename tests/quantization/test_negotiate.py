@@ -6,7 +6,7 @@ from math import sqrt
 import pytest
 
 from tilewright.passes.quantization.losing import losing
-from tilewright.passes.quantization.negotiate import ROUNDS, Broken, Verdict, negotiate
+from tilewright.passes.quantization.negotiate import ROOM, ROUNDS, Broken, Verdict, negotiate
 from tilewright.passes.selection.problem import InfeasibleError
 
 
@@ -100,7 +100,7 @@ def test_a_budget_that_was_only_a_guess_is_raised():
     world = World(1.0, least=0.5)
     found = negotiate(Budget(0.1), 1.0, world.build, world.judge, guessed=True)
     (made, *_) = found.rounds
-    assert made.share == 256
+    assert made.share == pytest.approx(0.5 / 0.01 * ROOM)
     assert found.built <= 1.0
     with pytest.raises(InfeasibleError):
         negotiate(Budget(0.1), 1.0, World(1.0, least=1e9).build, world.judge, guessed=True)

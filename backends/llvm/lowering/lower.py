@@ -6,8 +6,10 @@ from tilewright.backends.kernels import f32_matmul
 from tilewright.backends.kernels.candidates import CLASSES, allowed
 from tilewright.backends.llvm import irregular
 from tilewright.backends.llvm.lowering import fallback
+from tilewright.backends.llvm.lowering.choice import Question
 from tilewright.backends.llvm.lowering.concats import claim_parts
 from tilewright.backends.llvm.lowering.control import copy_into
+from tilewright.backends.llvm.lowering.offers import Offers
 from tilewright.backends.llvm.lowering.packed import tied_tables
 from tilewright.backends.llvm.lowering.rules import rules
 from tilewright.backends.llvm.lowering.select import Selecting, select
@@ -50,6 +52,12 @@ def lower(
         low = _lower(Lowering(graph, target, error, selection.answers, formats, offers), kept)
     low.selection = selection
     return low
+
+
+def questions(graph: Graph, target: Target, offers: Offers) -> list[Question]:
+    """What the lowering of `graph` asks where everything is offered: nothing is selected."""
+    low = Lowering(graph, target, CLASSES[-1], offers=offers)
+    return _lower(low, tied_tables(graph, target)).choices.questions
 
 
 def _hidden(graph: Graph) -> float:

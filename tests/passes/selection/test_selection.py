@@ -135,6 +135,9 @@ def test_what_cannot_be_kept_is_named() -> None:
     assert (tight.limit, tight.least) == ("memory", 80)
     assert str(tight) == "no choice keeps the limit memory: at least 80 is needed"
     both = refusal(Problem(nodes, usage_limit=80, budgets=(error,)))
-    assert str(both) == "no choice keeps all of the limits memory and error"
+    assert str(both) == "no choice keeps the limit error beside memory: at least 1 is needed"
+    other = Budget("noise", ((0, (0.5, 0.0)), (1, (0.5, 0.0))), 0.1)
+    text = "no choice keeps the limit noise beside error: at least 1 is needed"
+    assert str(refusal(Problem(nodes, budgets=(error, other)))) == text
     forbidden = refusal(Problem(nodes, (Edge((0, 1), (inf,) * 4),)))
     assert str(forbidden) == "every choice contains a forbidden combination"
