@@ -101,7 +101,7 @@ def _frequency(column: np.ndarray, of: Callable[[np.ndarray], np.ndarray]) -> np
     estimate = _estimate(column, of is np.cos)
     if estimate is None:
         return None
-    near = np.float32(estimate).view(np.int32)
+    near = int(np.float32(estimate).view(np.int32))
     tried = np.arange(max(near - NEIGHBOURS, 0), near + NEIGHBOURS + 1, dtype=np.int32)
     candidates = tried.view(np.float32)
     positions = np.arange(len(column), dtype=np.float32)
