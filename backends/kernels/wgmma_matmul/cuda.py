@@ -127,6 +127,7 @@ def _text(spec: WgmmaMatmulSpec, name: str, operands: int, dims: int, converts: 
         "SPLIT": tile.split,
         "PLANES": spec.planes,
         "PRODUCTS": spec.products,
+        "TURNS": 192,
         "PAD": PAD,
         "SUMS_BYTES": max(
             tile.stages * spec.planes * (tile.rows + tile.columns) * DEPTH * 2,

@@ -57,6 +57,8 @@ class Tile:
         each = self.rows // self.groups if self.together else self.rows
         if each % 64 or self.columns % (32 * self.cluster) or self.columns > 256:
             raise ValueError(f"no tile of {self.rows} x {self.columns} for {self.groups} groups")
+        if not 2 <= self.stages <= 12:
+            raise ValueError(f"a ring of {self.stages} stages")
         alone = self.together and self.cluster == 1 and 1 < self.split <= CLUSTER
         if self.within and not (alone and self.rows % self.split == 0):
             raise ValueError(f"{self} cannot be summed within a cluster")
@@ -103,6 +105,8 @@ class WgmmaMatmulSpec:
             raise ValueError(f"formats {self.a} and {self.c} with elements of {self.element}")
         if self.products > 1 and self.a != "f32":
             raise ValueError(f"{self.products} products split f32 numbers, not {self.a}")
+        if self.products > 1 and not self.tile.together:
+            raise ValueError("groups that take turns multiply one product of each element")
         if not self.k or not self.n:
             raise ValueError("K and N must not be 0")
         if self.tile.split > self.steps:

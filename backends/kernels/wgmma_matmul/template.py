@@ -6,7 +6,7 @@ of its bytes are there, and `empty` when every warp that reads it is done. Block
 tiles below each other, each brings its part of B's rows to all of them.
 
 TOGETHER: groups share a tile, each has WM of its BM rows. Otherwise every group has tiles of its
-own in turn (ping-pong): one multiplies while the other writes.
+own in turn (ping-pong): one multiplies while the others write.
 
 A tile's results go through shared memory, 16 rows by 32 columns of a warp at a time, so that rows
 are written in whole segments and the epilogue's code is there once for every such piece.
@@ -60,6 +60,7 @@ BODY = """
       barrier_init(bars + 16 * s, 1);
       barrier_init(bars + 16 * s + 8, (TOGETHER ? GROUPS : 1) * 4 * CLUSTER);
     }
+    for (u32 g = 0; g < GROUPS; g++) barrier_init(bars + TURNS + 8 * g, 4);
     barrier_publish();
     map_prefetch(&m0);
     map_prefetch(&m1);
@@ -121,6 +122,8 @@ BODY = """
         stage = ahead % STAGES;
         continue;
       }
+      // Barriers only tell odd rounds of the ring from even ones: no group may run ahead.
+      if (!TOGETHER) barrier_wait(bars + TURNS + 8 * group, (turn / GROUPS & 1) ^ (group == 0));
 @MULTIPLY@
       const i64 row0 = (i64)(m * CLUSTER + rank) * BM + (TOGETHER ? group * WM : 0) + warp * 16;
       const i64 column0 = (i64)n * BN;
@@ -252,6 +255,7 @@ PLAIN = """
         if (k > first && lane < CLUSTER) release(bars, stage == 0 ? STAGES - 1 : stage - 1, lane);
         if (++stage == STAGES) stage = 0, phase ^= 1;
       }
+      if (!TOGETHER && lane == 0) barrier_arrive(bars + TURNS + 8 * ((group + 1) % GROUPS));
       multiply_wait<0>();
       if (last > first && lane < CLUSTER)
         release(bars, stage == 0 ? STAGES - 1 : stage - 1, lane);
