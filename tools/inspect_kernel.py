@@ -56,6 +56,16 @@ def choose_kernel(wanted: str, sources: Mapping[str, str]) -> str:
     )
 
 
+def kernel_sources(lowered: Lowered) -> dict[str, str]:
+    """The ONNX nodes of every kernel's launches, comma-separated."""
+    from tilewright.backends.llvm.emitters import kernel_name
+
+    nodes: dict[str, list[str]] = {}
+    for launch in lowered.launches:
+        nodes.setdefault(kernel_name(launch.spec, lowered.target), []).append(launch.source)
+    return {kernel: ", ".join(found) for kernel, found in nodes.items()}
+
+
 def from_model(lowered: Lowered, wanted: str, llvm: bool, assembly: bool) -> KernelCode:
     """Emit one kernel of a lowered model."""
     from tilewright.backends.llvm.codegen import to_assembly
@@ -63,10 +73,7 @@ def from_model(lowered: Lowered, wanted: str, llvm: bool, assembly: bool) -> Ker
 
     target = lowered.target
     specs = {kernel_name(spec, target): spec for spec in lowered.specs}
-    nodes: dict[str, list[str]] = {name: [] for name in specs}
-    for launch in lowered.launches:
-        nodes[kernel_name(launch.spec, target)].append(launch.source)
-    name = choose_kernel(wanted, {kernel: ", ".join(found) for kernel, found in nodes.items()})
+    name = choose_kernel(wanted, kernel_sources(lowered))
     text, tier = emit_text(specs[name], target, name)
     made = to_assembly(text, target)[1] if assembly else ""
     return KernelCode(name, target.name, tier, text if llvm else "", made)

@@ -13,6 +13,7 @@ from tilewright.tools.cli.build import imported
 from tilewright.tools.cli.choices import show_choices, show_explained
 from tilewright.tools.cli.contract import show_contract, show_slices
 from tilewright.tools.cli.files import is_artifact
+from tilewright.tools.cli.gpu_kernel import show_gpu_kernel
 from tilewright.tools.cli.options import dim_option, path_type, sizes, subcommand
 from tilewright.tools.cli.screen import Screen
 
@@ -26,6 +27,7 @@ tilewright inspect model.onnx --ir fuse-regions
 tilewright inspect model.onnx --diff recognize-attention fuse-regions
 tilewright inspect model.onnx --kernel f32_matmul --llvm
 tilewright inspect model.tw --kernel encoder.layer.0.query
+tilewright inspect model.onnx --target sm_90a --kernel encoder.layer.0.query --asm
 """
 
 
@@ -51,8 +53,17 @@ tilewright inspect model.tw --kernel encoder.layer.0.query
 )
 @click.option("--diff", nargs=2, metavar="STAGE STAGE", help="What changes between two stages.")
 @click.option("--kernel", metavar="NAME", help="Code of one kernel: a symbol, a part, or a node.")
-@click.option("--llvm", is_flag=True, help="With --kernel: LLVM IR as emitted (models only).")
-@click.option("--asm", is_flag=True, help="With --kernel: the assembly.")
+@click.option(
+    "--llvm",
+    is_flag=True,
+    help="With --kernel: LLVM IR as emitted (models only); of a GPU kernel its source, mostly CUDA"
+    " C++.",
+)
+@click.option(
+    "--asm",
+    is_flag=True,
+    help="With --kernel: the assembly; of a GPU kernel PTX, and SASS where cuobjdump is installed.",
+)
 @click.option("--target", help="Which target, or which variant of an artifact.")
 @dim_option
 def command(
@@ -81,7 +92,7 @@ def command(
             raise UserError(
                 str(path), "an artifact holds no IR", "", "inspect the ONNX model it was made from"
             )
-        return _artifact(screen, path, plan_, explain, memory, shape, kernel, llvm, target)
+        return _artifact(screen, path, plan_, explain, memory, shape, kernel, llvm, asm, target)
     if ir is not None or diff is not None:
         return _stages(screen, path, dims, ir, diff)
     if kernel is not None or explain is not None or plan_ or memory:
@@ -145,6 +156,7 @@ def _lowered(
     from tilewright.backends.artifact.package import Variant, plan_report
     from tilewright.compiler.driver import compile_model
     from tilewright.compiler.options import Options
+    from tilewright.tools.inspect_cuda import from_model as gpu_from_model
     from tilewright.tools.inspect_kernel import from_model
     from tilewright.tools.inspect_memory import certificate
 
@@ -166,6 +178,10 @@ def _lowered(
         _proof(screen, report["memory"])
     if kernel is not None:
         both = not (llvm or asm)
+        if lowered.target.gpu:
+            with screen.working(f"compiling {kernel}"):
+                show_gpu_kernel(screen, report, gpu_from_model(lowered, kernel), llvm, asm)
+            return report
         with screen.working(f"generating {kernel}"):
             code = from_model(lowered, kernel, llvm or both, asm or both)
         report["kernel"] = {
@@ -187,6 +203,7 @@ def _artifact(
     shape: dict[str, int],
     kernel: str | None,
     llvm: bool,
+    asm: bool,
     target: str | None,
 ) -> dict[str, Any]:
     from tilewright.tools.inspect_artifact import (
@@ -195,17 +212,21 @@ def _artifact(
         read_plan,
         variant_plan,
     )
+    from tilewright.tools.inspect_cuda import from_artifact as gpu_from_artifact
     from tilewright.tools.inspect_kernel import from_artifact
 
     file = open_whole(path)
     plan = read_plan(file)
     name, variant = variant_plan(str(path), plan, target)
     report = describe_artifact(file, plan)
+    chosen = next(v for v in file.manifest.variants if _named(v) == name)
+    if kernel is not None and chosen.machine == "cuda":
+        show_gpu_kernel(screen, report, gpu_from_artifact(file, chosen, kernel), llvm, asm)
+        return report
     if kernel is not None:
         if llvm:
             hint = f"tilewright inspect MODEL.onnx --kernel {kernel} --llvm"
             raise UserError(str(path), "an artifact holds no LLVM IR", "", hint)
-        chosen = next(v for v in file.manifest.variants if v.file == f"model.{name}.so")
         code = from_artifact(file, chosen, kernel)
         report["kernel"] = {"name": code.name, "assembly": code.assembly}
         screen.text(code.assembly.rstrip("\n"))
@@ -240,6 +261,11 @@ def _artifact(
     screen.table("entries", ("file", ">bytes"), [*entries, ("all", f"{report['bytes']:,}")])
     _counts(screen, f"{report['launches']} kernel launches", report["operations"])
     return report
+
+
+def _named(variant: Any) -> str:
+    """The name of a variant in the plan."""
+    return f"{variant.target}.slice{variant.slice}" if variant.slice else str(variant.target)
 
 
 def _plan_and_memory(
