@@ -5,6 +5,10 @@ from pathlib import Path
 
 import pytest
 from support import device_regions, region_runner
+from support.random_regions import random_region
+
+from tilewright.backends.llvm.region import dims
+from tilewright.backends.llvm.region.spec import Load, Reduce, RegionSpec, Store
 
 pytestmark = pytest.mark.cuda
 
@@ -33,3 +37,52 @@ def on_the_device(monkeypatch):
     for module in MODULES:
         if hasattr(module, "CompiledRegion"):
             monkeypatch.setattr(module, "CompiledRegion", device_regions.DeviceRegion)
+
+
+@pytest.mark.parametrize("seed", range(120))
+def test_random_regions(seed):
+    spec, arrays, sizes, params = random_region(seed)
+    region_runner.check(spec, arrays, sizes, params, rtol=1e-4, atol=1e-4)
+
+
+def _total(rows, length, axis, kind="sum"):
+    """One reduction of [rows, length], with the epilogue of a mean."""
+    strides = (1, 0) if axis else (0, 1)
+    body = (Load(0, (length, 1)), Reduce(kind, 0))
+    result = "i64" if kind.startswith("arg") else "f32"
+    return RegionSpec(
+        domain=(rows, length), reduced=(axis,), inputs=("f32",), params=2, body=body,
+        outputs=(Store(1, result, strides),),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["sum", "max", "argmin_last"])
+@pytest.mark.parametrize("symbolic", [False, True])
+@pytest.mark.parametrize(
+    ("rows", "length", "axis"), [(2, 300001, 1), (300001, 40, 0), (70, 40000, 1), (40000, 3000, 0)]
+)
+def test_units_that_several_blocks_share(rows, length, axis, symbolic, kind):
+    shape = (dims.param(0), dims.param(1)) if symbolic else (rows, length)
+    (x,) = region_runner.randoms((rows, length))
+    params = (rows, length)
+    kept = rows if axis else length
+    region_runner.check(_total(*shape, axis, kind), [x], [kept], params, rtol=1e-4, atol=2e-3)
+
+
+@pytest.mark.parametrize("symbolic", [False, True])
+def test_a_softmax_whose_rows_are_shared(symbolic):
+    rows, length = 3, 100003
+    spec = (
+        MODULES[0].softmax(dims.param(0), dims.param(1), 2)
+        if symbolic
+        else MODULES[0].softmax(rows, length, 2)
+    )
+    (x,) = region_runner.randoms((rows, length))
+    region_runner.check(spec, [x], [x.size], (rows, length), rtol=1e-4, atol=1e-9)
+
+
+def test_results_have_the_same_bits_in_every_run():
+    spec, params = _total(dims.param(0), dims.param(1), 1), (3, 200000)
+    (x,) = region_runner.randoms(params)
+    runs = [device_regions.DeviceRegion(spec)([x], [3], params)[1][0] for _ in range(5)]
+    assert all((r == runs[0]).all() for r in runs)
