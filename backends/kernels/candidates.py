@@ -45,13 +45,20 @@ class Candidate:
     def pack(self, weights: np.ndarray) -> np.ndarray:
         """Weights in the order of the kernel, brought into its format without calibration first."""
         assert self.family.pack is not None
-        logical = named(self.format).encode(weights) if self.format else weights
+        logical = named(self.format).encode(as_matrix(weights)) if self.format else weights
         return self.family.pack(logical, self.spec)
 
     @property
     def layout(self) -> Layout | None:
         """Of its packed constant operand, None if it has none."""
         return self.family.layout(self.spec) if self.family.layout else None
+
+
+def as_matrix(weights: np.ndarray) -> np.ndarray:
+    """What formats store: a matrix as it is, filters [O, C, taps..] as [taps.. C, O]."""
+    if weights.ndim == 2:
+        return weights
+    return np.moveaxis(weights, 1, -1).reshape(len(weights), -1).T
 
 
 def allowed(max_error: float | None) -> float:

@@ -218,7 +218,7 @@ def round_rows(
                     continue
                 mask = code.first_lanes(count - at, lanes) if count < at + lanes else None
                 column = code.add(code.mul(index, STEP), at)
-                quantized.append(_integers(code, element(column, mask)))
+                quantized.append(integers(code, element(column, mask)))
             _keep(code, d, quantized, target, first, signed)
 
     with code.loop(0, k // STEP) as whole, code.loop(0, rows) as row:
@@ -237,7 +237,7 @@ def _keep(
     signed: ir.Value | None,
 ) -> None:
     """Four vectors of i32 as bytes from ``first`` on of a line."""
-    value = _bytes(code, integers)
+    value = to_bytes(code, integers)
     if signed is None:
         put(code, d, value, True, target, first)
         return
@@ -285,7 +285,7 @@ def _copies(
             one = code.b.shl(code.b.zext(one, I32), ir.Constant(I32, 16))
             one = code.b.bitcast(one, F32)
         value = code.b.insert_element(value, one, ir.Constant(I32, i))
-    whole = _integers(code, code.b.fmul(value, factor))
+    whole = integers(code, code.b.fmul(value, factor))
     low, high = (
         code.vload(code.at(table, first, I32), lanes, element=I32)
         for table in (copies.low, copies.high)
@@ -295,7 +295,7 @@ def _copies(
     return code.b.sub(whole, taken)
 
 
-def _bytes(code: Code, wide: Sequence[ir.Value]) -> ir.Value:
+def to_bytes(code: Code, wide: Sequence[ir.Value]) -> ir.Value:
     """Four vectors of i32 as one of s8, cut off at its limits."""
     lanes = wide[0].type.count
     if not code.target.triple.startswith("x86_64"):
@@ -316,7 +316,7 @@ def _bytes(code: Code, wide: Sequence[ir.Value]) -> ir.Value:
     return code.b.bitcast(picked, found.type)
 
 
-def _integers(code: Code, value: ir.Value) -> ir.Value:
+def integers(code: Code, value: ir.Value) -> ir.Value:
     """f32 to i32, to even, on x86 in one instruction; NaN becomes anything."""
     lanes = value.type.count
     kind = ir.VectorType(I32, lanes)

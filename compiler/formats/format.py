@@ -58,6 +58,11 @@ class WeightFormat(ABC):
         Raises ValueError for weights that are not finite.
         """
 
+    def nearest(self, weights: np.ndarray, inputs: Inputs) -> Encoded:
+        """W rounded to nearest, which takes little time: for errors of that kind, not that size.
+        `inputs` say how X is read."""
+        return self.encode(weights)
+
     @abstractmethod
     def decode(self, encoded: Encoded) -> np.ndarray:
         """The matrix f32 [K, N] that stands in for W."""

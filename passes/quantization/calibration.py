@@ -16,7 +16,14 @@ from tilewright.passes.quantization.collect import Feeds, Run, collect
 from tilewright.passes.quantization.columns import COLUMNS, Columns
 from tilewright.passes.quantization.errors import Gain, Squares, measure_gains, squared_distance
 from tilewright.passes.quantization.instrument import disturbed, showing
-from tilewright.passes.quantization.sites import Lookup, Site, rounded_as, rounding, sites
+from tilewright.passes.quantization.sites import (
+    Convolution,
+    Lookup,
+    Site,
+    rounded_as,
+    rounding,
+    sites,
+)
 
 Compile = Callable[[Graph], Run]
 """Compiles a graph for this machine and gives a function that runs it."""
@@ -30,6 +37,10 @@ GAIN_ROWS = 512
 PROBES = {True: "w4-g64", False: "w8a8-sym"}
 """The formats whose errors stand for those of all that read X exactly but for bf16 (True) and of
 all that round it to codes (False): errors of weights and of inputs spread differently."""
+
+SHARED = "w8a8-tensor"
+"""That of codes where elements of an operand are in several rows of X: all of these then have the
+same error, so that it does not average out behind."""
 
 UNSURE = 1.05
 """By how much errors that some columns say are taken to be greater: so that, of formats that are
@@ -244,7 +255,11 @@ def calibrate(graph: Graph, samples: Sequence[Feeds], build: Compile) -> Calibra
     gains: dict[tuple[str, bool], Gain] = {}
     for kind, name in PROBES.items():
         probed = {
-            site.name: site.disturbance(named(name), site.weights(graph))
+            site.name: site.disturbance(
+                named(SHARED if not kind and _overlaps(site) else name),
+                site.weights(graph),
+                statistics.inputs.get(site.name),
+            )
             for site in found
             if kind or not isinstance(site, Lookup)
         }
@@ -257,6 +272,10 @@ def calibrate(graph: Graph, samples: Sequence[Feeds], build: Compile) -> Calibra
 
 def _kind(made: WeightFormat) -> bool:
     return made.activation.exact or not made.activation.name
+
+
+def _overlaps(site: Site) -> bool:
+    return isinstance(site, Convolution) and site.overlapping
 
 
 def _spread(count: int, wanted: int) -> list[int]:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from tilewright.compiler.formats.inputs import Inputs
-from tilewright.compiler.ir.core import Value
 from tilewright.passes.quantization.instrument import READ
-from tilewright.passes.quantization.sites import Lookup, Product, Site
+from tilewright.passes.quantization.sites import Lookup, Multiplied, Site
 from tilewright.passes.quantization.spill import Spilled
 
 Feeds = Mapping[str, np.ndarray]
@@ -64,9 +63,10 @@ class _Sums:
     def of(k: int) -> _Sums:
         return _Sums(Spilled((k, k)), np.zeros(k, np.float32), np.zeros((SAMPLE, k), np.float32))
 
-    def add(self, x: np.ndarray, fit: bool, judge: bool) -> None:
+    def add(self, x: np.ndarray, rows: int, fit: bool, judge: bool) -> None:
+        """Rows x that stand for so many."""
         np.maximum(self.absmax, np.abs(x).max(axis=0, initial=0), out=self.absmax)
-        self.rows += len(x)
+        self.rows += rows
         if fit:
             self.fitted += len(x)
             self.waiting.append(np.array(x, np.float32))
@@ -102,10 +102,10 @@ def collect(run: Run, found: Sequence[Site], samples: Sequence[Feeds]) -> Statis
     values are in memory at a time. Sites that read the same value share one object. Raises
     NotFinite.
     """
-    first: dict[tuple[Value, tuple[int, ...]], int] = {}
-    products = {i: site for i, site in enumerate(found) if isinstance(site, Product)}
+    first: dict[Hashable, int] = {}
+    products = {i: site for i, site in enumerate(found) if isinstance(site, Multiplied)}
     for i, site in products.items():
-        first.setdefault((site.x, site.x_axes), i)
+        first.setdefault(site.rows_of, i)
     sums = {i: _Sums.of(found[i].k) for i in first.values()}
     counts = {
         i: np.zeros(site.n, np.int64) for i, site in enumerate(found) if isinstance(site, Lookup)
@@ -114,15 +114,16 @@ def collect(run: Run, found: Sequence[Site], samples: Sequence[Feeds]) -> Statis
         judge = number % JUDGE == min(JUDGE, len(samples)) - 1
         outputs = run(feeds)
         for i, total in sums.items():
-            value = products[i].matrix(outputs[READ.format(i)])
+            value = outputs[READ.format(i)]
             if not np.isfinite(value).all():
                 raise NotFinite(found[i].name, number)
-            total.add(value, fit=not judge or len(samples) == 1, judge=judge)
-        for i, count in counts.items():
-            rows = outputs[READ.format(i)].reshape(-1) % found[i].n
-            count += np.bincount(rows, minlength=found[i].n)
+            rows, count = products[i].sampled(value)
+            total.add(rows, count, fit=not judge or len(samples) == 1, judge=judge)
+        for i, reads in counts.items():
+            which = outputs[READ.format(i)].reshape(-1) % found[i].n
+            reads += np.bincount(which, minlength=found[i].n)
     made = {i: total.inputs() for i, total in sums.items()}
     return Statistics(
-        {site.name: made[first[site.x, site.x_axes]] for site in products.values()},
+        {site.name: made[first[site.rows_of]] for site in products.values()},
         {found[i].name: count for i, count in counts.items()},
     )

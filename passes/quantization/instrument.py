@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
 
 from tilewright.compiler.ir.core import Graph, Op, Value
 from tilewright.compiler.ir.ops.binary import Add
-from tilewright.compiler.ir.ops.contraction import Contract
+from tilewright.compiler.ir.ops.contraction import Contract, Conv
 from tilewright.compiler.ir.ops.control import Fused
 from tilewright.compiler.ir.ops.shape import Gather
 from tilewright.compiler.ir.rewrite import Builder, Replacement, rewrite
@@ -41,8 +43,8 @@ def disturbed(graph: Graph, found: Sequence[Site]) -> Graph:
         if isinstance(op, Gather):
             rows = builder.emit(Gather, x=op.x, indices=op.indices, axis=op.axis)
             return (builder.emit(Add, a=rows, b=noise(rows, number)),)
-        assert isinstance(op, Contract)
-        bare = builder.emit(Contract, a=op.a, b=op.b, spec=op.spec)
+        assert isinstance(op, Contract | Conv)
+        (bare,) = builder.emit_multi(type(op), **_operands(op))
         total = builder.emit(Add, a=bare, b=noise(bare, number))
         if op.body is None:
             return (total,)
@@ -50,3 +52,9 @@ def disturbed(graph: Graph, found: Sequence[Site]) -> Graph:
 
     made = rewrite(graph, rule)
     return made.replace(inputs=(*made.inputs, *noises))
+
+
+def _operands(op: Contract | Conv) -> dict[str, Any]:
+    """What makes the same operation without an epilogue."""
+    own = {f.name: getattr(op, f.name) for f in fields(op) if f.init}
+    return {name: value for name, value in own.items() if name not in ("extras", "body")}

@@ -119,15 +119,15 @@ class Planned:
             return frozenset()
         could = [f for f in formats().values() if f.supports(site.k, site.n)]
         if self._wanted is None:
-            return frozenset(f.name for f in could if not f.calibrated)
+            return frozenset(f.name for f in could)
         return frozenset(f.name for f in could) & {self._wanted.of(source, constant)}
 
     def encoded(self, source: str, constant: str, name: str) -> Encoded:
-        """The weights of a contraction in a format. Raises UserError where samples decide it."""
-        if named(name).calibrated:
-            where = self._wanted.where if self._wanted is not None else "plan"
+        """The weights of a contraction in a format. Raises UserError where samples decide it and
+        a plan lists it."""
+        if self._wanted is not None and named(name).calibrated:
             what = f"{source!r}: {name} takes the steps of activations from samples"
-            raise UserError(where, what, hint="give samples by --calibrate")
+            raise UserError(self._wanted.where, what, hint="give samples by --calibrate")
         site = rounded_as(self._sites[source, constant], self._sites.values())
         key = (*site.key, name)
         if key not in self._encoded:

@@ -1,21 +1,24 @@
 """Sites: operations with constant f32 weights, which may be stored in a format.
 
-A contraction is Y [T, N] = X [T, K] W [K, N]. A lookup of rows of a table takes columns of the
-transposed table W [K, N]: as if X had a single one in each row.
+A contraction is Y [T, N] = X [T, K] W [K, N]; so is a convolution, whose rows of X are what one
+output pixel sees. A lookup of rows of a table takes columns of the transposed table W [K, N]: as if
+X had a single one in each row.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, replace
+from math import prod
 
 import numpy as np
 
 from tilewright.compiler.formats.format import WeightFormat
+from tilewright.compiler.formats.inputs import Inputs
 from tilewright.compiler.ir.core import Graph, Op, Value
 from tilewright.compiler.ir.dims import as_int, product
-from tilewright.compiler.ir.ops.contraction import Contract, axis_sizes
+from tilewright.compiler.ir.ops.contraction import Contract, Conv, axis_sizes
 from tilewright.compiler.ir.ops.leaf import Constant
 from tilewright.compiler.ir.ops.shape import Gather
 from tilewright.compiler.ir.types import DType
@@ -56,14 +59,46 @@ class Site(ABC):
 
     @abstractmethod
     def disturbance(
-        self, made: WeightFormat, weights: np.ndarray
+        self, made: WeightFormat, weights: np.ndarray, inputs: Inputs | None = None
     ) -> Callable[[np.ndarray], np.ndarray]:
         """What W [K, N], rounded to nearest in a format, adds to the result: f32 in its shape, by
-        an array of the operand x."""
+        an array of the operand x. inputs: what calibration saw of X."""
+
+
+class Multiplied(Site):
+    """A site that multiplies: Y [T, N] = X [T, K] W [K, N]."""
+
+    @property
+    @abstractmethod
+    def rows_of(self) -> Hashable:
+        """Equal for sites whose operand x makes the same X."""
+
+    @abstractmethod
+    def matrix(self, x: np.ndarray) -> np.ndarray:
+        """X [T, K] of an array of the operand x."""
+
+    @abstractmethod
+    def result(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """Y [T, N] in the shape of the operation's result, for an array of the operand x."""
+
+    def sampled(self, x: np.ndarray) -> tuple[np.ndarray, int]:
+        """Rows of X that stand for all of them, and how many there are."""
+        rows = self.matrix(x)
+        return rows, len(rows)
+
+    def disturbance(
+        self, made: WeightFormat, weights: np.ndarray, inputs: Inputs | None = None
+    ) -> Callable[[np.ndarray], np.ndarray]:
+        encoded = made.encode(weights) if inputs is None else made.nearest(weights, inputs)
+
+        def found(x: np.ndarray) -> np.ndarray:
+            return self.result(made.off(self.matrix(x), weights, encoded), x)
+
+        return found
 
 
 @dataclass(frozen=True, eq=False)
-class Product(Site):
+class Product(Multiplied):
     """A contraction.
 
     x_axes: axes of x that make [rows.., K]; axes: those of w that make [K, columns..]; columns:
@@ -75,34 +110,83 @@ class Product(Site):
     columns: tuple[int, ...]
     back: tuple[int, ...]
 
+    @property
+    def rows_of(self) -> Hashable:
+        return self.x, self.x_axes
+
     def weights(self, graph: Graph) -> np.ndarray:
         found: np.ndarray = graph.weights.array(self.constant)
         return found.transpose(self.axes).reshape(self.k, self.n)
 
     def matrix(self, x: np.ndarray) -> np.ndarray:
-        """X [T, K] of an array of the operand x."""
         return x.transpose(self.x_axes).reshape(-1, self.k)
 
     def result(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """Y [T, N] in the shape of the operation's result, for an array of the operand x."""
         return y.reshape((*self._rows(x), *self.columns)).transpose(self.back)
 
     def shape(self, x: np.ndarray) -> tuple[int, ...]:
         natural = (*self._rows(x), *self.columns)
         return tuple(natural[a] for a in self.back)
 
-    def disturbance(
-        self, made: WeightFormat, weights: np.ndarray
-    ) -> Callable[[np.ndarray], np.ndarray]:
-        encoded = made.encode(weights)
-
-        def found(x: np.ndarray) -> np.ndarray:
-            return self.result(made.off(self.matrix(x), weights, encoded), x)
-
-        return found
-
     def _rows(self, x: np.ndarray) -> list[int]:
         return [x.shape[a] for a in self.x_axes[: len(self.back) - len(self.columns)]]
+
+
+PIXELS = 128
+"""Output pixels of a sample whose rows are kept: neighbours see nearly the same."""
+
+
+@dataclass(frozen=True, eq=False)
+class Convolution(Multiplied):
+    """A convolution of one group: x [N, spatial.., C], K is taps.. x C."""
+
+    op: Conv
+
+    @property
+    def rows_of(self) -> Hashable:
+        op = self.op
+        return self.x, op.w.shape[:-1], op.strides, op.pads_low, op.pads_high, op.dilations
+
+    def weights(self, graph: Graph) -> np.ndarray:
+        return graph.weights.array(self.constant).reshape(self.k, self.n)
+
+    def matrix(self, x: np.ndarray) -> np.ndarray:
+        return self._seen(x).reshape(-1, self.k)
+
+    def sampled(self, x: np.ndarray) -> tuple[np.ndarray, int]:
+        """The same pixels of all samples of one size, spread at random."""
+        seen = self._seen(x)
+        outer = seen.shape[: x.ndim - 1]
+        count = prod(outer)
+        if count <= PIXELS:
+            return seen.reshape(-1, self.k), count
+        chosen = np.random.default_rng(0).choice(count, PIXELS, replace=False)
+        return seen[np.unravel_index(np.sort(chosen), outer)].reshape(-1, self.k), count
+
+    def result(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+        return y.reshape(self.shape(x))
+
+    def shape(self, x: np.ndarray) -> tuple[int, ...]:
+        return (*self._seen(x).shape[: x.ndim - 1], self.n)
+
+    @property
+    def overlapping(self) -> bool:
+        """Whether an element of x is in several rows of X."""
+        return any(t != 1 for t in self.op.w.shape[:-2])
+
+    def _seen(self, x: np.ndarray) -> np.ndarray:
+        """What every output pixel sees: a view [N, out.., taps.., C] of x with its pads."""
+        op = self.op
+        taps = tuple(as_int(size) for size in op.w.shape[:-2])
+        pads = [(0, 0), *zip(op.pads_low, op.pads_high, strict=True), (0, 0)]
+        padded = np.pad(x, pads) if any(map(any, pads)) else x
+        reach = tuple((t - 1) * d + 1 for t, d in zip(taps, op.dilations, strict=True))
+        axes = tuple(range(1, x.ndim - 1))
+        windows = np.lib.stride_tricks.sliding_window_view(padded, reach, axes)
+        steps = tuple(slice(None, None, s) for s in op.strides)
+        inner = tuple(slice(None, None, d) for d in op.dilations)
+        kept = windows[(slice(None), *steps, slice(None), *inner)]
+        return np.moveaxis(kept, x.ndim - 1, -1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +200,7 @@ class Lookup(Site):
         return (*x.shape, self.k)
 
     def disturbance(
-        self, made: WeightFormat, weights: np.ndarray
+        self, made: WeightFormat, weights: np.ndarray, inputs: Inputs | None = None
     ) -> Callable[[np.ndarray], np.ndarray]:
         def found(x: np.ndarray) -> np.ndarray:
             rows, where = np.unique(x % self.n, return_inverse=True)
@@ -154,12 +238,26 @@ def sites(graph: Graph) -> list[Site]:
     found: list[Site] = []
     seen: dict[str, int] = {}
     for op in graph.ops:
-        made = _product(op) if isinstance(op, Contract) else _lookup(op)
+        made: Site | None
+        if isinstance(op, Contract):
+            made = _product(op)
+        else:
+            made = _convolution(op) if isinstance(op, Conv) else _lookup(op)
         if made is None:
             continue
         count = seen[op.source] = seen.get(op.source, 0) + 1
         found.append(made if count == 1 else replace(made, name=f"{op.source}#{count}"))
     return found
+
+
+def _convolution(op: Conv) -> Convolution | None:
+    if not op.x.dtype == op.w.dtype == DType.F32 or not isinstance(op.w.op, Constant):
+        return None
+    *taps, n = op.w.shape
+    k = product(tuple(taps))
+    if op.groups != 1 or not isinstance(k, int) or not isinstance(n, int) or not k or not n:
+        return None
+    return Convolution(op.source, op, op.x, op.w, k, n)
 
 
 def _lookup(op: Op) -> Lookup | None:

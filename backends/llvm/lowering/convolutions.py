@@ -118,9 +118,8 @@ def _packed(low: Lowering, op: Conv, kernel: Candidate, *, matrix: bool) -> tupl
     key: tuple[Hashable, ...] = (layout.name, low.graph.weights[name].hash(), op.groups)
     if kernel.format and low.offers is not None:
         encoded = low.offers.encoded(op.source, name, kernel.format)
-        return low.weight(
-            (*key, encoded), name, layout.bytes, partial(pack, encoded, kernel.spec)
-        ), layout.bytes
+        coded = partial(pack, encoded, kernel.spec)
+        return low.weight((*key, encoded), name, layout.bytes, coded), layout.bytes
 
     def load() -> np.ndarray:
         weights = low.graph.weights.array(name)
