@@ -56,6 +56,7 @@ class Driver:
 
     def failure(self, function: str, status: Any, needed: str = "") -> Failure:
         """What to raise for a status. `needed`: what memory was asked for."""
+        status = self.module.CUresult(status)
         words = []
         for describe in ("cuGetErrorName", "cuGetErrorString"):
             found = getattr(self.module, describe)(status)

@@ -9,7 +9,7 @@ from typing import Any
 
 from tilewright.runtime.cuda.driver import Driver
 from tilewright.runtime.cuda.model import DeviceModel, Function
-from tilewright.runtime.cuda.program import WORKSPACE, Entry, Launch, TensorMap
+from tilewright.runtime.cuda.program import MAP_TYPES, WORKSPACE, Entry, Launch, TensorMap
 from tilewright.runtime.cuda.sizes import compiled
 
 _MAP_BYTES = 128
@@ -17,12 +17,6 @@ _MAP_ALIGN = 64
 _ATTRIBUTE_CLUSTER, _ATTRIBUTE_OVERLAPS = 4, 6
 """Numbers of CUlaunchAttributeID: cluster dimension, programmatic stream serialization."""
 
-_MAP_TYPES = {
-    "i8": 0, "u8": 0, "bool": 0, "f8e4m3fn": 0, "f8e5m2": 0, "f8e8m0": 0, "i4": 0, "u4": 0,
-    "i16": 1, "u16": 1, "u32": 2, "i32": 3, "u64": 4, "i64": 5,
-    "f16": 6, "f32": 7, "f64": 8, "bf16": 9, "tf32": 11,
-}  # fmt: skip
-"""Numbers of CUtensorMapDataType; what has no type of its own goes by its bits."""
 _SWIZZLES = {0: 0, 32: 1, 64: 2, 128: 3}
 _PROMOTION = 3
 """CU_TENSOR_MAP_L2_PROMOTION_L2_256B"""
@@ -179,7 +173,7 @@ class LaunchState:
         narrow = module.cuuint32_t
         encoded = driver(
             "cuTensorMapEncodeTiled",
-            module.CUtensorMapDataType(_MAP_TYPES[tensor.dtype]),
+            module.CUtensorMapDataType(MAP_TYPES[tensor.dtype]),
             rank,
             base + offset,
             [wide(size) for size in dims],

@@ -72,6 +72,13 @@ FORMAT = 1
 WORKSPACE = -1
 """The operand of a map over the workspace."""
 
+MAP_TYPES = {
+    "i8": 0, "u8": 0, "bool": 0, "f8e4m3fn": 0, "f8e5m2": 0, "f8e8m0": 0, "i4": 0, "u4": 0,
+    "i16": 1, "u16": 1, "u32": 2, "i32": 3, "u64": 4, "i64": 5,
+    "f16": 6, "f32": 7, "f64": 8, "bf16": 9, "tf32": 11,
+}  # fmt: skip
+"""Numbers of CUtensorMapDataType; what has no type of its own goes by its bits."""
+
 _ADDRESS = re.compile(r"\ba\d")
 PLACES = ("arena", "weight", "input", "output")
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from tilewright.runtime.cuda.program import (
     FORMAT,
+    MAP_TYPES,
     PLACES,
     WORKSPACE,
     Branch,
@@ -352,6 +353,8 @@ def _tensor_map(item: Fields) -> TensorMap:
     rank = len(found.box)
     if len(found.dims) != rank or len(found.strides) != rank - 1 or found.operand < WORKSPACE:
         raise FieldError(f"{item.place}: expected dims, strides and box of one rank")
+    if found.dtype not in MAP_TYPES:
+        raise FieldError(f"{item.path('dtype')}: expected an element type; found {found.dtype!r}")
     if found.swizzle not in _SWIZZLES:
         raise FieldError(f"{item.path('swizzle')}: expected one of {_SWIZZLES}")
     return found

@@ -52,9 +52,13 @@ def _expression(text: str, names: Mapping[str, int]) -> ast.expr:
     if len(text) > _LONGEST:
         raise ExpressionError(f"an expression is longer than {_LONGEST} characters")
     try:
-        return _checked(ast.parse(text.strip(), mode="eval").body, text, names)
+        tree = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, MemoryError, RecursionError):
         raise ExpressionError(f"{text[:60]!r} is no expression") from None
+    try:
+        return _checked(tree, text, names)
+    except RecursionError:
+        raise ExpressionError(f"{text[:60]!r} is nested too deep") from None
 
 
 def _checked(node: ast.expr, text: str, names: Mapping[str, int]) -> ast.expr:
