@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from tilewright.backends.cached_runs import entering, leaving, stored
+from tilewright.backends.cuda.here import why_not_here
 from tilewright.backends.target import Target, cpu_flags, runs_here
 from tilewright.compiler.errors import UserError
 from tilewright.compiler.formats.caches import CacheFormat
@@ -56,18 +57,24 @@ def _running(session: Session) -> Run:
 def require_here(targets: Iterable[Target]) -> None:
     """Raise UserError for a target whose artifacts cannot be run, and so not measured, here."""
     for target in targets:
-        if not runs_here(target):
-            missing = sorted(set(target.required_flags) - cpu_flags())
-            machine = target.triple.split("-")[0]
-            need = f"it needs {', '.join(missing)}"
-            if machine != platform.machine():
-                need = f"it is for {machine}, this is {platform.machine()}"
+        need = why_not_here(target) if target.gpu else _lacking(target)
+        if need:
             raise UserError(
                 f"--target {target.name}",
                 "this machine cannot run it, so the error of its artifact cannot be measured",
                 need,
                 "compile without --calibrate, or on a machine that runs it",
             )
+
+
+def _lacking(target: Target) -> str:
+    """Why this machine's CPU cannot run a target; "" if it can."""
+    if runs_here(target):
+        return ""
+    machine = target.triple.split("-")[0]
+    if machine != platform.machine():
+        return f"it is for {machine}, this is {platform.machine()}"
+    return f"it needs {', '.join(sorted(set(target.required_flags) - cpu_flags()))}"
 
 
 def original(source: str | os.PathLike[str] | bytes, names: Sequence[str]) -> Run | None:

@@ -15,7 +15,7 @@ from tilewright.backends.artifact.launch_work import launch_work
 from tilewright.backends.artifact.safetensors import TensorSpec, WeightLayout, plan_weights
 from tilewright.backends.artifact.selection_report import selection_report
 from tilewright.backends.artifact.writer import write_artifact
-from tilewright.backends.cuda.toolchain import architecture
+from tilewright.backends.cuda.toolchain import architectures
 from tilewright.backends.llvm.backend import Lowered
 from tilewright.backends.llvm.body import collect_errors
 from tilewright.backends.llvm.emitters import kernel_name
@@ -152,7 +152,7 @@ def _variant(variant: Variant, first: Lowered) -> ManifestVariant:
     features = tuple(f for f in target.all_features if not f.startswith("-"))
     machine = target.triple.split("-")[0]
     if target.gpu:
-        features, machine = (target.cpu, architecture(target)), "cuda"
+        features, machine = architectures(target), "cuda"
     return ManifestVariant(
         target.name,
         next(iter(variant.code)),

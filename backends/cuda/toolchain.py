@@ -90,6 +90,12 @@ def architecture(target: Target) -> str:
     return target.cpu.replace("sm_", "compute_")
 
 
+def architectures(target: Target) -> tuple[str, ...]:
+    """What devices run what these tools make for a row: its cubins, and the PTX beside them."""
+    cubins = (target.cpu,) if _assemblers() else ()
+    return (*cubins, architecture(target))
+
+
 @cache
 def _compilers() -> tuple[tuple[str, Callable[[str, str, Target], str]], ...]:
     found: list[tuple[str, Callable[[str, str, Target], str]]] = []

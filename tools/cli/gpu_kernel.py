@@ -27,6 +27,6 @@ def show_gpu_kernel(
         [tuple(str(entry[key]) for key in ROWS) for entry in kernel.resources],
     )
     every = not (source or assembly)
-    parts = ("source",) if source or every else ()
+    parts: tuple[str, ...] = ("source",) if source or every else ()
     parts += ("ptx", "sass") if assembly or every else ()
     screen.text(kernel.text(parts))

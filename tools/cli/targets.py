@@ -130,6 +130,8 @@ def _show(screen: Screen, profile: MachineProfile) -> None:
 
 
 def _list(screen: Screen) -> dict[str, Any]:
+    from tilewright.backends.cuda.here import device_here, why_not_here
+    from tilewright.backends.cuda.toolchain import tools
     from tilewright.backends.profile import profile_for, stored_path
     from tilewright.backends.target import TARGETS, UnknownTargetError, cpu_flags, detect, runs_here
     from tilewright.runtime.cpu import host_architecture, host_features
@@ -138,25 +140,34 @@ def _list(screen: Screen) -> dict[str, Any]:
         native = detect().name
     except UnknownTargetError:
         native = None
-    rows = []
+    rows, device = [], device_here()
     for target in TARGETS.values():
+        refused = why_not_here(target) if target.gpu else ""
         missing = sorted(set(target.required_flags) - cpu_flags())
         rows.append(
             {
                 "name": target.name,
                 "inherits": target.inherits,
-                "architecture": target.triple.split("-")[0],
+                "architecture": "cuda" if target.gpu else target.triple.split("-")[0],
                 "vector_bits": target.vector_bits,
                 "features": list(target.all_features),
-                "runs_here": runs_here(target),
+                "runs_here": not refused if target.gpu else runs_here(target),
                 "native": target.name == native,
                 "missing": missing,
+                "refused": refused,
                 "profile": profile_for(target).describe(),
             }
         )
     screen.table(
         "targets",
-        ("name", "inherits", "architecture", ">vector bits", ">f32 Gop/s a core", "runs here"),
+        (
+            "name",
+            "inherits",
+            "architecture",
+            ">vector bits",
+            ">f32 Gop/s a core or GPU",
+            "runs here",
+        ),
         [
             (
                 row["name"],
@@ -172,6 +183,9 @@ def _list(screen: Screen) -> dict[str, Any]:
     features = sorted(host_features())
     screen.text(f"this machine: {host_architecture()}, {len(features)} CPU features")
     screen.text(f"  {' '.join(features)}")
+    compiler, assembler = tools()
+    screen.text(f"GPU: {device or 'none that the driver can use'}")
+    screen.text(f"  CUDA kernels by {compiler or 'nothing'}, cubins by {assembler or 'nothing'}")
     kept = stored_path()
     if native is not None:
         if kept.exists():
@@ -185,6 +199,8 @@ def _list(screen: Screen) -> dict[str, Any]:
             "architecture": host_architecture(),
             "features": features,
             "measured": str(kept) if kept.exists() else None,
+            "gpu": device or None,
+            "cuda": {"compiler": compiler or None, "assembler": assembler or None},
         },
     }
 
@@ -194,6 +210,8 @@ def _runs(row: dict[str, Any], architecture: str) -> str:
         return "yes: `native`"
     if row["runs_here"]:
         return "yes"
+    if row["refused"]:
+        return f"no: {row['refused'].partition(':')[0]}"
     if row["architecture"] != architecture:
         return "no: another architecture"
     return f"no: lacks {', '.join(row['missing'])}"
