@@ -17,6 +17,11 @@ BIAS_RELU_RESIDUAL = Epilogue(
 GELU = Epilogue(
     extras=(Extra("row"),), steps=(Step("add", (0, 1)), Step("gelu_erf", (2,))), result=3
 )
+GELU_TANH_SILU = Epilogue(
+    extras=(Extra("full"),),
+    steps=(Step("gelu_tanh", (0,)), Step("silu", (1,)), Step("tanh", (3,)), Step("add", (2, 4))),
+    result=5,
+)
 
 TOLERANCE = {1: 2e-5, 3: 1.5e-4, 6: 2e-5}
 """Products -> tolerance against the exact product of what was given (1: of what was rounded)."""
@@ -69,6 +74,9 @@ def cases() -> tuple[Case, ...]:
     for m, k, n, gap in ((5, 33, 70, 0), (130, 64, 72, GAP), (130, 64, 72, 8)):
         spec = WgmmaMatmulSpec(k, n, 1, "bf16", IDENTITY, "bf16", "bf16")
         out += [_case(m, k, n, spec, gap), _case(m, k, n, WgmmaMatmulSpec(k, n), gap)]
+    for epilogue in (GELU, GELU_TANH_SILU):
+        for c in ("f32", "bf16"):
+            out.append(_case(70, 130, 200, WgmmaMatmulSpec(130, 200, 1, "bf16", epilogue, c, c)))
     for products in (3, 6):
         tile = start(products)
         for m, k, n in ((1, 33, 70), (140, 300, 33), (21, 1030, 140), (0, 3, 3)):

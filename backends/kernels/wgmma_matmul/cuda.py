@@ -52,6 +52,21 @@ def emit(spec: WgmmaMatmulSpec, target: Target, name: str) -> CudaKernel:
     return CudaKernel(text, tuple(entries), workspace)
 
 
+def _piece(spec: WgmmaMatmulSpec, partial: bool) -> str:
+    """How a warp writes sums: as they are, or results."""
+    if partial:
+        head = "typedef float Piece;\n"
+        last = "int, float v, i64, i64) { return v; }\n"
+    else:
+        head = "typedef Out Piece;\n"
+        last = "const Extras &e, float v, i64 m, i64 n) { return epilogue(e, v, m, n); }\n"
+    return (
+        head
+        + template.PIECE.replace("@ELEMENT@", spec.element)
+        + f"static __device__ __forceinline__ float finish({last}"
+    )
+
+
 def _entry(grid: str, suffix: str) -> Entry:
     return Entry((grid, "1", "1"), (THREADS, 1, 1), suffix=suffix, overlaps=True)
 
@@ -146,27 +161,23 @@ def _text(spec: WgmmaMatmulSpec, name: str, operands: int, dims: int, converts: 
     parts_at = f"((p0 * {2 * spec.planes * spec.row} + 255) / 256 * 256)"
     gather = epilogues.gather(spec.epilogue, 2, 3)
     partial = tile.split > 1 and not tile.within
-    store = (
-        f"put_part((float *)(workspace + {parts_at}), v, part, row, column, p0, even);"
-        if partial
-        else f"put(extras, (Out *){c}, p2, v, row, column, p0, even);"
-    )
     body = (
         (template.WITHIN if tile.within else template.BODY)
         .replace("@EXTRAS@", "" if partial else gather)
-        .replace("@C@", c)
         .replace("@MULTIPLY@", template.PLAIN if spec.products == 1 else template.SPLIT_PRODUCTS)
-        .replace("@PUT@", " " * 12 + store)
+        .replace("@OUT@", template.OUT_PART if partial else template.OUT)
+        .replace("@C@", c)
+        .replace("PARTS_AT", parts_at)
     )
     text = [
         '#include "hopper.cuh"\n\n',
         head,
         wgmma.multiply(tile.columns, spec.element),
-        epilogues.declare(spec.epilogue),
+        epilogues.declare(spec.epilogue, fast=spec.c != "f32"),
         template.STORES[spec.c],
         template.KERNEL,
         template.RELEASE,
-        template.PUT_PART if partial else "",
+        "" if tile.within else _piece(spec, partial),
         signature(name, operands, dims, maps=2, threads=tile.threads),
         body,
     ]

@@ -8,8 +8,8 @@ tiles below each other, each brings its part of B's rows to all of them.
 TOGETHER: groups share a tile, each has WM of its BM rows. Otherwise every group has tiles of its
 own in turn (ping-pong): one multiplies while the others write.
 
-A tile's results go through shared memory, 16 rows by 32 columns of a warp at a time, so that rows
-are written in whole segments and the epilogue's code is there once for every such piece.
+A tile's results get the epilogue in registers and go through shared memory, 16 rows by 128 bytes of
+a warp at a time, so that rows are written in whole segments.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ BODY = """
   const u32 base = (shared_address(raw) + 1023) & ~1023u;
   char *const ring = raw + (base - shared_address(raw));
   const u32 bars = base + STAGES * STAGE_BYTES;
-  float *const corner = (float *)(ring + STAGES * STAGE_BYTES + 256);
+  Piece *const corner = (Piece *)(ring + STAGES * STAGE_BYTES + 256);
   const u32 group = threadIdx.x / 128;
   const u32 rank = CLUSTER > 1 ? cluster_rank() : 0;
   const u32 down = (u32)((p0 + BM * CLUSTER - 1) / (BM * CLUSTER));
@@ -107,8 +107,7 @@ BODY = """
     if (GROUPS > 1) registers_more<GROUPS == 2 ? 232 : 160>();
 @EXTRAS@
     const int warp = threadIdx.x / 32 % 4, lane = threadIdx.x % 32;
-    float *const mine = corner + (threadIdx.x / 32) * 16 * 40;
-    const bool even = SPLIT > 1 ? N % 4 == 0 : p2 % 4 == 0 && (u64)@C@ % (4 * sizeof(Out)) == 0;
+    Piece *const mine = corner + (threadIdx.x / 32) * 16 * PITCH;
     float sum[MT][BN / 2];
     u32 stage = 0, phase = 0, turn = 0;
     for (u32 t = start; t < total; t += step, turn++) {
@@ -116,6 +115,7 @@ BODY = """
       tile_of(t / SPLIT, down, m, n);
       const u32 part = t % SPLIT;
       const int first = part * STEPS / SPLIT, last = (part + 1) * STEPS / SPLIT;
+@OUT@
       if (!TOGETHER && turn % GROUPS != group) {
         const u32 ahead = stage + (last - first);
         phase ^= ahead / STAGES & 1;
@@ -129,21 +129,39 @@ BODY = """
       const i64 column0 = (i64)n * BN;
 #pragma unroll
       for (int i = 0; i < MT; i++) {
+        // Rows and columns beyond the end read what is there last; they are not stored.
+        const i64 above = row0 + i * 64 + lane / 4, below = above + 8;
+        const i64 row_a = above < p0 ? above : p0 - 1, row_b = below < p0 ? below : p0 - 1;
 #pragma unroll
-        for (int c = 0; c < BN / 32; c++) {
+        for (int c = 0; c < BN / WIDE; c++) {
+          const i64 column = column0 + c * WIDE;
           __syncwarp();
 #pragma unroll
-          for (int j = 0; j < 4; j++) {
-            const int r = (c * 4 + j) * 4, at = lane / 4 * 40 + j * 8 + lane % 4 * 2;
-            *(float2 *)(mine + at) = make_float2(sum[i][r], sum[i][r + 1]);
-            *(float2 *)(mine + at + 8 * 40) = make_float2(sum[i][r + 2], sum[i][r + 3]);
+          for (int j = 0; j < WIDE / 8; j++) {
+            const int r = (c * (WIDE / 8) + j) * 4;
+            const i64 at = column + j * 8 + lane % 4 * 2;
+            const i64 left = at < N ? at : N - 1, right = at + 1 < N ? at + 1 : N - 1;
+            Piece *const to = mine + lane / 4 * PITCH + j * 8 + lane % 4 * 2;
+            put2(to, finish(extras, sum[i][r], row_a, left),
+                 finish(extras, sum[i][r + 1], row_a, right));
+            put2(to + 8 * PITCH, finish(extras, sum[i][r + 2], row_b, left),
+                 finish(extras, sum[i][r + 3], row_b, right));
           }
           __syncwarp();
+#pragma unroll
+          for (int h = 0; h < LANES / 2; h++) {
+            const int r = h * (32 / LANES) + lane / LANES, w = lane % LANES * EACH;
+            const i64 row = row0 + i * 64 + r;
+            const Piece *const from = mine + r * PITCH + w;
+            Piece *const to = out + row * stride + column + w;
+            if (row < p0) {
+              if (even && column + w + EACH <= N) {
+                *(uint4 *)to = *(const uint4 *)from;
+              } else {
 #pragma unroll 1
-          for (int r = lane / 8; r < 16; r += 4) {
-            const float4 v = *(const float4 *)(mine + r * 40 + lane % 8 * 4);
-            const i64 row = row0 + i * 64 + r, column = column0 + c * 32 + lane % 8 * 4;
-@PUT@
+                for (int v = 0; v < EACH && column + w + v < N; v++) to[v] = from[v];
+              }
+            }
           }
         }
       }
@@ -302,20 +320,31 @@ static __device__ __forceinline__ void release(u32 bars, u32 stage, u32 rank) {
 }
 """
 
-PUT_PART = """
-// Four sums of a part of K, without the epilogue.
-static __device__ __forceinline__ void put_part(float *parts, float4 v, u32 part, i64 m, i64 n,
-                                                i64 rows, bool even) {
-  if (m >= rows || n >= N) return;
-  float *const at = parts + (part * rows + m) * N + n;
-  if (even) {
-    *(float4 *)at = v;
-  } else {
-    at[0] = v.x;
-    if (n + 1 < N) at[1] = v.y;
-    if (n + 2 < N) at[2] = v.z;
-    if (n + 3 < N) at[3] = v.w;
-  }
+OUT = """
+      Out *const out = (Out *)@C@;
+      const i64 stride = p2;
+      const bool even = stride % EACH == 0 && (u64)out % 16 == 0;
+"""
+"""Where results go."""
+
+OUT_PART = """
+      const int extras = 0;
+      float *const out = (float *)(workspace + PARTS_AT) + part * p0 * N;
+      const i64 stride = N;
+      const bool even = N % EACH == 0;
+"""
+"""Where a part's sums go, without the epilogue."""
+
+PIECE = """
+// A warp's piece of results in shared memory: 16 rows of WIDE columns, PITCH apart (conflicts of
+// banks); LANES threads with EACH elements, 16 bytes, write a row.
+constexpr int WIDE = sizeof(Piece) == 4 || BN % 64 ? 32 : 64;
+constexpr int EACH = 16 / sizeof(Piece), LANES = WIDE / EACH, PITCH = WIDE + EACH;
+static __device__ __forceinline__ void put2(float *to, float x, float y) {
+  *(float2 *)to = make_float2(x, y);
+}
+static __device__ __forceinline__ void put2(u16 *to, float x, float y) {
+  *(u32 *)to = tw_to_@ELEMENT@x2(x, y);
 }
 """
 
