@@ -142,7 +142,7 @@ def _nvjitlink() -> Any:
 
 def _by_nvrtc(source: str, name: str, target: Target) -> str:
     nvrtc = _nvrtc()
-    options = [f"--gpu-architecture={architecture(target)}".encode(), b"--std=c++17"]
+    options = [f"--gpu-architecture={architecture(target)}".encode(), b"--std=c++17", b"-w"]
     _, program = nvrtc.nvrtcCreateProgram(source.encode(), f"{name}.cu".encode(), 0, [], [])
     try:
         (status,) = nvrtc.nvrtcCompileProgram(program, len(options), options)
@@ -165,7 +165,16 @@ def _by_nvcc(source: str, name: str, target: Target) -> str:
         path.write_text(source)
         made = Path(folder, f"{name}.ptx")
         virtual = architecture(target)
-        command = ["nvcc", "-ptx", f"-arch={virtual}", "-std=c++17", "-o", made.name, path.name]
+        command = [
+            "nvcc",
+            "-ptx",
+            f"-arch={virtual}",
+            "-std=c++17",
+            "-w",
+            "-o",
+            made.name,
+            path.name,
+        ]
         _call(command, folder)
         return made.read_text()
 
