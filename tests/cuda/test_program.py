@@ -34,7 +34,7 @@ def test_formulas_in_one_call():
     kernel = read_program("model.tw", text()).kernels[2]
     # dims p0; units, sms; addresses of three operands
     values = kernel.evaluator(1, 3)((20, 20, 132, 0, 0, 0))
-    assert values == (0, 4, 1, 1, 2048, 64, 20, 256, 0)
+    assert values == (0, 4, 1, 1, 2056, 64, 20, 256, 0)
     assert not kernel.aligns
 
 
