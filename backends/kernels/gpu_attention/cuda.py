@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from tilewright.backends.cuda.kernel import CudaKernel, Entry
 from tilewright.backends.cuda.signature import signature, when
-from tilewright.backends.kernels.gpu_attention import direct
+from tilewright.backends.kernels.gpu_attention import direct, planes, warpgroups
 from tilewright.backends.kernels.gpu_attention.fragments import Fragments
+from tilewright.backends.kernels.gpu_attention.planes import padded
 from tilewright.backends.kernels.gpu_attention.spec import GpuAttentionSpec
 from tilewright.backends.kernels.gpu_attention.text import COMMON
+from tilewright.backends.kernels.gpu_attention.warpgroups import ALIGNED, Tile
 from tilewright.backends.target import Target
 
 PART = 256
@@ -20,42 +22,91 @@ PARTS = f"max(1, min(ceildiv(p3, {PART}), 2 * sms // max(1, {TILES})))"
 """Parts of the keys: as many as let every multiprocessor have two blocks."""
 
 
+PLANES = {"tf32": 2, "tf32x3": 3}
+"""Products -> bf16 values of an operand that make up for them on warp groups."""
+
+
 def kernel(spec: GpuAttentionSpec, target: Target, name: str) -> CudaKernel:
-    """Blocks of 16 rows, and what puts parts of their keys together."""
+    """Entries for many rows where the target has wgmma, of which one or none is taken, and for few
+    rows, whose parts of the keys another one puts together."""
     fragments = Fragments.of(spec)
-    wait = "griddepcontrol.wait" if _overlaps(target) else ""
-    text = [_constants(spec, fragments), COMMON, direct.DIRECT]
-    for suffix, body, threads in (
-        ("", direct.START, 32 * fragments.warps),
-        ("_combine", direct.COMBINE, 128),
-    ):
-        operands, dims = spec.operands, spec.dims
-        text.append(signature(name + suffix, operands, dims, threads=threads))
+    hopper = target.name == "sm_90a"
+    wait = "launch_wait();" if hopper else ""
+    text = ['#include "hopper.cuh"\n'] if hopper else []
+    text += [_constants(spec, fragments), COMMON, direct.DIRECT]
+    entries: list[Entry] = []
+    few, space = "1", "0"
+
+    def add(suffix: str, body: str, threads: int, maps: int = 0, blocks: int = 1) -> None:
+        bounds = {"maps": maps, "threads": threads, "blocks": blocks}
+        text.append(signature(name + suffix, spec.operands, spec.dims, **bounds))
         text.append(_bound(spec, body, wait))
+
+    for tile, condition in _tiles(spec) if hopper else ():
+        if tile.packed and space == "0":
+            text.append(f"#define SPLIT_PLANES {tile.planes}\n{planes.SPLIT}")
+            add("_split", planes.START, planes.THREADS)
+            grid = (f"{planes.blocks(spec)} * {_WIDE}", "1", "1")
+            entries.append(Entry(grid, (planes.THREADS, 1, 1), suffix="_split", overlaps=True))
+            space = f"{_WIDE} * {planes.size(spec, tile.planes)}"
+        text.append(warpgroups.text(spec, tile))
+        add(tile.suffix, warpgroups.body(tile), tile.threads, 3, tile.blocks)
+        entries.append(
+            Entry(
+                (f"p0 * p1 * ceildiv(p2, {64 * tile.groups}) * {condition}", "1", "1"),
+                (tile.threads, 1, 1),
+                shared=str(tile.shared(spec)),
+                suffix=tile.suffix,
+                maps=tile.maps(spec),
+                overlaps=True,
+            )
+        )
+        few = f"{few} * (1 - {condition})"
+    split = f"{few} * {when(f'{PARTS} - 1')}"
+    add("", direct.START, 32 * fragments.warps)
+    add("_combine", direct.COMBINE, 128)
     return CudaKernel(
         source="".join(text),
         entries=(
+            *entries,
             Entry(
-                (TILES, PARTS, "1"),
+                (f"{TILES} * {few}", PARTS, "1"),
                 (32 * fragments.warps, 1, 1),
                 shared=str(fragments.shared),
-                overlaps=bool(wait),
+                overlaps=hopper,
             ),
             Entry(
-                (f"ceildiv(p0 * p1 * p2, 4) * {when(f'{PARTS} - 1')}", "1", "1"),
+                (f"ceildiv(p0 * p1 * p2, 4) * {split}", "1", "1"),
                 (128, 1, 1),
                 suffix="_combine",
-                overlaps=bool(wait),
+                overlaps=hopper,
             ),
         ),
-        workspace=f"{when(f'{PARTS} - 1')} * "
-        f"(256 + {PARTS} * p0 * p1 * p2 * {4 * (spec.value_dim + 2)})",
+        workspace=f"max({space}, "
+        f"{split} * (256 + {PARTS} * p0 * p1 * p2 * {4 * (spec.value_dim + 2)}))",
     )
 
 
-def _overlaps(target: Target) -> bool:
-    """Whether launches may begin before the one before them has ended."""
-    return int("".join(c for c in target.cpu if c.isdigit())) >= 90
+_WIDE = f"{when('min(p3, p2 - 31)')} * {when('p0 * p1 * ceildiv(p2, 64) - sms // 2')}"
+_DEEP = when("min(p3 - 256, p0 * p1 * ceildiv(p2, 128) - sms)")
+"""1 where there are enough rows for blocks of 64, and enough of both for blocks of 128."""
+
+
+def _tiles(spec: GpuAttentionSpec) -> tuple[tuple[Tile, str], ...]:
+    """Tiles of warp groups, and when they compute a launch: 1 or 0, of at most one of them."""
+    largest = max(padded(spec.head_dim), padded(spec.value_dim))
+    if spec.math != "bf16":
+        count = PLANES[spec.math]
+        if largest > 128:
+            return ()
+        keys = 64 if largest <= 64 else 32
+        return ((Tile(2, keys, 2, 1, planes=count, packed=True), _WIDE),)
+    packed = not warpgroups.lies_so(spec)
+    wide = _WIDE if packed else f"{ALIGNED} * {_WIDE}"
+    roomy = largest <= 64 and spec.mask is None
+    long = Tile(2, 128 if largest <= 128 else 64, 2, 1, packed=packed)
+    short = Tile(1, 64, 2, 3 if roomy else 2 if largest <= 128 else 1, packed=packed)
+    return (long, f"{wide} * {_DEEP}"), (short, f"{wide} * (1 - {_DEEP})")
 
 
 def _constants(spec: GpuAttentionSpec, fragments: Fragments) -> str:
@@ -83,6 +134,5 @@ def _bound(spec: GpuAttentionSpec, body: str, wait: str) -> str:
     masked = "p.mask = nullptr, p.mb = p.mh = p.mq = p.mk = 0;"
     if spec.mask is not None:
         masked = "p.mask = (const char *)a3, p.mb = p18, p.mh = p19, p.mq = p20, p.mk = p21;"
-    waiting = f'asm volatile("{wait};" ::: "memory");' if wait else ""
     body = body.replace("SETMASK", masked).replace("RESULT", f"a{spec.operands - 1}")
-    return body.replace("WAIT", waiting)
+    return body.replace("WAIT", wait)

@@ -1,9 +1,9 @@
 """Attention of few rows: operands go from memory straight into the fragments of products.
 
 A block computes 16 rows (queries of all heads that share K and V, so that every key is read once
-for all of them) of one part of the keys; its warps take 16 keys in turn and are put together at the
-end, in order. What a lane loads at once lies side by side, 16 bytes where it can be: which lane
-holds which element of a fragment is free as long as both factors agree.
+for all of them) of one part of the keys; its warps take NT tiles of 8 keys in turn and are put
+together at the end, in order. What a lane loads at once lies side by side, 16 bytes where it can
+be: which lane holds which element of a fragment is free as long as both factors agree.
 
     dims of scores   lane c of 4 holds KE neighbours of 4 KE; a product takes 4 (tf32: 2) of them
     keys             tile t of 8: as they lie; of the second product columns 2c and 2c + 1 are
@@ -21,7 +21,36 @@ template <bool FAST>
 static __device__ __forceinline__ void direct(const Problem &p, int row0, int kv, int batch,
                                               int first, int end, char *shared) {
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, c = lane % 4;
+
+  const KT *k = p.k + g * p.ks + c * KE;
+  const VT *v = p.v + g * VE;
+  Raw<KT, KE> keys[NT][KP];
+  Raw<VT, VE> values[2 * NT][VP];
+  auto take_keys = [&](int key, int block) {
+#pragma unroll
+    for (int t = 0; t < NT; t++)
+#pragma unroll
+      for (int b = 0; b < KP; b++) {
+        const int at = key + 8 * t, dim = (block + b) * 4 * KE;
+        take<FAST>(keys[t][b], k + at * p.ks + dim, at + g < end ? HD - dim - c * KE : 0);
+      }
+  };
+  auto take_values = [&](int key, int block) {
+#pragma unroll
+    for (int i = 0; i < 2 * NT; i++)
+#pragma unroll
+      for (int b = 0; b < VP; b++) {
+        const int at = key + 2 * c + (i & 1) + 8 * (i >> 1), size = (block + b) * 8 * VE;
+        take<FAST>(values[i][b], v + at * p.vs + size, at < end ? VD - size - g * VE : 0);
+      }
+  };
+  // What the first step needs is on its way before the queries are.
+  int key = first + warp * STEP;
+  if (KP == KB && key < end) take_keys(key, 0);
+  if (VP == VB && key < end) take_values(key, 0);
+
   u32 *queries = (u32 *)shared;
+#pragma unroll
   for (int i = threadIdx.x; i < QSTEPS * 128; i += WARPS * 32) {
     const int step = i / 128, part = i % 4, row = row0 + i / 4 % 32 / 4 + 8 * (part & 1);
     const int dim = step / QPER * 4 * KE + i / 4 % 4 * KE + step % QPER * (BF16 ? 4 : 2)
@@ -46,8 +75,6 @@ static __device__ __forceinline__ void direct(const Problem &p, int row0, int kv
   }
   __syncthreads();
 
-  const KT *k = p.k + g * p.ks + c * KE;
-  const VT *v = p.v + g * VE;
   int limit[2];
   i64 masked[2];
 #pragma unroll
@@ -63,34 +90,10 @@ static __device__ __forceinline__ void direct(const Problem &p, int row0, int kv
 #pragma unroll
     for (int i = 0; i < 4; i++) sums[j][i] = 0;
 
-  Raw<KT, KE> keys[2][KP];
-  Raw<VT, VE> values[4][VP];
-  auto take_keys = [&](int key, int block) {
+  for (; key < end; key += WARPS * STEP) {
+    float s[NT][4];
 #pragma unroll
-    for (int t = 0; t < 2; t++)
-#pragma unroll
-      for (int b = 0; b < KP; b++) {
-        const int at = key + 8 * t, dim = (block + b) * 4 * KE;
-        take<FAST>(keys[t][b], k + at * p.ks + dim, at + g < end ? HD - dim - c * KE : 0);
-      }
-  };
-  auto take_values = [&](int key, int block) {
-#pragma unroll
-    for (int i = 0; i < 4; i++)
-#pragma unroll
-      for (int b = 0; b < VP; b++) {
-        const int at = key + 2 * c + (i & 1) + 8 * (i >> 1), size = (block + b) * 8 * VE;
-        take<FAST>(values[i][b], v + at * p.vs + size, at < end ? VD - size - g * VE : 0);
-      }
-  };
-
-  int key = first + warp * 16;
-  if (KP == KB && key < end) take_keys(key, 0);
-  for (; key < end; key += WARPS * 16) {
-    if (VP == VB) take_values(key, 0);
-    float s[2][4];
-#pragma unroll
-    for (int i = 0; i < 8; i++) s[i / 4][i % 4] = 0;
+    for (int i = 0; i < 4 * NT; i++) s[i / 4][i % 4] = 0;
 #pragma unroll
     for (int block = 0; block < KB; block += KP) {
       if (KP != KB) take_keys(key, block);
@@ -105,7 +108,7 @@ static __device__ __forceinline__ void direct(const Problem &p, int row0, int kv
             const uint4 r = ((const uint4 *)queries)[(QSTEPS + step) * 32 + lane];
             const u32 rest[4] = {r.x, r.y, r.z, r.w};
 #pragma unroll
-            for (int t = 0; t < 2; t++) {
+            for (int t = 0; t < NT; t++) {
               u32 hi[2], lo[2];
               halves(number(keys[t][b], 2 * n), hi[0], lo[0]);
               halves(number(keys[t][b], 2 * n + 1), hi[1], lo[1]);
@@ -115,20 +118,20 @@ static __device__ __forceinline__ void direct(const Problem &p, int row0, int kv
             }
           } else if (BF16) {
 #pragma unroll
-            for (int t = 0; t < 2; t++)
+            for (int t = 0; t < NT; t++)
               mma_bf16(s[t], a, pair(keys[t][b], 2 * n), pair(keys[t][b], 2 * n + 1));
           } else {
 #pragma unroll
-            for (int t = 0; t < 2; t++)
+            for (int t = 0; t < NT; t++)
               mma_tf32(s[t], a, nearest(number(keys[t][b], 2 * n)),
                        nearest(number(keys[t][b], 2 * n + 1)));
           }
         }
     }
-    if (KP == KB && key + WARPS * 16 < end) take_keys(key + WARPS * 16, 0);
+    if (KP == KB && key + WARPS * STEP < end) take_keys(key + WARPS * STEP, 0);
 
 #pragma unroll
-    for (int t = 0; t < 2; t++)
+    for (int t = 0; t < NT; t++)
 #pragma unroll
       for (int i = 0; i < 4; i++) {
         const int at = key + 8 * t + 2 * c + (i & 1);
@@ -139,7 +142,8 @@ static __device__ __forceinline__ void direct(const Problem &p, int row0, int kv
       }
 #pragma unroll
     for (int h = 0; h < 2; h++) {
-      float most = fmaxf(fmaxf(s[0][2 * h], s[0][2 * h + 1]), fmaxf(s[1][2 * h], s[1][2 * h + 1]));
+      float most = fmaxf(s[0][2 * h], s[0][2 * h + 1]);
+      if constexpr (NT > 1) most = fmaxf(most, fmaxf(s[1][2 * h], s[1][2 * h + 1]));
       most = fmaxf(most, __shfl_xor_sync(~0u, most, 1));
       most = fmaxf(most, __shfl_xor_sync(~0u, most, 2));
       most = fmaxf(most, highest[h]);
@@ -147,7 +151,7 @@ static __device__ __forceinline__ void direct(const Problem &p, int row0, int kv
       highest[h] = most;
       float sum = 0;
 #pragma unroll
-      for (int i = 0; i < 4; i++) {
+      for (int i = 0; i < 2 * NT; i++) {
         float &x = s[i / 2][2 * h + i % 2];
         x = ex2(x - base);
         sum += x;
@@ -157,9 +161,9 @@ static __device__ __forceinline__ void direct(const Problem &p, int row0, int kv
       for (int j = 0; j < VB * VE; j++) sums[j][2 * h] *= factor, sums[j][2 * h + 1] *= factor;
     }
 
-    u32 w[2][4], rest[2][4];
+    u32 w[NT][4], rest[NT][4];
 #pragma unroll
-    for (int t = 0; t < 2; t++) {
+    for (int t = 0; t < NT; t++) {
       if (BF16) {
         w[0][2 * t] = pack(s[t][0], s[t][1]);
         w[0][2 * t + 1] = pack(s[t][2], s[t][3]);
@@ -186,12 +190,12 @@ static __device__ __forceinline__ void direct(const Problem &p, int row0, int kv
 #pragma unroll
         for (int j = 0; j < VE; j++) {
           float(&sum)[4] = sums[(block + b) * VE + j];
-          if (BF16) {
+          if constexpr (BF16) {
             mma_bf16(sum, w[0], beside(values[0][b], values[1][b], j),
                      beside(values[2][b], values[3][b], j));
           } else {
 #pragma unroll
-            for (int t = 0; t < 2; t++) {
+            for (int t = 0; t < NT; t++) {
               const float x = number(values[2 * t][b], j), y = number(values[2 * t + 1][b], j);
               if (SPLIT) {
                 u32 hi[2], lo[2];
@@ -207,6 +211,7 @@ static __device__ __forceinline__ void direct(const Problem &p, int row0, int kv
           }
         }
     }
+    if (VP == VB && key + WARPS * STEP < end) take_values(key + WARPS * STEP, 0);
   }
 
   // Sums of the warps, in order.
@@ -222,11 +227,20 @@ static __device__ __forceinline__ void direct(const Problem &p, int row0, int kv
 #pragma unroll
     for (int b = 0; b < VB; b++)
 #pragma unroll
-      for (int i = 0; i < 2; i++)
+      for (int i = 0; i < 2; i++) {
+        float *to = parts + (warp * 16 + g + 8 * h) * ROW + b * 8 * VE + (2 * c + i) * VE;
+        if constexpr (VE >= 4) {
 #pragma unroll
-        for (int j = 0; j < VE; j++)
-          parts[(warp * 16 + g + 8 * h) * ROW + b * 8 * VE + (2 * c + i) * VE + j] =
-              sums[b * VE + j][2 * h + i];
+          for (int j = 0; j < VE; j += 4)
+            *(float4 *)(to + j) = make_float4(sums[b * VE + j][2 * h + i],
+                                              sums[b * VE + j + 1][2 * h + i],
+                                              sums[b * VE + j + 2][2 * h + i],
+                                              sums[b * VE + j + 3][2 * h + i]);
+        } else {
+#pragma unroll
+          for (int j = 0; j < VE; j++) to[j] = sums[b * VE + j][2 * h + i];
+        }
+      }
   }
   __syncthreads();
 }
@@ -239,18 +253,24 @@ static __device__ __forceinline__ void finish(const Problem &p, int row0, int he
   const int rows = min(16, p.rows - row0);
   float2 *ends = (float2 *)(workspace + 256) + (i64)part * all;
   float *out = (float *)((float2 *)(workspace + 256) + (i64)several * all) + (i64)part * all * VD;
-  for (int i = threadIdx.x; i < rows * VD; i += WARPS * 32) {
-    const int r = i / VD, size = i - r * VD;
-    float most = -INF, total = 0, sum = 0;
+  // A row for each of 16 groups of threads.
+  constexpr int ACROSS = WARPS * 2;
+  const int r = threadIdx.x / ACROSS;
+  if (r >= rows) return;
+  float most = -INF, total = 0, factor[WARPS];
 #pragma unroll
-    for (int w = 0; w < WARPS; w++) most = fmaxf(most, tops[w * 32 + r]);
-    const float base = most == -INF ? 0.0f : most;
+  for (int w = 0; w < WARPS; w++) most = fmaxf(most, tops[w * 32 + r]);
+  const float base = most == -INF ? 0.0f : most;
 #pragma unroll
-    for (int w = 0; w < WARPS; w++) {
-      const float factor = ex2(tops[w * 32 + r] - base);
-      total += tops[w * 32 + 16 + r] * factor;
-      sum += parts[(w * 16 + r) * ROW + size] * factor;
-    }
+  for (int w = 0; w < WARPS; w++) {
+    factor[w] = ex2(tops[w * 32 + r] - base);
+    total += tops[w * 32 + 16 + r] * factor[w];
+  }
+#pragma unroll
+  for (int size = threadIdx.x % ACROSS; size < VD; size += ACROSS) {
+    float sum = 0;
+#pragma unroll
+    for (int w = 0; w < WARPS; w++) sum += parts[(w * 16 + r) * ROW + size] * factor[w];
     const int row = row0 + r;
     if (several > 1) {
       out[(i64)(head0 * p.rows + row) * VD + size] = sum;
@@ -265,7 +285,7 @@ static __device__ __forceinline__ void finish(const Problem &p, int row0, int he
 """
 
 START = r"""
-  const int kv_heads = (int)(p1 / p4), tiles = (int)((p2 * p4 + 15) / 16);
+  const int kv_heads = (int)p1 / (int)p4, tiles = (int)((p2 * p4 + 15) / 16);
   const int tile = blockIdx.x % tiles, head0 = blockIdx.x / tiles;
   const int batch = head0 / kv_heads, kv = head0 - batch * kv_heads, row0 = tile * 16;
   const i64 head = (i64)kv * p4;
@@ -284,7 +304,7 @@ START = r"""
     keys = (int)max((i64)0, min((i64)keys, last));
   }
   const int several = gridDim.y, part = blockIdx.y;
-  const int chunk = ((keys + several - 1) / several + 15) / 16 * 16;
+  const int chunk = ((keys + several - 1) / several + STEP - 1) / STEP * STEP;
   const int first = min(part * chunk, keys), end = min(first + chunk, keys);
   const u64 k_bits = (u64)p.k | (u64)(p.ks * sizeof(KT));
   const u64 v_bits = (u64)p.v | (u64)(p.vs * sizeof(VT));
@@ -328,7 +348,7 @@ COMBINE = r"""
       if (j * 32 + lane < VD) sum[j] += part[j * 32 + lane] * factor;
   }
   const int head0 = at / rows, row = at - head0 * rows, query = row / (int)p4;
-  const int kv_heads = (int)(p1 / p4), batch = head0 / kv_heads;
+  const int kv_heads = (int)p1 / (int)p4, batch = head0 / kv_heads;
   const i64 head = (i64)(head0 - batch * kv_heads) * p4 + row - query * (int)p4;
   YT *y = (YT *)RESULT + batch * p15 + head * p16 + query * p17;
 #pragma unroll

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from tilewright.backends.kernels.gpu_attention.spec import GpuAttentionSpec
 from tilewright.backends.llvm import formats
 
-AHEAD = {64: 36, 256: 16}
-"""Sizes of heads up to which a lane loads keys, and values, of so many registers at once."""
+REGISTERS = 180
+"""Of a lane for sums, and for keys and values that it has asked for."""
 
 SHARED = 96 * 1024
 """Bytes of shared memory that a block may take."""
@@ -18,8 +18,10 @@ SHARED = 96 * 1024
 class Fragments:
     """See `direct`. ``key_lane``, ``value_lane``: neighbours that a lane loads at once; ``keys``
     and ``values``: such loads for all dims, ``keys_ahead`` and ``values_ahead`` of them at once.
-    ``steps``: products along the dims; ``per``: of one load. ``warps``: of a block."""
+    ``tiles`` of 8 keys at once. ``steps``: products along the dims; ``per``: of one load.
+    ``warps``: of a block."""
 
+    tiles: int
     key_lane: int
     keys: int
     keys_ahead: int
@@ -41,20 +43,21 @@ class Fragments:
         key_lane, keys = _widest(spec.head_dim, 4, 16 // key_bytes, least)
         value_lane, values = _widest(spec.value_dim, 8, 16 // value_bytes, 1)
         per = key_lane // least
-        size = max(spec.head_dim, spec.value_dim)
-        ahead = next(registers for most, registers in AHEAD.items() if size <= most)
+        tiles = 2 if bf16 or max(spec.head_dim, spec.value_dim) <= 64 else 1
+        ahead = (REGISTERS - 4 * values * value_lane) // 2
         queries = keys * per * 512 * (2 if spec.math == "tf32x3" else 1)
         row = values * value_lane * 8 + 4
         warps = 8
         while queries + warps * 16 * 4 * (row + 2) > SHARED:
             warps //= 2
         return cls(
+            tiles=tiles,
             key_lane=key_lane,
             keys=keys,
-            keys_ahead=_ahead(keys, 2 * key_lane * key_bytes // 4, ahead),
+            keys_ahead=_ahead(keys, tiles * max(1, key_lane * key_bytes // 4), ahead),
             value_lane=value_lane,
             values=values,
-            values_ahead=_ahead(values, max(4, 4 * value_lane * value_bytes // 4), ahead),
+            values_ahead=_ahead(values, 2 * tiles * max(1, value_lane * value_bytes // 4), ahead),
             steps=keys * per,
             per=per,
             warps=warps,
@@ -71,6 +74,8 @@ class Fragments:
     def constants(self) -> dict[str, int]:
         """What the text calls these."""
         return {
+            "NT": self.tiles,
+            "STEP": 8 * self.tiles,
             "KE": self.key_lane,
             "KB": self.keys,
             "KP": self.keys_ahead,

@@ -51,6 +51,13 @@ static __device__ __forceinline__ float widen(u16 x) { return __uint_as_float((u
 static __device__ __forceinline__ void store(float *at, float x) { *at = x; }
 static __device__ __forceinline__ void store(u16 *at, float x) { *at = (u16)pack(x, 0.0f); }
 
+static __device__ __forceinline__ void store_pair(float *at, float x, float y) {
+  *(float2 *)at = make_float2(x, y);
+}
+static __device__ __forceinline__ void store_pair(u16 *at, float x, float y) {
+  *(u32 *)at = pack(x, y);
+}
+
 // N neighbours as they lie in memory, zero from `left` on.
 template <class T, int N>
 struct Raw {

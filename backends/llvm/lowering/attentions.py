@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tilewright.backends.kernels.candidates import candidates
 from tilewright.backends.kernels.tasks import AttentionTask
 from tilewright.backends.llvm.lowering.handing import hand_on, read_by, settle
 from tilewright.backends.llvm.lowering.rules import lowers, rules
@@ -38,6 +39,10 @@ def attention(low: Lowering, op: Attention) -> None:
         causal=op.causal,
         masked_zero=op.masked_zero,
     )
+    if not candidates(task, low.target):
+        # Heads too large for the fused kernels of GPUs.
+        _decompose(low, op, size)
+        return
     views: list[View] = []
     strides: list[Dim] = []
     others: list[Place] = []

@@ -1,0 +1,417 @@
+"""Attention of many rows on Hopper: wgmma, with K and V brought by the tensor memory accelerator.
+
+A block computes 64 rows of a head for each of its warp groups, which share tiles of BN keys; one
+more warp asks for the tiles, `ST` of them ahead. The scores of a tile are multiplied while the
+values of the one before are, and while the softmax of the one before them is computed by other warp
+groups. Operands lie in shared memory as copied, in chunks of C sizes (64, 32 or 16: patterns of
+128, 64 or 32 bytes):
+
+    Q  [warp group][plane][chunk][64 queries][C]
+    K  [stage][plane][chunk][BN keys][C]     its sizes are what the first product sums over
+    V  [stage][plane][chunk][BN keys][C]     its keys are what the second sums over: read transposed
+
+Scores, weights and sums are in registers, as wgmma leaves and takes them: a lane has two rows.
+
+Where operands are not bf16, `planes` has made so of them before, in the workspace: rounded, or
+split into two or three values each, whose products are added up, small ones first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tilewright.backends.cuda.kernel import TensorMap
+from tilewright.backends.kernels.gpu_attention import planes
+from tilewright.backends.kernels.gpu_attention.planes import padded
+from tilewright.backends.kernels.gpu_attention.spec import GpuAttentionSpec
+
+ORDER = {
+    1: ((0, 0),),
+    2: ((0, 1), (1, 0), (0, 0)),
+    3: ((0, 2), (2, 0), (1, 1), (0, 1), (1, 0), (0, 0)),
+}
+"""Planes -> which of the left and of the right factor are multiplied."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """``groups``: warp groups of 64 rows; ``keys`` of a tile; ``stages``; ``blocks`` of a
+    multiprocessor, for which registers are left. ``planes``: bf16 values of an operand, in the
+    workspace if ``packed``."""
+
+    groups: int
+    keys: int
+    stages: int
+    blocks: int
+    planes: int = 1
+    packed: bool = False
+
+    @property
+    def suffix(self) -> str:
+        """Of the entry's name."""
+        return f"_{self.groups}x{self.keys}"
+
+    @property
+    def threads(self) -> int:
+        """Of a block, those that ask for tiles included: a warp, or a warp group that leaves its
+        registers to the others."""
+        return 128 * self.groups + (128 if self.groups > 1 else 32)
+
+    def shared(self, spec: GpuAttentionSpec) -> int:
+        """Bytes of shared memory of a block."""
+        heads, values = padded(spec.head_dim), padded(spec.value_dim)
+        elements = self.groups * 64 * heads + self.stages * self.keys * (heads + values)
+        return 2 * self.planes * elements + 1024 + 8 * (1 + 4 * self.stages)
+
+    def maps(self, spec: GpuAttentionSpec) -> tuple[TensorMap, ...]:
+        """Of Q, K and V: sizes, sequence, heads, batch; or heads of all, planes."""
+        rows = (64, self.keys, self.keys)
+        if self.packed:
+            return planes.maps(spec, self.planes, rows)
+        found = []
+        for operand, part in enumerate(planes.parts(spec)):
+            batch, head, step = part.strides
+            width = chunk(part.size)
+            found.append(
+                TensorMap(
+                    operand,
+                    "bf16",
+                    dims=(str(part.size), part.sequence, part.heads, "p0"),
+                    strides=tuple(f"max(2 * {s}, 16)" for s in (step, head, batch)),
+                    box=(width, rows[operand], 1, 1),
+                    swizzle=2 * width,
+                )
+            )
+        return tuple(found)
+
+
+def lies_so(spec: GpuAttentionSpec) -> bool:
+    """Whether sizes and formats are such that tiles can be copied as they lie."""
+    stored = {spec.q, spec.k, spec.v}
+    sizes = spec.head_dim % 16 or spec.value_dim % 16
+    return spec.math == "bf16" and stored == {"bf16"} and not sizes
+
+
+_LOOSE = " + ".join([*(f"a{i} % 16" for i in range(3)), *(f"p{i} % 8" for i in range(6, 15))])
+ALIGNED = f"(1 - min(1, {_LOOSE}))"
+"""1 where Q, K and V can be copied in boxes, else 0."""
+
+
+def chunk(size: int) -> int:
+    """Sizes of a chunk."""
+    return next(c for c in (64, 32, 16) if size % c == 0)
+
+
+def text(spec: GpuAttentionSpec, tile: Tile) -> str:
+    """Products and the function `attend` of a tile, in a namespace of its own."""
+    heads, values = padded(spec.head_dim), padded(spec.value_dim)
+    order = ORDER[tile.planes]
+    constants = {
+        "GROUPS": tile.groups,
+        "BN": tile.keys,
+        "ST": tile.stages,
+        "QD": heads,
+        "OD": values,
+        "KC": chunk(heads),
+        "VC": chunk(values),
+        "PLANES": tile.planes,
+        "PACKED": int(tile.packed),
+        "PRODUCTS": len(order),
+        # A digit each.
+        "LEFT": sum(left << 4 * i for i, (left, _) in enumerate(order)),
+        "RIGHT": sum(right << 4 * i for i, (_, right) in enumerate(order)),
+    }
+    lines = "".join(f"constexpr int {name} = {value};\n" for name, value in constants.items())
+    products = _scores(tile.keys) + _values(values)
+    return f"namespace tile{tile.suffix} {{\n{lines}{products}{ATTEND}}}\n"
+
+
+def body(tile: Tile) -> str:
+    """Of the entry."""
+    return START.replace("SPACE", f"tile{tile.suffix}")
+
+
+def _scores(columns: int) -> str:
+    count = columns // 2
+    outs = ", ".join(f"%{i}" for i in range(count))
+    places = ", ".join(f'"+f"(d[{i}])' for i in range(count))
+    return f"""
+static __device__ __forceinline__ void scores(float (&d)[{count}], u64 a, u64 b, int keep) {{
+  asm volatile(
+      "{{\\n.reg .pred p;\\nsetp.ne.b32 p, %{count + 2}, 0;\\n"
+      "wgmma.mma_async.sync.aligned.m64n{columns}k16.f32.bf16.bf16 "
+      "{{{outs}}}, %{count}, %{count + 1}, p, 1, 1, 0, 0;\\n}}"
+      : {places}
+      : "l"(a), "l"(b), "r"(keep));
+}}
+"""
+
+
+def _values(columns: int) -> str:
+    count = columns // 2
+    outs = ", ".join(f"%{i}" for i in range(count))
+    places = ", ".join(f'"+f"(d[{i}])' for i in range(count))
+    weights = ", ".join(f"%{count + i}" for i in range(4))
+    return f"""
+static __device__ __forceinline__ void values(float (&d)[{count}], const u32 (&a)[4], u64 b) {{
+  asm volatile(
+      "wgmma.mma_async.sync.aligned.m64n{columns}k16.f32.bf16.bf16 "
+      "{{{outs}}}, {{{weights}}}, %{count + 4}, 1, 1, 1, 1;"
+      : {places}
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+}}
+"""
+
+
+ATTEND = r"""
+constexpr int KPLANE = BN * QD * 2, VPLANE = BN * OD * 2, QPLANE = 64 * QD * 2;
+constexpr int KBYTES = PLANES * KPLANE, VBYTES = PLANES * VPLANE, QBLOCK = PLANES * QPLANE;
+
+// Rows of C sizes in their pattern; `next`: bytes from a chunk to the next where they count.
+template <int C>
+static __device__ __forceinline__ u64 tile_of(u32 address, u32 next) {
+  constexpr u64 kind = C == 64 ? 1 : C == 32 ? 2 : 3;
+  return (u64)((address & 0x3ffff) >> 4) | (u64)(next >> 4) << 16 | (u64)C << 32 | kind << 62;
+}
+static __device__ __forceinline__ void load_tile(u32 to, const TensorMap *map, u32 bar, int x,
+                                                 int y, int z, int w) {
+  asm volatile(
+      "cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes"
+      " [%0], [%1, {%3, %4, %5, %6}], [%2];"
+      ::"r"(to), "l"((u64)map), "r"(bar), "r"(x), "r"(y), "r"(z), "r"(w) : "memory");
+}
+template <int N>
+static __device__ __forceinline__ void settled(float (&d)[N]) {
+#pragma unroll
+  for (int i = 0; i < N; i++) asm volatile("" : "+f"(d[i])::"memory");
+}
+
+static __device__ __forceinline__ void attend(const Problem &p, const TensorMap *mq,
+                                              const TensorMap *mk, const TensorMap *mv, int first,
+                                              int head, int kv, int batch, int heads,
+                                              int kv_heads, int keys, char *raw) {
+  const u32 q = (shared_address(raw) + 1023) / 1024 * 1024;
+  const u32 k = q + GROUPS * QBLOCK, v = k + ST * KBYTES, bars = v + ST * VBYTES;
+  // Barriers: queries; keys there, keys read, values there, values read, one a stage.
+  const u32 k_there = bars + 8, k_read = k_there + 8 * ST, v_there = k_read + 8 * ST,
+            v_read = v_there + 8 * ST;
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  if (threadIdx.x == 0) {
+    barrier_init(bars, 1);
+    for (int i = 0; i < ST; i++) {
+      barrier_init(k_there + 8 * i, 1), barrier_init(v_there + 8 * i, 1);
+      barrier_init(k_read + 8 * i, 4 * GROUPS), barrier_init(v_read + 8 * i, 4 * GROUPS);
+    }
+    barrier_publish();
+  }
+  __syncthreads();
+  launch_wait();
+  const int tiles = (keys + BN - 1) / BN;
+  if (warp >= 4 * GROUPS) {
+    if constexpr (GROUPS > 1) registers_fewer<24>();
+    if (threadIdx.x != 128 * GROUPS) return;
+    const int above = PACKED ? batch * heads + head : head;
+    const int kv_above = PACKED ? batch * kv_heads + kv : kv;
+    barrier_expect(bars, GROUPS * QBLOCK);
+#pragma unroll
+    for (int i = 0; i < GROUPS * PLANES * (QD / KC); i++) {
+      const int part = i % (QD / KC), plane = i / (QD / KC) % PLANES, row = i / (QD / KC) / PLANES;
+      load_tile(q + i * 64 * KC * 2, mq, bars, part * KC, first + row * 64, above,
+                PACKED ? plane : batch);
+    }
+    for (int j = 0; j < tiles; j++) {
+      const int s = j % ST, turn = j / ST & 1;
+      barrier_wait(k_read + 8 * s, turn ^ 1);
+      barrier_expect(k_there + 8 * s, KBYTES);
+#pragma unroll
+      for (int i = 0; i < PLANES * (QD / KC); i++)
+        load_tile(k + s * KBYTES + i * BN * KC * 2, mk, k_there + 8 * s, i % (QD / KC) * KC, j * BN,
+                  kv_above, PACKED ? i / (QD / KC) : batch);
+      barrier_wait(v_read + 8 * s, turn ^ 1);
+      barrier_expect(v_there + 8 * s, VBYTES);
+#pragma unroll
+      for (int i = 0; i < PLANES * (OD / VC); i++)
+        load_tile(v + s * VBYTES + i * BN * VC * 2, mv, v_there + 8 * s, i % (OD / VC) * VC, j * BN,
+                  kv_above, PACKED ? i / (OD / VC) : batch);
+    }
+    return;
+  }
+  if constexpr (GROUPS > 1) registers_more<240>();
+
+  const int g = lane / 4, c = lane % 4, row = first + warp * 16 + g;
+  int limit[2];
+  const char *masked[2];
+#pragma unroll
+  for (int h = 0; h < 2; h++) {
+    const int query = min(row + 8 * h, p.rows - 1);
+    limit[h] = CAUSAL ? (int)max((i64)0, min((i64)keys, query + p.offset + 1)) : keys;
+    masked[h] = p.mask + (batch * p.mb + head * p.mh + query * p.mq) * MASK;
+  }
+  const int whole = __reduce_min_sync(~0u, limit[0]);
+  const u32 own = q + warp / 4 * QBLOCK;
+
+  float s[BN / 2], o[OD / 2], highest[2] = {-INF, -INF}, total[2] = {0, 0}, factor[2];
+  u32 w[PLANES][BN / 16][4];
+#pragma unroll
+  for (int i = 0; i < OD / 2; i++) o[i] = 0;
+
+  auto multiply_keys = [&](int j) {
+    const u32 at = k + j % ST * KBYTES;
+    barrier_wait(k_there + 8 * (j % ST), j / ST & 1);
+    multiply_begin();
+#pragma unroll
+    for (int n = 0; n < PRODUCTS; n++)
+#pragma unroll
+      for (int i = 0; i < QD / 16; i++) {
+        const int part = i / (KC / 16), in = i % (KC / 16) * 32;
+        const u32 left = own + (LEFT >> 4 * n & 15) * QPLANE + part * 64 * KC * 2 + in;
+        const u32 right = at + (RIGHT >> 4 * n & 15) * KPLANE + part * BN * KC * 2 + in;
+        scores(s, tile_of<KC>(left, 16), tile_of<KC>(right, 16), n + i > 0);
+      }
+    multiply_commit();
+  };
+  auto multiply_values = [&](int j) {
+    const u32 at = v + j % ST * VBYTES;
+    barrier_wait(v_there + 8 * (j % ST), j / ST & 1);
+    multiply_begin();
+#pragma unroll
+    for (int n = 0; n < PRODUCTS; n++)
+#pragma unroll
+      for (int i = 0; i < BN / 16; i++) {
+        const u32 right = at + (RIGHT >> 4 * n & 15) * VPLANE + i * 16 * VC * 2;
+        values(o, w[LEFT >> 4 * n & 15][i], tile_of<VC>(right, BN * VC * 2));
+      }
+    multiply_commit();
+  };
+  auto softmax = [&](int j) {
+    constexpr bool scaled = MASK || FACTOR <= 0.0f;
+    const int key0 = j * BN + 2 * c;
+    if (MASK) {
+#pragma unroll
+      for (int t = 0; t < BN / 8; t++)
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+          const int key = key0 + 8 * t + i;
+          const bool there = key < keys;
+          const float x = there ? bias(masked[0] + key * p.mk * MASK) : 0.0f;
+          const float y = !there || p.mq == 0 ? x : bias(masked[1] + key * p.mk * MASK);
+          s[4 * t + i] = s[4 * t + i] * FACTOR + x;
+          s[4 * t + 2 + i] = s[4 * t + 2 + i] * FACTOR + y;
+        }
+    } else if (scaled) {
+#pragma unroll
+      for (int i = 0; i < BN / 2; i++) s[i] *= FACTOR;
+    }
+    if ((j + 1) * BN > whole) {
+#pragma unroll
+      for (int i = 0; i < BN / 2; i++)
+        if (key0 + i / 4 * 8 + i % 2 >= limit[i / 2 % 2]) s[i] = -INF;
+    }
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+      float most = -INF;
+#pragma unroll
+      for (int t = 0; t < BN / 8; t++)
+        most = fmaxf(most, fmaxf(s[4 * t + 2 * h], s[4 * t + 2 * h + 1]));
+      most = fmaxf(most, __shfl_xor_sync(~0u, most, 1));
+      most = fmaxf(most, __shfl_xor_sync(~0u, most, 2));
+      most = fmaxf(highest[h], scaled ? most : most * FACTOR);
+      const float base = most == -INF ? 0.0f : most;
+      factor[h] = ex2(highest[h] - base);
+      highest[h] = most;
+      float sum = 0;
+#pragma unroll
+      for (int t = 0; t < BN / 8; t++)
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+          float &x = s[4 * t + 2 * h + i];
+          x = ex2(scaled ? x - base : fmaf(x, FACTOR, -base));
+          sum += x;
+        }
+      total[h] = total[h] * factor[h] + sum;
+    }
+  };
+  auto weights = [&]() {
+#pragma unroll
+    for (int i = 0; i < BN / 16; i++)
+#pragma unroll
+      for (int n = 0; n < 4; n++) {
+        float x = s[8 * i + 2 * n], y = s[8 * i + 2 * n + 1];
+#pragma unroll
+        for (int plane = 0; plane < PLANES; plane++) {
+          const u32 both = w[plane][i][n] = pack(x, y);
+          x -= __uint_as_float(both << 16), y -= __uint_as_float(both & 0xffff0000u);
+        }
+      }
+  };
+
+  barrier_wait(bars, 0);
+  if (tiles > 0) {
+    multiply_keys(0);
+    multiply_wait<0>();
+    settled(s);
+    if (lane == 0) barrier_arrive(k_read);
+    softmax(0);
+    weights();
+#pragma unroll 1
+    for (int j = 1; j < tiles; j++) {
+      multiply_keys(j);
+      multiply_values(j - 1);
+      multiply_wait<1>();
+      settled(s);
+      if (lane == 0) barrier_arrive(k_read + 8 * (j % ST));
+      softmax(j);
+      multiply_wait<0>();
+      settled(o);
+      if (lane == 0) barrier_arrive(v_read + 8 * ((j - 1) % ST));
+#pragma unroll
+      for (int i = 0; i < OD / 2; i++) o[i] *= factor[i / 2 % 2];
+      weights();
+    }
+    multiply_values(tiles - 1);
+    multiply_wait<0>();
+    settled(o);
+  }
+
+  const bool even = VD % 2 == 0 && ((u64)p.y | (u64)(p.ys * sizeof(YT))) % (2 * sizeof(YT)) == 0;
+#pragma unroll
+  for (int h = 0; h < 2; h++) {
+    float sum = total[h];
+    sum += __shfl_xor_sync(~0u, sum, 1);
+    sum += __shfl_xor_sync(~0u, sum, 2);
+    if (row + 8 * h >= p.rows) continue;
+    YT *y = p.y + (i64)(row + 8 * h) * p.ys + 2 * c;
+#pragma unroll
+    for (int t = 0; t < OD / 8; t++) {
+      if (OD != VD && 8 * t + 2 * c >= VD) continue;
+      const float one = quotient(o[4 * t + 2 * h], sum, p.empty);
+      const float two = quotient(o[4 * t + 2 * h + 1], sum, p.empty);
+      if (even) {
+        store_pair(y + 8 * t, one, two);
+      } else {
+        store(y + 8 * t, one);
+        if (VD % 2 == 0 || 8 * t + 2 * c + 1 < VD) store(y + 8 * t + 1, two);
+      }
+    }
+  }
+}
+"""
+
+START = r"""
+  const int rows = 64 * SPACE::GROUPS, tiles = ((int)p2 + rows - 1) / rows;
+  int tile = blockIdx.x % tiles;
+  // The tiles that see most keys begin first.
+  if (CAUSAL) tile = tiles - 1 - tile;
+  const int above = blockIdx.x / tiles, batch = above / (int)p1, head = above - batch * (int)p1;
+  const int kv = head / (int)p4;
+  Problem p;
+  p.y = (YT *)RESULT + batch * p15 + head * p16, p.ys = p17;
+  SETMASK
+  p.rows = (int)p2, p.offset = p5, p.empty = p3 == 0;
+  int keys = (int)p3;
+  if (CAUSAL) keys = (int)max((i64)0, min((i64)keys, min((i64)(tile + 1) * rows, p2) + p5));
+  extern __shared__ __align__(16) char shared[];
+  SPACE::attend(p, &m0, &m1, &m2, tile * rows, head, kv, batch, (int)p1,
+                (int)p1 / (int)p4, keys, shared);
+}
+"""
