@@ -146,6 +146,62 @@ def test_a_slice_that_was_not_compiled(sliced):
         tilewright.load(sliced[0], slice=2)
 
 
+@pytest.mark.parametrize("bits", [8, 4])
+def test_the_command_line_runs_a_slice(files, sliced, bits, capsys):
+    path = str(sliced[0])
+    np.savez(files / "feeds.npz", x=SAMPLES[0])
+    words = ["--inputs", str(files / "feeds.npz"), "--slice", str(bits)]
+    assert run(["run", path, *words, "-o", str(files / "out.npz"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["slice"] == bits
+    with np.load(files / "out.npz") as found, tilewright.load(path, slice=bits) as session:
+        (name,) = found.files
+        np.testing.assert_array_equal(found[name], session.run(None, {"x": SAMPLES[0]})[0])
+    assert run(["run", path, *words]) == 0
+    assert f", {bits} bits], " in capsys.readouterr().out.splitlines()[0]
+
+
+def test_the_command_line_verifies_a_slice(files, sliced, capsys):
+    """Each slice has the error of its own codes."""
+    four = next(row.measured[0] for row in sliced[1].slices if row.bits == 4)
+    np.savez(files / "feeds.npz", x=HELD[0])
+    errors = {}
+    for bits in (8, 4):
+        words = ["--slice", str(bits), "--inputs", str(files / "feeds.npz"), "--json"]
+        words += ["--tolerance", str(3 * four)]
+        assert run(["verify", str(files / "layers.onnx"), str(sliced[0]), *words]) == 0
+        report = json.loads(capsys.readouterr().out)
+        assert report["slice"] == bits
+        errors[bits] = report["outputs"][0]["ours"]
+    assert four / 2 < errors[4] < four * 2
+    assert errors[8] < errors[4] / 2
+
+
+@pytest.mark.parametrize("command", [("run",), ("verify", "layers.onnx"), ("bench",)])
+def test_the_command_line_names_the_slices_that_are_there(
+    files, sliced, command, capsys, monkeypatch
+):
+    monkeypatch.chdir(files)
+    words = ["--against", "none"] if command == ("bench",) else []
+    assert run([*command, "sliced.tw", "--slice", "3", *words]) == 1
+    assert capsys.readouterr().err.endswith(
+        "sliced.tw: the artifact has no slice of 3 bits\n"
+        "  it has slices of 8, 4 bits\n"
+        "  try: leave the slice out, or compile the model with --slices\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["verify"], "--slice goes with an ARTIFACT; MODEL is compiled without slices"),
+        (["bench"], "--slice goes with an artifact; a model is compiled without slices"),
+    ],
+)
+def test_a_model_has_no_slices(files, words, message, capsys):
+    assert run([*words, str(files / "layers.onnx"), "--slice", "4"]) == 2
+    assert message in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -20,6 +20,7 @@ from tilewright.tools.cli.options import (
     feed_options,
     jobs_option,
     path_type,
+    slice_option,
     subcommand,
     target_option,
 )
@@ -62,11 +63,7 @@ def _counts(context: click.Context, parameter: click.Parameter, text: str) -> tu
     "NAME:bf16 multiplies in bf16 (openvino, torch); NAME@avx2, @avx512 or @vnni keeps it to an "
     "instruction set, in a process of its own. torch: with --linear.",
 )
-@click.option(
-    "--linear",
-    is_flag=True,
-    help="Time the model's products with constant weights one by one, beside PyTorch's.",
-)
+@click.option("--linear", is_flag=True, help="Time linear layers one by one, beside PyTorch's.")
 @feed_options
 @click.option(
     "--threads",
@@ -97,6 +94,7 @@ def _counts(context: click.Context, parameter: click.Parameter, text: str) -> tu
 @target_option
 @dim_option
 @jobs_option
+@slice_option
 def command(
     screen: Screen,
     source: Path,
@@ -117,6 +115,7 @@ def command(
     target: str,
     dims: dict[str, str],
     jobs: int | None,
+    slice_: int | None,
 ) -> dict[str, Any]:
     """Time SOURCE beside other runtimes on the CPU.
 
@@ -134,6 +133,8 @@ def command(
     given = is_artifact(source)
     if given and max_error is not None:
         raise click.UsageError("--max-error goes with a model; an artifact is compiled already")
+    if slice_ is not None and not given:
+        raise click.UsageError("--slice goes with an artifact; a model is compiled without slices")
     if linear and threads != (1,):
         raise click.UsageError("--linear measures one thread")
     onnx_file = model if given else source
@@ -141,7 +142,7 @@ def command(
     runs: list[dict[str, Any]] = []
     with _artifact(screen, source, given, target, dims, jobs, max_error) as path:
         for count in threads:
-            with load(path, count) as session:
+            with load(path, count, slice=slice_) as session:
                 options = FeedOptions(files, bundle, shape, ranges, seed, limits)
                 feeds = make_feeds(str(source), session.manifest, options, random=True)
                 job = Job(path, onnx_file, session, feeds, count, rounds, budget)

@@ -119,6 +119,16 @@ threads_option = click.option(
 )
 
 
+slice_option = click.option(
+    "--slice",
+    "slice_",
+    type=click.IntRange(min=1),
+    metavar="BITS",
+    help="Bits of the weights' codes that are read, of an artifact compiled with --slices."
+    "  [default: the most]",
+)
+
+
 typical_option = click.option(
     "--typical",
     multiple=True,

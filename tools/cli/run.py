@@ -8,13 +8,20 @@ from typing import Any
 import click
 
 from tilewright.tools.cli.files import check_output, written
-from tilewright.tools.cli.options import feed_options, path_type, subcommand, threads_option
+from tilewright.tools.cli.options import (
+    feed_options,
+    path_type,
+    slice_option,
+    subcommand,
+    threads_option,
+)
 from tilewright.tools.cli.screen import Screen
 
 EXAMPLES = """
 tilewright run model.tw --input image=digit.npy --output logits.npz
 tilewright run model.tw --inputs feeds.npz
 tilewright run model.tw --random --shape batch=4,seq=128 --range ids=0..30000 --profile
+tilewright run sliced.tw --inputs feeds.npz --slice 4
 """
 
 
@@ -25,6 +32,7 @@ tilewright run model.tw --random --shape batch=4,seq=128 --range ids=0..30000 --
 @click.option("-o", "--output", type=path_type, metavar="FILE.npz", help="Where the outputs go.")
 @threads_option
 @click.option("--variant", help="The variant to run instead of the best one.")
+@slice_option
 @click.option("--profile", is_flag=True, help="Time every kernel over --runs runs.")
 @click.option("--runs", type=click.IntRange(min=1), default=10, show_default=True)
 def command(
@@ -39,6 +47,7 @@ def command(
     output: Path | None,
     threads: int | None,
     variant: str | None,
+    slice_: int | None,
     profile: bool,
     runs: int,
 ) -> dict[str, Any]:
@@ -51,7 +60,7 @@ def command(
 
     if output is not None:
         check_output(output)
-    with load(artifact, threads, variant=variant) as session:
+    with load(artifact, threads, variant=variant, slice=slice_) as session:
         options = FeedOptions(files, bundle, shape, ranges, seed)
         feeds = make_feeds(str(artifact), session.manifest, options, random)
         with screen.working(f"running {artifact}"):
@@ -61,6 +70,7 @@ def command(
         report: dict[str, Any] = {
             "artifact": str(artifact),
             "variant": session.variant,
+            "slice": session.slice or None,
             "threads": session.threads,
             "arena_bytes": session.arena_bytes,
             "feeds": {n: {"dtype": str(a.dtype), "shape": list(a.shape)} for n, a in feeds.items()},
@@ -69,9 +79,8 @@ def command(
     if output is not None:
         _save(output, results)
         report["output"] = str(output)
-    screen.text(
-        f"{artifact} [{report['variant']}], {report['threads']} thread(s): {describe(feeds)}"
-    )
+    code = report["variant"] + (f", {report['slice']} bits" if report["slice"] else "")
+    screen.text(f"{artifact} [{code}], {report['threads']} thread(s): {describe(feeds)}")
     screen.table(
         "outputs",
         ("name", "type", "shape", ">least", ">mean", ">greatest", "first elements"),

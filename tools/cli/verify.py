@@ -21,6 +21,7 @@ from tilewright.tools.cli.options import (
     jobs_option,
     model_argument,
     path_type,
+    slice_option,
     subcommand,
     target_option,
     threads_option,
@@ -32,6 +33,7 @@ tilewright verify model.onnx
 tilewright verify model.onnx model.tw --shape batch=2,seq=128
 tilewright verify model.onnx --against float64 --tolerance 1e-5
 tilewright verify model.onnx --inputs samples.npz --per-node
+tilewright verify model.onnx sliced.tw --slice 4 --tolerance 0.05
 """
 
 
@@ -56,6 +58,7 @@ tilewright verify model.onnx --inputs samples.npz --per-node
 @dim_option
 @jobs_option
 @threads_option
+@slice_option
 def command(
     screen: Screen,
     model: Path,
@@ -72,6 +75,7 @@ def command(
     dims: dict[str, str],
     jobs: int | None,
     threads: int | None,
+    slice_: int | None,
 ) -> dict[str, Any]:
     """Compare ARTIFACT, or MODEL compiled now, with the float64 reference run of MODEL.
 
@@ -85,11 +89,13 @@ def command(
 
     if is_artifact(model):
         raise click.UsageError("The model comes first: tilewright verify MODEL.onnx [ARTIFACT.tw]")
+    if slice_ is not None and artifact is None:
+        raise click.UsageError("--slice goes with an ARTIFACT; MODEL is compiled without slices")
     graph = imported(screen, model, dims)
     options = FeedOptions(files, bundle, shape, ranges, seed, index_ranges(graph))
     with (
         _artifact(screen, model, artifact, target, dims, jobs) as path,
-        load(path, threads) as session,
+        load(path, threads, slice=slice_) as session,
     ):
         if session.caches:
             found = f"output {session.caches[0].present!r} is in {session.caches[0].format}"
@@ -98,7 +104,7 @@ def command(
         feeds = make_feeds(str(artifact or model), session.manifest, options, random=True)
         ours = session.run(None, feeds)
         names = [output.name for output in session.get_outputs()]
-        used, variant = session.threads, session.variant
+        used, variant, bits = session.threads, session.variant, session.slice
     with screen.working("running the reference in float64"):
         exact = exact_outputs(graph, feeds)
     if list(graph.output_names) != names:
@@ -113,12 +119,14 @@ def command(
         "model": str(model),
         "artifact": str(artifact) if artifact is not None else None,
         "variant": variant,
+        "slice": bits or None,
         "against": "float64" if peer is None else "onnxruntime",
         "tolerance": tolerance,
         "outputs": [{**asdict(row), "passed": row.passed} for row in rows],
         "passed": passed,
     }
-    screen.text(f"{artifact or model} [{variant}]: {describe(feeds)}")
+    code = f"{variant}, {bits} bits" if bits else variant
+    screen.text(f"{artifact or model} [{code}]: {describe(feeds)}")
     if reason:
         report["skipped"] = {"onnxruntime": reason}
         screen.warn(f"without ONNX Runtime: {reason}")
