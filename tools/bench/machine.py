@@ -2,6 +2,8 @@
 
 import os
 import platform
+import shutil
+import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,6 +20,8 @@ PACKAGES = (
     "onnxruntime",
     "openvino",
     "highspy",
+    "cuda-bindings",
+    "torch",
 )
 
 
@@ -35,11 +39,21 @@ def machine() -> dict[str, Any]:
         "features": sorted(host_features()),
         "caches": _caches(Path("/sys/devices/system/cpu/cpu0/cache")),
         "memory": _memory_bytes(),
+        "gpus": _gpus(),
         "os": f"{platform.system()} {platform.release()}",
         "python": sys.version.split()[0],
         "versions": _versions(),
     }
     return {name: value for name, value in facts.items() if value not in (None, {}, [])}
+
+
+def _gpus() -> list[str]:
+    """Name, driver and memory of every NVIDIA GPU as nvidia-smi tells them."""
+    if shutil.which("nvidia-smi") is None:
+        return []
+    asked = ["--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
+    done = subprocess.run(["nvidia-smi", *asked], capture_output=True, text=True, check=False)
+    return done.stdout.split("\n")[:-1] if done.returncode == 0 else []
 
 
 def usable_cores() -> int:

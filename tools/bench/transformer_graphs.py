@@ -128,7 +128,7 @@ class _Graph:
         return made[0] if outputs == 1 else made
 
     def constant(self, value: Any, dtype: type = np.int64) -> str:
-        array = np.array(value, dtype)
+        array: Array = np.array(value, dtype)
         name = f"c_{dtype.__name__}_{array.ndim}_" + "_".join(map(str, array.reshape(-1)))
         self.arrays[name] = array
         return name

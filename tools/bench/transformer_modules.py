@@ -12,7 +12,7 @@ def encoder_module(sizes: Encoder, dtype: Any) -> Any:
     import torch
     from torch.nn import functional as f
 
-    class Model(torch.nn.Module):
+    class Model(torch.nn.Module):  # type: ignore[misc]  # without stubs, a base is Any
         def __init__(self) -> None:
             super().__init__()
             for name, array in sizes.weights().items():
@@ -53,7 +53,7 @@ def decoder_module(sizes: Decoder, dtype: Any, past: bool) -> Any:
     import torch
     from torch.nn import functional as f
 
-    class Model(torch.nn.Module):
+    class Model(torch.nn.Module):  # type: ignore[misc]  # without stubs, a base is Any
         def __init__(self) -> None:
             super().__init__()
             for name, array in sizes.weights().items():

@@ -1,0 +1,251 @@
+"""Whole models on a GPU beside torch.compile: python -m tilewright.tools.bench_gpu_models
+
+Every model has random weights; both compute in bf16 (this compiler within 1e-2 of f32) and are
+compared with PyTorch in float64. Times are of CUDA events around runs with arrays on the device,
+which take turns among several sets of inputs; the peer is torch.compile with mode max-autotune,
+which runs as CUDA graphs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from tilewright.compiler.driver import compile_model
+from tilewright.compiler.options import Options
+from tilewright.runtime.cuda.binding import DeviceBinding
+from tilewright.runtime.session import Session
+from tilewright.tools.bench.record import record
+from tilewright.tools.bench.transformer_graphs import (
+    BERT_BASE,
+    MINILM,
+    Decoder,
+    Encoder,
+    decoder_graph,
+    encoder_graph,
+)
+from tilewright.tools.bench.transformer_modules import decoder_module, encoder_module
+
+SETS = 4
+"""Inputs that runs take turns with."""
+_REPEATS = 9
+_ROUND_SECONDS = 0.05
+CODELM = Decoder()
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model at one size. `past` of a decoder's step; None: all tokens at once."""
+
+    sizes: Encoder | Decoder
+    batch: int
+    seq: int
+    past: int | None = None
+
+    @property
+    def name(self) -> str:
+        """For tables and `--cases`."""
+        size = f"b{self.batch}_s{self.seq}" if self.past is None else f"b{self.batch}_p{self.past}"
+        return f"{self.sizes.name}_{size}"
+
+
+CASES = (
+    Case(MINILM, 1, 128),
+    Case(MINILM, 32, 128),
+    Case(BERT_BASE, 1, 128),
+    Case(BERT_BASE, 32, 128),
+    Case(CODELM, 1, 1, 128),
+    Case(CODELM, 1, 1, 1024),
+    Case(CODELM, 1, 128),
+    Case(CODELM, 1, 512),
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was measured of a case. Times are microseconds; errors relative L2 against float64.
+
+    device: of a run by events. queue: that the host takes to queue one. host: from numpy arrays to
+    numpy arrays. launches: their number, and the sum of their times alone. peer: torch.compile.
+    """
+
+    case: str
+    device: float
+    queue: float
+    host: float
+    launches: int
+    launch_sum: float
+    error: float
+    peer: float | None
+    peer_error: float | None
+    ratio: float | None
+
+
+def inputs(case: Case, seed: int) -> dict[str, np.ndarray[Any, Any]]:
+    """Inputs of a case by name."""
+    rng = np.random.default_rng(seed)
+    ids = rng.integers(1, case.sizes.words, (case.batch, case.seq)).astype(np.int64)
+    found: dict[str, np.ndarray[Any, Any]] = {"input_ids": ids}
+    if isinstance(case.sizes, Encoder):
+        mask = np.ones((case.batch, case.seq), np.int64)
+        mask[-1, case.seq * 3 // 4 :] = 0
+        found["attention_mask"] = mask
+    elif case.past is not None:
+        sizes = case.sizes
+        shape = (sizes.layers, case.batch, sizes.groups, case.past, sizes.size)
+        for name in ("past_k", "past_v"):
+            found[name] = rng.standard_normal(shape, np.float32)
+    return found
+
+
+def _module(case: Case, dtype: Any) -> Any:
+    if isinstance(case.sizes, Encoder):
+        return encoder_module(case.sizes, dtype)
+    return decoder_module(case.sizes, dtype, case.past is not None)
+
+
+def _graph(case: Case) -> bytes:
+    if isinstance(case.sizes, Encoder):
+        return bytes(encoder_graph(case.sizes).SerializeToString())
+    return bytes(decoder_graph(case.sizes, case.past is not None).SerializeToString())
+
+
+def _timed(runs: Sequence[Callable[[], object]]) -> tuple[float, float]:
+    """Median microseconds of one run on the device and of queueing it on the host; the runs take
+    turns in the current stream."""
+    import torch
+
+    for _ in range(3):
+        for run in runs:
+            run()
+    torch.cuda.synchronize()
+    begun = time.perf_counter()
+    for run in runs:
+        run()
+    torch.cuda.synchronize()
+    once = (time.perf_counter() - begun) / len(runs)
+    rounds = max(1, round(_ROUND_SECONDS / once / len(runs)))
+    device, host = [], []
+    for _ in range(_REPEATS):
+        first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begun = time.perf_counter()
+        first.record()
+        for _ in range(rounds):
+            for run in runs:
+                run()
+        last.record()
+        host.append((time.perf_counter() - begun) / rounds / len(runs) * 1e6)
+        last.synchronize()
+        device.append(first.elapsed_time(last) * 1e3 / rounds / len(runs))
+    return statistics.median(device), statistics.median(host)
+
+
+def _error(found: Any, wanted: Any) -> float:
+    import torch
+
+    found = torch.as_tensor(found).double().to(wanted.device)
+    return float((found - wanted).norm() / wanted.norm())
+
+
+def measure(case: Case, folder: Path, peer: bool) -> Row:
+    """Compile, check and time one case."""
+    import torch
+
+    path = folder / f"{case.name}.tw"
+    if not path.exists():
+        compile_model(_graph(case), path, Options(targets=("sm_90a",), max_error=1e-2))
+    sets = [inputs(case, seed) for seed in range(SETS)]
+    tensors = [{k: torch.from_numpy(v).cuda() for k, v in one.items()} for one in sets]
+    with torch.no_grad(), Session(path) as session, torch.cuda.stream(torch.cuda.Stream()):
+        stream = torch.cuda.current_stream().cuda_stream
+        exact = _module(case, torch.float64)
+        wide = {k: v.double() if v.is_floating_point() else v for k, v in tensors[0].items()}
+        wanted = exact(**wide)
+        wanted = wanted[0] if isinstance(wanted, tuple) else wanted
+        del exact
+        error = _error(session.run(None, sets[0])[0], wanted)
+        runs: list[Callable[[], object]] = []
+        for one in tensors:
+            binding = cast(DeviceBinding, session.bind())
+            for name, tensor in one.items():
+                binding.bind_input(name, tensor)
+            for output in session.get_outputs():
+                binding.bind_output(output.name)
+            runs.append(partial(binding.run, stream))
+        device, queue = _timed(runs)
+        begun = time.perf_counter()
+        for i in range(50):
+            session.run(None, sets[i % SETS])
+        host = (time.perf_counter() - begun) / 50 * 1e6
+        profile = session.profile(sets[0], runs=5)
+        alone = sum(row.ms for row in profile) / 5 * 1e3
+        theirs = theirs_error = None
+        if peer:
+            theirs, theirs_error = _peer(case, tensors, wanted)
+    return Row(
+        case.name,
+        device,
+        queue,
+        host,
+        len(profile),
+        alone,
+        error,
+        theirs,
+        theirs_error,
+        None if theirs is None else theirs / device,
+    )
+
+
+def _peer(case: Case, tensors: Sequence[dict[str, Any]], wanted: Any) -> tuple[float, float]:
+    import torch
+
+    torch._dynamo.reset()
+    module = torch.compile(_module(case, torch.bfloat16), mode="max-autotune", dynamic=False)
+    given = [
+        {k: v.bfloat16() if v.is_floating_point() else v for k, v in one.items()} for one in tensors
+    ]
+    for _ in range(3):
+        found = module(**given[0])
+    found = found[0] if isinstance(found, tuple) else found
+    error = _error(found, wanted)
+    device, _ = _timed([partial(module, **one) for one in given])
+    return device, error
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print a table and write it with `--output`."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cases", help="names, separated by commas; all of them otherwise")
+    parser.add_argument("--output", type=Path, help="JSON file to write")
+    parser.add_argument("--no-peer", action="store_true", help="without torch.compile")
+    given = parser.parse_args(arguments)
+    names = given.cases.split(",") if given.cases else [case.name for case in CASES]
+    rows = []
+    print("case, us on the device, to queue, from numpy, launches, their sum, error, torch, ratio")
+    with tempfile.TemporaryDirectory() as folder:
+        for case in CASES:
+            if case.name in names:
+                row = measure(case, Path(folder), not given.no_peer)
+                rows.append(row)
+                theirs = "" if row.peer is None else f"{row.peer:8.1f} {row.ratio:6.2f}"
+                print(
+                    f"{row.case:20} {row.device:8.1f} {row.queue:6.1f} {row.host:8.1f} "
+                    f"{row.launches:4d} {row.launch_sum:8.1f} {row.error:9.2e} {theirs}",
+                    flush=True,
+                )
+    if given.output is not None:
+        command = "python -m tilewright.tools.bench_gpu_models"
+        record(given.output, rows, command=command, notes="bf16, random weights")
+
+
+if __name__ == "__main__":
+    main()
