@@ -19,12 +19,13 @@ static __device__ __forceinline__ void barrier_expect(u32 bar, u32 bytes) {
 static __device__ __forceinline__ void barrier_arrive(u32 bar) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(bar) : "memory");
 }
-// The barrier at the same place of block `rank` of the cluster.
+// The barrier at the same place of block `rank` of the cluster. What this thread has written need not
+// be seen there: a release to the cluster would wait for all of it.
 static __device__ __forceinline__ void barrier_arrive_at(u32 bar, u32 rank) {
   asm volatile(
       "{\n.reg .b32 there;\n"
       "mapa.shared::cluster.u32 there, %0, %1;\n"
-      "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [there];\n}"
+      "mbarrier.arrive.shared::cluster.b64 _, [there];\n}"
       ::"r"(bar), "r"(rank) : "memory");
 }
 static __device__ __forceinline__ void barrier_wait(u32 bar, u32 parity) {
