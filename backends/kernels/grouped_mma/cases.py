@@ -1,0 +1,87 @@
+"""Launches on which the matmul with group-wise integer weights is tested on GPUs."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tilewright.backends.kernels.f32_matmul.cases import BIAS_RELU_RESIDUAL, GELU
+from tilewright.backends.kernels.family import Case
+from tilewright.backends.kernels.grouped_mma.packing import pack
+from tilewright.backends.kernels.grouped_mma.spec import GroupedMmaSpec
+from tilewright.backends.llvm.epilogue import IDENTITY, Epilogue, evaluate, view_extras
+from tilewright.compiler.formats.activations import Int8, Rounded
+from tilewright.compiler.formats.format import Encoded
+from tilewright.compiler.formats.integers import Integers
+
+FORMATS = (
+    Integers(4, 64),
+    Integers(4, 32),
+    Integers(4, 128, True),
+    Integers(8, 64),
+    Integers(8, symmetric=True),
+    Integers(4, 64, reads=Int8(64)),
+)
+
+
+def cases() -> tuple[Case, ...]:
+    """The launches of the generic family test."""
+    rows = (1, 2, 3, 8, 9, 17, 33, 70)
+    out = [_case(m, 33 + 131 * (1 + i % 3), 70, f) for i, f in enumerate(FORMATS) for m in rows]
+    for m in (1, 5, 40):
+        out += [_case(m, 150, 45, FORMATS[0], e) for e in (BIAS_RELU_RESIDUAL, GELU)]
+        out += [_case(m, 1000, 300, f) for f in FORMATS[:3]]
+    out += [_case(m, 150, 45, f, special=True) for m in (2, 20) for f in FORMATS[:2]]
+    out += [_case(m, 65, 1, FORMATS[0]) for m in (0, 1, 33)]
+    return tuple(out)
+
+
+def shaped(m: int, n: int, k: int) -> tuple[Case, ...]:
+    """With NaN, infinity and denormals, and an epilogue of every kind of extra."""
+    return (
+        _case(m, k + 64, n, FORMATS[0], BIAS_RELU_RESIDUAL, special=True),
+        _case(m, k + 64, n, FORMATS[3]),
+    )
+
+
+def coded(k: int, n: int, form: Integers, rng: np.random.Generator) -> Encoded:
+    """Random codes, scales and zero points of a format."""
+    shape = (form.groups(k), n)
+    scales = (rng.standard_normal(shape) * 2.0**-form.bits).astype("f2" if form.group else "f4")
+    zeros = np.full(shape, 2 ** (form.bits - 1), np.uint8)
+    if not form.symmetric:
+        zeros = rng.integers(0, 2**form.bits, shape).astype(np.uint8)
+    codes = rng.integers(0, 2**form.bits, (k, n)).astype(np.uint8)
+    return Encoded((k, n), {"codes": codes, "scales": scales.astype("f4"), "zeros": zeros})
+
+
+def _case(
+    m: int, k: int, n: int, form: Integers, epilogue: Epilogue = IDENTITY, special: bool = False
+) -> Case:
+    rng = np.random.default_rng([m, k, n, form.bits])
+    spec = GroupedMmaSpec(k, n, form, epilogue)
+    encoded = coded(k, n, form, rng)
+    a = rng.standard_normal((m, k)).astype(np.float32)
+    if special:
+        # Rows stay apart, so that a NaN that leaks into a neighbour is seen.
+        a[0, 3], a[1:2, 5] = np.nan, np.inf
+        a[2:3, 7] = 1e-40
+    extras, strides = [], []
+    for extra in epilogue.extras:
+        shape = {"scalar": (1,), "row": (n,), "col": (m, 1), "full": (m, n)}[extra.index]
+        extras.append(rng.standard_normal(shape).astype(np.float32))
+        strides += {"col": [1], "full": [n]}.get(extra.index, [])
+    with np.errstate(all="ignore"):
+        product = Rounded().read(a) @ form.decode(encoded).astype(np.float64)
+        expected = evaluate(epilogue, product, view_extras(epilogue, extras, strides, m, n))
+    marks = f"-{form.name}{'-special' * special}"
+    return Case(
+        label=f"{m}x{k}x{n}-{len(epilogue.steps)}{marks}",
+        spec=spec,
+        args=(a, pack(encoded, spec), *extras),
+        results=(np.zeros((m, n), np.float32),),
+        dims=(m, k, n, *strides),
+        expected=(expected,),
+        weights=(encoded, 1),
+        rtol=2e-5,
+        atol=2e-5 * 4 * max(1.0, k**0.5 / 12),
+    )

@@ -1,0 +1,26 @@
+"""Cost of the matmul with group-wise integer weights on GPUs."""
+
+from __future__ import annotations
+
+from tilewright.backends.kernels import work
+from tilewright.backends.kernels.family import Cost
+from tilewright.backends.kernels.grouped_mma.spec import GroupedMmaSpec
+from tilewright.backends.target import Target
+
+
+def estimate(spec: GroupedMmaSpec, dims: tuple[int, ...], _target: Target) -> Cost:
+    """2 M K N operations; A, packed B, C and full-size extras once. Many rows read B once for every
+    64 of them, from L2."""
+    m, weights = dims[0], spec.weights.bytes
+    full = work.full_extras(spec.epilogue)
+    return Cost(
+        flops=2 * m * spec.k * spec.n,
+        bytes=4 * (m * spec.k + (1 + full) * m * spec.n) + weights,
+        unit="bf16_tile",
+        issued=2 * (-(-m // 8) * 8) * spec.k * spec.weights.panels * 32,
+        weights=weights,
+        passes=-(-m // 64),
+        converted=spec.k * spec.weights.panels * 32 * -(-m // 64),
+        epilogue=work.epilogue(spec.epilogue, m * spec.n),
+        written=4 * m * spec.n,
+    )

@@ -1,0 +1,24 @@
+"""Packed B: its numbers in the order of mma's operands; the picture is in fewrows.cuh."""
+
+from __future__ import annotations
+
+import ml_dtypes
+import numpy as np
+
+from tilewright.backends.cuda.fewrows import pack_codes, unpack_codes
+from tilewright.backends.kernels.mma_matmul.spec import MmaMatmulSpec
+
+TYPES = {"f16": np.float16, "bf16": ml_dtypes.bfloat16}
+
+
+def pack(weights: np.ndarray, spec: MmaMatmulSpec) -> np.ndarray:
+    """[K, N] f32 -> uint8 [bytes], rounded to nearest even."""
+    with np.errstate(over="ignore"):
+        rounded = weights.astype(TYPES[spec.dtype])
+    return pack_codes(np.ascontiguousarray(rounded).view(np.uint16), spec.weights)
+
+
+def unpack(packed: np.ndarray, spec: MmaMatmulSpec) -> np.ndarray:
+    """[K, N] f32, exact for weights of the type."""
+    bits = unpack_codes(packed.view(np.uint8), spec.weights)
+    return bits.view(TYPES[spec.dtype]).astype(np.float32)
