@@ -160,7 +160,8 @@ def measure(case: Case, folder: Path, peer: bool) -> Row:
     """Compile, check and time one case."""
     import torch
 
-    path = folder / f"{case.name}.tw"
+    kind = "all" if case.past is None else "step"
+    path = folder / f"{case.sizes.name}_{kind}.tw"
     if not path.exists():
         compile_model(_graph(case), path, Options(targets=("sm_90a",), max_error=1e-2))
     sets = [inputs(case, seed) for seed in range(SETS)]

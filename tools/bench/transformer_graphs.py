@@ -7,6 +7,7 @@ RMSNorm, SwiGLU, tied logits. `transformer_modules` has the same computations fo
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ class Encoder:
     inner: int
     words: int = 30522
 
+    @cache  # noqa: B019  # of few models, whose weights take seconds
     def weights(self) -> dict[str, Array]:
         """By name; products are [in, out]."""
         found = _Weights()
@@ -67,6 +69,7 @@ class Decoder:
         """Of a head."""
         return self.width // self.heads
 
+    @cache  # noqa: B019
     def weights(self) -> dict[str, Array]:
         """By name; products are [in, out]. cos and sin are [positions, size / 2]."""
         found = _Weights()
