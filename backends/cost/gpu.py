@@ -24,7 +24,7 @@ def parts(
     waves = -(-units // profile.cores)
     busy = units / (waves * profile.cores) if units > 0 else 1.0
     rate = profile.rate(cost.unit).sustained * fit.rate.get(cost.unit, 1.0)
-    compute = (cost.issued or cost.flops) / (rate * busy)
+    compute = cost.nanoseconds * 1e-9 or (cost.issued or cost.flops) / (rate * busy)
     compute += cost.epilogue * fit.epilogue / (profile.vector * busy)
     drawn = min(1.0, units / (DRAWN * profile.cores)) if units > 0 else 1.0
     far = cost.bytes if cost.bytes > profile.l2 else cost.weights if cold else 0

@@ -41,6 +41,8 @@ class Cost:
     ``epilogue``: elementwise operations on results and scores (work.epilogue), times elements.
     ``written``: bytes of results, of ``bytes``: a store that misses L1 fetches the line first.
     ``blocks``: calls of the innermost kernel, each of which fills and drains a pipeline.
+    ``nanoseconds``: of the arithmetic on the GPU that the family's own table was measured on; takes
+    the place of ``issued`` (0: no such table).
     """
 
     flops: int
@@ -55,6 +57,7 @@ class Cost:
     epilogue: int = 0
     written: int = 0
     blocks: int = 0
+    nanoseconds: int = 0
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,15 @@ tensor cores, which cut off what they add, and are added up in f32.
 """
 
 from tilewright.backends.kernels.family import KernelFamily
-from tilewright.backends.kernels.wgmma_matmul import cases, cost, cuda, packing, reference, spec
+from tilewright.backends.kernels.wgmma_matmul import (
+    cases,
+    cost,
+    cuda,
+    packing,
+    reference,
+    spec,
+    tiles,
+)
 from tilewright.backends.kernels.wgmma_matmul.spec import Tile, WgmmaMatmulSpec
 
 FAMILY = KernelFamily(
@@ -34,6 +42,7 @@ FAMILY = KernelFamily(
     unpack=packing.unpack,
     supports=cuda.supports,
     candidates=spec.candidates,
+    variants=tiles.variants,
     layout=spec.layout,
     shaped=cases.shaped,
     accuracy=spec.accuracy,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tilewright.backends.kernels import work
 from tilewright.backends.kernels.family import Cost
+from tilewright.backends.kernels.wgmma_matmul import tiles
 from tilewright.backends.kernels.wgmma_matmul.spec import BYTES, DEPTH, WgmmaMatmulSpec
 from tilewright.backends.target import Target
 
@@ -13,20 +14,21 @@ def estimate(spec: WgmmaMatmulSpec, dims: tuple[int, ...], _target: Target) -> C
     whole tiles."""
     m, tile = dims[0], spec.tile
     tall = tile.rows * tile.cluster
-    tiles = -(-m // tall) * spec.across
+    count = -(-m // tall) * spec.across
     full = work.full_extras(spec.epilogue)
     weights = 2 * spec.planes * spec.n * spec.row
-    stages = tiles * tile.cluster * spec.steps
+    stages = count * tile.cluster * spec.steps
     return Cost(
         flops=2 * m * spec.k * spec.n * spec.products,
         bytes=BYTES[spec.a] * m * spec.k + (BYTES[spec.c] + 4 * full) * m * spec.n + weights,
         unit="bf16_tile" if spec.element == "bf16" else "f16",
-        issued=2 * tiles * tall * tile.columns * spec.steps * DEPTH * spec.products,
+        issued=2 * count * tall * tile.columns * spec.steps * DEPTH * spec.products,
         weights=weights,
         passes=1,
         streamed=stages * 2 * spec.planes * (tile.rows + tile.columns) * DEPTH,
         converted=0 if spec.a == spec.element else m * spec.k * spec.planes,
         epilogue=work.epilogue(spec.epilogue, m * spec.n),
         written=BYTES[spec.c] * m * spec.n,
-        blocks=tiles * tile.cluster * tile.split,
+        blocks=count * tile.cluster * tile.split,
+        nanoseconds=round(1e3 * (tiles.microseconds(spec, m) - tiles.BASE)),
     )

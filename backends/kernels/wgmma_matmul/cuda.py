@@ -6,7 +6,7 @@ from tilewright.backends.cuda import epilogue as epilogues
 from tilewright.backends.cuda import wgmma
 from tilewright.backends.cuda.kernel import WORKSPACE, CudaKernel, Entry, TensorMap
 from tilewright.backends.cuda.signature import signature
-from tilewright.backends.kernels.wgmma_matmul import template
+from tilewright.backends.kernels.wgmma_matmul import around, template, within
 from tilewright.backends.kernels.wgmma_matmul.reference import PAIRS
 from tilewright.backends.kernels.wgmma_matmul.spec import DEPTH, PAD, SHARED, WgmmaMatmulSpec
 from tilewright.backends.target import Target
@@ -162,7 +162,7 @@ def _text(spec: WgmmaMatmulSpec, name: str, operands: int, dims: int, converts: 
     gather = epilogues.gather(spec.epilogue, 2, 3)
     partial = tile.split > 1 and not tile.within
     body = (
-        (template.WITHIN if tile.within else template.BODY)
+        (within.WITHIN if tile.within else template.BODY)
         .replace("@EXTRAS@", "" if partial else gather)
         .replace("@MULTIPLY@", template.PLAIN if spec.products == 1 else template.SPLIT_PRODUCTS)
         .replace("@OUT@", template.OUT_PART if partial else template.OUT)
@@ -184,15 +184,15 @@ def _text(spec: WgmmaMatmulSpec, name: str, operands: int, dims: int, converts: 
     if converts:
         text += [
             f"typedef u16 Element;\ntypedef {'float' if spec.a == 'f32' else 'u16'} In;\n",
-            template.EIGHT,
-            (template.SPLIT_F32 if spec.a == "f32" else template.SPLIT_NOTHING).replace(
+            around.EIGHT,
+            (around.SPLIT_F32 if spec.a == "f32" else around.SPLIT_NOTHING).replace(
                 "@ELEMENT@", spec.element
             ),
             signature(f"{name}_convert", operands, dims, threads=THREADS),
-            template.CONVERT,
+            around.CONVERT,
         ]
     if partial:
-        reduce = template.REDUCE.replace("@EXTRAS@", gather).replace("@C@", c)
+        reduce = around.REDUCE.replace("@EXTRAS@", gather).replace("@C@", c)
         text += [
             signature(f"{name}_reduce", operands, dims, threads=THREADS),
             reduce.replace("PARTS_AT", parts_at),

@@ -1,0 +1,87 @@
+"""GPU code of the product whose parts of K are summed within a cluster."""
+
+from __future__ import annotations
+
+WITHIN = """
+  extern __shared__ char raw[];
+  const u32 base = (shared_address(raw) + 1023) & ~1023u;
+  float *const sums = (float *)(raw + (base - shared_address(raw)));
+  const u32 bars = base + SUMS_BYTES;
+  const u32 group = threadIdx.x / 128;
+  const u32 part = cluster_rank(), down = (u32)((p0 + BM - 1) / BM);
+  u32 m, n;
+  tile_of(blockIdx.x / SPLIT, down, m, n);
+  const int first = part * STEPS / SPLIT, last = (part + 1) * STEPS / SPLIT;
+
+  if (threadIdx.x == 0) {
+    for (u32 s = 0; s < STAGES; s++) {
+      barrier_init(bars + 16 * s, 1);
+      barrier_init(bars + 16 * s + 8, GROUPS * 4);
+    }
+    barrier_publish();
+    map_prefetch(&m0);
+    map_prefetch(&m1);
+  }
+  __syncthreads();
+  launch_wait();
+
+  if (group == GROUPS) {
+    if (threadIdx.x == GROUPS * 128) {
+      u32 stage = 0, phase = 0;
+      for (int k = first; k < last; k++) {
+        const u32 full = bars + 16 * stage, at = base + stage * STAGE_BYTES;
+        barrier_wait(full + 8, phase ^ 1);
+        barrier_expect(full, STAGE_BYTES);
+#pragma unroll
+        for (int p = 0; p < PLANES; p++) {
+          const u32 a = at + p * BM * 128, b = at + PLANES * BM * 128 + p * BN * 128;
+          if (PLANES == 1) {
+            load_box(a, &m0, full, k * BK, (int)m * BM);
+            load_box(b, &m1, full, k * BK, (int)n * BN);
+          } else {
+            load_box(a, &m0, full, k * BK, (int)m * BM, p);
+            load_box(b, &m1, full, k * BK, (int)n * BN, p);
+          }
+        }
+        if (++stage == STAGES) stage = 0, phase ^= 1;
+      }
+    }
+    __syncwarp();
+    __syncthreads();
+  } else {
+    const int warp = threadIdx.x / 32 % 4, lane = threadIdx.x % 32;
+    float sum[MT][BN / 2];
+    u32 stage = 0, phase = 0;
+@MULTIPLY@
+    // The ring is read; sums take its place.
+    __syncthreads();
+    const int row = group * WM + warp * 16 + lane / 4;
+#pragma unroll
+    for (int i = 0; i < MT; i++)
+#pragma unroll
+      for (int j = 0; j < BN / 8; j++) {
+        float *const at = sums + (row + i * 64) * (BN + PAD) + j * 8 + lane % 4 * 2;
+        *(float2 *)at = make_float2(sum[i][4 * j], sum[i][4 * j + 1]);
+        *(float2 *)(at + 8 * (BN + PAD)) = make_float2(sum[i][4 * j + 2], sum[i][4 * j + 3]);
+      }
+  }
+  cluster_sync();
+  // Each block adds up its part of the rows, over the parts of K in their order.
+@EXTRAS@
+  const bool even = p2 % 4 == 0 && (u64)@C@ % (4 * sizeof(Out)) == 0;
+#pragma unroll 1
+  for (u32 e = threadIdx.x; e < BM / SPLIT * (BN / 4); e += 128 * (GROUPS + 1)) {
+    const u32 r = part * (BM / SPLIT) + e / (BN / 4), c = e % (BN / 4) * 4;
+    const u32 at = base + (r * (BN + PAD) + c) * 4;
+    float4 x[SPLIT];
+#pragma unroll
+    for (int s = 0; s < SPLIT; s++) x[s] = load_from(at, s);
+    float4 v = x[0];
+#pragma unroll
+    for (int s = 1; s < SPLIT; s++) v.x += x[s].x, v.y += x[s].y, v.z += x[s].z, v.w += x[s].w;
+    put(extras, (Out *)@C@, p2, v, (i64)m * BM + r, (i64)n * BN + c, p0, even);
+  }
+  cluster_sync();
+}
+"""
+"""A part of K for each block of a cluster, one tile."""
