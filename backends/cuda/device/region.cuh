@@ -15,6 +15,30 @@ static __device__ __forceinline__ i64 tw_rem(i64 a, i64 b) {
     return (u64)a % (u64)b;
 }
 
+// NaN if either is.
+static __device__ __forceinline__ float tw_greater(float x, float y) {
+    float z;
+    asm("max.NaN.f32 %0, %1, %2;" : "=f"(z) : "f"(x), "f"(y));
+    return z;
+}
+static __device__ __forceinline__ float tw_lesser(float x, float y) {
+    float z;
+    asm("min.NaN.f32 %0, %1, %2;" : "=f"(z) : "f"(x), "f"(y));
+    return z;
+}
+
+// 2^x within 2^-22, 0 below -126; 1 / x within a unit in the last place.
+static __device__ __forceinline__ float tw_exp2(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+static __device__ __forceinline__ float tw_reciprocal(float x) {
+    float y;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
 template <int B> struct tw_word;
 template <> struct tw_word<1> { typedef unsigned char type; };
 template <> struct tw_word<2> { typedef unsigned short type; };
@@ -46,4 +70,16 @@ static __device__ __forceinline__ void tw_store(T *to, const T (&from)[V], int c
 #pragma unroll
         for (int k = 0; k < V; k++) if (k < count) to[k] = from[k];
     }
+}
+
+// The same with the elements STEP apart.
+template <int STEP, int V, typename T>
+static __device__ __forceinline__ void tw_load_apart(T (&to)[V], const T *from, int count) {
+#pragma unroll
+    for (int k = 0; k < V; k++) to[k] = k < count ? from[k * STEP] : (T)0;
+}
+template <int STEP, int V, typename T>
+static __device__ __forceinline__ void tw_store_apart(T *to, const T (&from)[V], int count) {
+#pragma unroll
+    for (int k = 0; k < V; k++) if (k < count) to[k * STEP] = from[k];
 }

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from tilewright.backends.cuda.region.arith import CudaValue
 from tilewright.backends.cuda.region.code import TYPES
+from tilewright.backends.cuda.region.numerics import extreme
 from tilewright.backends.cuda.region.scope import Frame
 from tilewright.backends.llvm.emit.convert import register
 from tilewright.backends.llvm.region.accumulate import Accumulator
@@ -44,14 +45,25 @@ class State:
         for name, value in zip(self.names, values, strict=True):
             self.frame.code.line(f"{name}[{k}] = {value.text};")
 
+    def merge(self, x: list[CudaValue], y: list[CudaValue]) -> list[CudaValue]:
+        """Two accumulators into one."""
+        if self.rule.kind in ("max", "min") and self.types == ("f32",):
+            return [extreme(self.frame.arith, x[0], y[0], self.rule.kind == "min")]
+        return self.rule.merge(x, y)
+
     def take(self, k: str, value: CudaValue, index: CudaValue) -> None:
         """Add ``value`` (at ``index``) to slot ``k``."""
-        self.set(k, self.rule.step(self.slot(k), value, index, None))
+        self.set(k, self.merge(self.slot(k), [value, index] if self.rule.arg else [value]))
 
     def fold(self) -> None:
         """All slots into slot 0: ((0+1)+(2+3))."""
         slots = [self.slot(str(k)) for k in range(self.slots)]
-        self.set("0", self.rule.combine(slots))
+        while len(slots) > 1:
+            slots = [
+                self.merge(slots[k], slots[k + 1]) if k + 1 < len(slots) else slots[k]
+                for k in range(0, len(slots), 2)
+            ]
+        self.set("0", slots[0])
 
     def _shuffled(self, way: str, by: int, width: int) -> list[CudaValue]:
         code, made = self.frame.code, []
@@ -66,7 +78,7 @@ class State:
         """Slot 0 of ``team`` neighbours of a warp into that of all of them."""
         by = team // 2
         while by:
-            self.set("0", self.rule.merge(self.slot("0"), self._shuffled("down", by, team)))
+            self.set("0", self.merge(self.slot("0"), self._shuffled("down", by, team)))
             by //= 2
         if team > 1:
             code = self.frame.code
@@ -99,7 +111,7 @@ class State:
                 CudaValue(f"{place}[w][{row}]", kind)
                 for place, kind in zip(shared, self.types, strict=True)
             ]
-            self.set("0", self.rule.merge(self.slot("0"), other))
+            self.set("0", self.merge(self.slot("0"), other))
 
     def result(self) -> CudaValue:
         """The reduction's value, a name."""

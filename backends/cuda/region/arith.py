@@ -1,8 +1,8 @@
 """`Arith` as CUDA C++, one element a thread.
 
-The operators and polynomials of `llvm/emit` and `llvm/vecmath*` are printed through it, so that a
-region gives on a GPU the bits that it gives on a CPU with FMA. Every operation rounds once,
-whatever the compiler's options are: sums and products are intrinsics that are never contracted.
+The operators and polynomials of `llvm/emit` and `llvm/vecmath*` are printed through it, all but
+those of `numerics`, so that a region gives the bits that it gives on a CPU with FMA. Every operation
+rounds once, whatever the options are: sums and products are intrinsics that are never contracted.
 """
 
 from __future__ import annotations

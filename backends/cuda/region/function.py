@@ -10,6 +10,10 @@ from tilewright.backends.llvm.region.dims import Dim
 from tilewright.backends.llvm.region.spec import RegionSpec
 from tilewright.backends.target import Target
 
+LARGE, RESIDENT = 512, 1024
+"""Blocks this large leave registers for so many threads of a multiprocessor: with fewer, memory
+would be idle while a block waits for itself."""
+
 
 def waits(target: Target) -> bool:
     """Whether the target has programmatic dependent launch."""
@@ -21,7 +25,8 @@ def function(spec: RegionSpec, target: Target, name: str, threads: int, code: Co
     operands = [f"void *a{k}" for k in range(len(spec.inputs) + len(spec.outputs))]
     sizes = [f"long long p{k}" for k in range(spec.params)]
     tail = ["long long units", "char *workspace", "int *status"]
-    head = f'extern "C" __global__ void __launch_bounds__({threads})\n{name}('
+    bounds = f"{threads}, {RESIDENT // threads}" if threads >= LARGE else str(threads)
+    head = f'extern "C" __global__ void __launch_bounds__({bounds})\n{name}('
     parameters = ", ".join(operands + sizes + tail)
     early = ""
     if waits(target):

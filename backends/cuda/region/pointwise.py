@@ -16,6 +16,9 @@ from tilewright.backends.llvm.region.spec import Load, Piece, RegionSpec
 from tilewright.backends.target import Target
 
 THREADS = 256
+APART = 4
+"""Elements of a thread where rows are not aligned, `THREADS` apart."""
+
 MAX_COPIES = 9
 """Most copies of the body made for pieces (padding two axes takes nine)."""
 
@@ -64,7 +67,7 @@ def piece_groups(
     return chosen
 
 
-def bring(scope: Scope, roots: list[int], wide: int, count: str, base: str) -> None:
+def bring(scope: Scope, roots: list[int], wide: int, count: str, base: str, step: int = 1) -> None:
     """Load the elements of ``roots`` that lie side by side, ``wide`` of them in arrays."""
     frame = scope.frame
     first = scope.inner({frame.lane: base})
@@ -77,8 +80,14 @@ def bring(scope: Scope, roots: list[int], wide: int, count: str, base: str) -> N
         kind = TYPES[frame.kind(frame.spec.inputs[load.input])]
         array = frame.code.name("x")
         frame.code.line(f"alignas(16) {kind} {array}[{wide}];")
-        frame.code.line(f"tw_load({array}, in{load.input} + ({first.address(load)}), {count});")
+        frame.code.line(
+            f"{_mover('load', step)}({array}, in{load.input} + ({first.address(load)}), {count});"
+        )
         scope.raw[node] = f"{array}[k]"
+
+
+def _mover(what: str, step: int) -> str:
+    return f"tw_{what}" if step == 1 else f"tw_{what}_apart<{step}>"
 
 
 def _guarded(scope: Scope, roots: list[int]) -> bool:
@@ -99,9 +108,10 @@ def write(
     base: str,
     others: Sequence[int] = (),
     visit: Callable[[Scope], None] | None = None,
+    step: int = 1,
 ) -> None:
-    """Write outputs ``numbers`` for ``wide`` elements from index ``base`` of the lane axis on, of
-    which ``count`` exist; ``scope`` knows the other indices.
+    """Write outputs ``numbers`` for ``wide`` elements from index ``base`` of the lane axis on,
+    ``step`` apart, of which ``count`` exist; ``scope`` knows the other indices.
 
     ``visit`` sees every element that exists and may read the nodes ``others`` there.
     """
@@ -109,14 +119,14 @@ def write(
     lane, outputs = frame.lane, frame.spec.outputs
     roots = [outputs[n].value for n in numbers] + list(others)
     scope.hoist(roots)
-    bring(scope, roots, wide, count, base)
+    bring(scope, roots, wide, count, base, step)
     arrays: dict[int, str] = {}
     for n in numbers:
         if outputs[n].strides[lane] == 1 and wide > 1:
             arrays[n] = code.name("y")
             kind = TYPES[frame.kind(outputs[n].dtype)]
             code.line(f"alignas(16) {kind} {arrays[n]}[{wide}];")
-    inside = scope.inner({lane: f"({base} + k)"})
+    inside = scope.inner({lane: f"({base} + k)" if step == 1 else f"({base} + k * {step})"})
     single = len(arrays) < len(numbers) or visit is not None or _guarded(scope, roots)
     code.line("#pragma unroll")
     with code.block(
@@ -133,7 +143,7 @@ def write(
     first = scope.inner({lane: base})
     for n, array in arrays.items():
         place = first.offset_of(outputs[n].strides, outputs[n].offset)
-        code.line(f"tw_store(out{n} + ({place}), {array}, {count});")
+        code.line(f"{_mover('store', step)}(out{n} + ({place}), {array}, {count});")
 
 
 def choose(
@@ -175,6 +185,10 @@ def emit_pointwise(plan: Schedule, target: Target, name: str) -> tuple[str, tupl
     frame = Frame(code, spec, plan.facts, lane)
     groups = dims.ceildiv(spec.domain[lane], wide)
     total = dims.product([*(spec.domain[a] for a in range(lane)), groups])
+    numbers = list(range(len(spec.outputs)))
+    extent = spec.domain[lane]
+    if wide == 1 and isinstance(extent, int) and extent >= APART * THREADS // 2:
+        return _apart(plan, target, name, code, frame)
     unit = code.let("i64", f"(i64)blockIdx.x * {THREADS} + threadIdx.x")
     code.line(f"if ({unit} >= {dim_text(total)}) return;")
     frame.pointers()
@@ -187,15 +201,43 @@ def emit_pointwise(plan: Schedule, target: Target, name: str) -> tuple[str, tupl
         index = decode(code, spec, range(lane), row)
     base = code.let("i64", f"{group} * {wide}")
     count = str(wide)
-    extent = spec.domain[lane]
     if not isinstance(extent, int) or extent % wide:
         count = code.let("int", f"(int)tw_min({wide}, {dim_text(extent)} - {base})")
-    numbers = list(range(len(spec.outputs)))
 
     def body(scope: Scope) -> None:
         write(scope, numbers, wide, count, base)
 
     choose(Scope(frame, None, index), piece_groups(spec, lane, wide), base, count, body)
-    source = function(spec, target, name, THREADS, code)
-    grid = formula(dims.ceildiv(total, THREADS))
-    return source, (Entry((grid, "1", "1"), (THREADS, 1, 1), overlaps=waits(target)),)
+    return _finished(plan, target, name, code, dims.ceildiv(total, THREADS))
+
+
+def _apart(
+    plan: Schedule, target: Target, name: str, code: Code, frame: Frame
+) -> tuple[str, tuple[Entry, ...]]:
+    """Rows that are not aligned: a block takes a stretch of one, its threads single elements."""
+    spec, lane = plan.spec, plan.lane
+    extent = spec.domain[lane]
+    stretches = dims.ceildiv(extent, APART * THREADS)
+    frame.pointers()
+    row = code.let("i64", f"tw_div(blockIdx.x, {dim_text(stretches)})")
+    stretch = code.let("i64", f"tw_rem(blockIdx.x, {dim_text(stretches)})")
+    index = decode(code, spec, range(lane), row)
+    base = code.let("i64", f"{stretch} * {APART * THREADS} + threadIdx.x")
+    rest = f"({dim_text(extent)} - {base} + {THREADS - 1}) / {THREADS}"
+    count = code.let("int", f"{base} < {dim_text(extent)} ? (int)tw_min({APART}, {rest}) : 0")
+    numbers = list(range(len(spec.outputs)))
+
+    def body(scope: Scope) -> None:
+        write(scope, numbers, APART, count, base, step=THREADS)
+
+    choose(Scope(frame, None, index), piece_groups(spec, lane, 1), base, count, body)
+    blocks = dims.product([*(spec.domain[a] for a in range(lane)), stretches])
+    return _finished(plan, target, name, code, blocks)
+
+
+def _finished(
+    plan: Schedule, target: Target, name: str, code: Code, blocks: Dim
+) -> tuple[str, tuple[Entry, ...]]:
+    source = function(plan.spec, target, name, THREADS, code)
+    entry = Entry((formula(blocks), "1", "1"), (THREADS, 1, 1), overlaps=waits(target))
+    return source, (entry,)

@@ -191,7 +191,7 @@ class _Shared:
                     address = self._cell(place, i, part, "w")
                     text = f"*(const volatile {TYPES[kind]} *)({address})"
                     other.append(CudaValue(code.let(TYPES[kind], text, "v"), kind))
-                state.set("0", state.rule.merge(state.slot("0"), other))
+                state.set("0", state.merge(state.slot("0"), other))
             self.team.combine(state)
             scope.memo[i] = state.result()
 

@@ -9,6 +9,7 @@ from typing import cast
 
 from tilewright.backends.cuda.region.arith import CudaArith, CudaValue
 from tilewright.backends.cuda.region.code import TYPES, Code, dim_text, offset_text
+from tilewright.backends.cuda.region.numerics import quotient, shorter
 from tilewright.backends.llvm.emit.convert import register, storage, to_register, to_storage
 from tilewright.backends.llvm.emit.elementwise import apply
 from tilewright.backends.llvm.emit.emit import Emit
@@ -27,6 +28,9 @@ from tilewright.backends.llvm.region.spec import (
     Store,
     operands,
 )
+
+_SINGLE = ("f32", "f16", "bf16", "f8e4m3", "f8e5m2")
+"""Types that registers hold as f32."""
 
 
 class Frame:
@@ -72,6 +76,7 @@ class Scope:
     arms: dict[int, int] = field(default_factory=dict)
     kept: dict[int, CudaValue] = field(default_factory=dict)
     memo: dict[int, CudaValue] = field(default_factory=dict)
+    inverses: dict[int, CudaValue] = field(default_factory=dict)
 
     def inner(self, index: dict[int, str] | None = None) -> Scope:
         """A level inside this one that knows further indices."""
@@ -123,6 +128,25 @@ class Scope:
             ready = facts.axes[node] <= bound and not isinstance(body[node], Reduce)
             if ready and facts.cost[node] and self._possible(node):
                 self.get(node)
+        self._divisors(roots)
+
+    def _divisors(self, roots: Iterable[int]) -> None:
+        """Reciprocals of what many elements are divided by: NaN unless moderate."""
+        facts, body, code = self.frame.facts, self.frame.spec.body, self.frame.code
+        for node in sorted(self.reach(roots)):
+            what = body[node]
+            if not isinstance(what, Op) or what.name != "div" or facts.dtypes[node] not in _SINGLE:
+                continue
+            dividend, divisor = what.args
+            known = isinstance(body[divisor], Const)
+            value = self.get(divisor) if known else self.memo.get(divisor)
+            if value is None or facts.axes[dividend] <= frozenset(self.index):
+                continue
+            if value.dtype == "f32" and self._inverse(divisor) is None:
+                size = f"fabsf({value.text})"
+                test = f"{size} >= 0x1p-100f && {size} <= 0x1p+100f"
+                text = f"{test} ? __frcp_rn({value.text}) : __int_as_float(0x7fc00000)"
+                self.inverses[divisor] = CudaValue(code.let("float", text, "v"), "f32")
 
     def _possible(self, node: int) -> bool:
         """Whether a piece below ``node`` does not hide what this level cannot evaluate yet."""
@@ -146,6 +170,9 @@ class Scope:
             case Op():
                 args = [self.get(i) for i in what.args]
                 dtypes = [facts.dtypes[i] for i in what.args]
+                short = self._shorter(what, args)
+                if short is not None:
+                    return short
                 value = apply(e, what.name, args, dtypes, what.dtype)
                 assert isinstance(value, CudaValue)
                 return value
@@ -153,6 +180,31 @@ class Scope:
                 return self._piece(node, what)
             case Reduce():
                 raise AssertionError(f"reduction {node} is read before its loop")
+
+    def _shorter(self, op: Op, args: list[CudaValue]) -> CudaValue | None:
+        """A way to ``op`` that takes fewer instructions than the common one, if there is one."""
+        if not args or any(a.dtype != "f32" for a in args):
+            return None
+        if op.name == "div":
+            inverse = self._inverse(op.args[1])
+            return None if inverse is None else self._quotient(args[0], args[1], inverse)
+        return shorter(self.frame.arith, op.name, args)
+
+    def _inverse(self, node: int) -> CudaValue | None:
+        scope: Scope | None = self
+        while scope is not None:
+            if node in scope.inverses:
+                return scope.inverses[node]
+            scope = scope.parent
+        return None
+
+    def _quotient(self, x: CudaValue, y: CudaValue, inverse: CudaValue) -> CudaValue:
+        """x / y where 1 / y is known, NaN unless y is moderate."""
+        code, m = self.frame.code, self.frame.arith
+        name = code.name("v")
+        code.line(f"float {name} = {quotient(m, x, y, inverse).text};")
+        code.line(f"if ({inverse.text} != {inverse.text}) {name} = __fdiv_rn({x.text}, {y.text});")
+        return CudaValue(name, "f32")
 
     def _piece(self, node: int, piece: Piece) -> CudaValue:
         if node in self.arms:

@@ -37,7 +37,7 @@ from tilewright.backends.llvm.region.spec import (
 SLOTS = 4
 """Accumulators of one reduction along a column: they hide the latency of the additions."""
 
-EARLY = 96
+EARLY = 40
 """Most elements that a thread fetches before the phase that needs them."""
 
 

@@ -13,8 +13,8 @@ WARP = 32
 BLOCK = 128
 """Threads of a block of small teams."""
 
-REGISTERS = 64
-"""Most elements that a thread keeps between passes."""
+REGISTERS = 32
+"""Most elements of one value that a thread keeps between passes."""
 
 COLUMN_THREADS = 16
 SHARED_COLUMN = 8
@@ -82,7 +82,7 @@ def teams(plan: Schedule, wide: int, keeps: int) -> tuple[list[Team], Team | Non
             dims.ceildiv(plan.spec.domain[plan.lane], wide),
         )
         blocks = units
-        plain = _rows(points, wide, _clamp(REGISTERS // (wide * max(keeps, 1)), 1, 8))
+        plain = _rows(points, wide, _clamp(REGISTERS // wide // max(1, keeps - 1), 1, 8))
         shared = Team(False, 256, 1, wide, 0, True, "_shared", share=256 * 8)
     if isinstance(points, int) and isinstance(blocks, int):
         few = points >= FEWEST * shared.share and blocks <= MOST
@@ -111,13 +111,15 @@ def _rows(groups: Dim, wide: int, per: int) -> list[Team]:
         threads = min(WARP, _power(groups))
         return [Team(False, threads, BLOCK // threads, wide, -(-max(groups, 1) // threads), False)]
     threads = _clamp(_power(-(-groups // min(per, 4))), 64, 512)
+    if groups > threads * per:
+        threads = 1024
     chunks = -(-groups // threads)
     cached = chunks <= per
     return [Team(False, threads, 1, wide, chunks if cached else 0, not cached)]
 
 
 def _columns(points: Dim, keeps: int) -> list[Team]:
-    per = _clamp(REGISTERS // max(keeps, 1), 1, 8)
+    per = _clamp(REGISTERS // max(1, keeps - 1), 1, 8)
     if not isinstance(points, int):
         return [Team(True, 8, WARP, 1, per, True)]
     threads = _clamp(_power(-(-points // 4)), 1, COLUMN_THREADS)
