@@ -1,7 +1,7 @@
 """`Arith` as CUDA C++, one element a thread.
 
 The operators and polynomials of `llvm/emit` and `llvm/vecmath*` are printed through it, all but
-those of `numerics`, so that a region gives the bits that it gives on a CPU with FMA. Every operation
+those of `numerics`, so that a region gives the bits that it gives on a CPU with FMA. An operation
 rounds once, whatever the options are: sums and products are intrinsics that are never contracted.
 """
 
