@@ -46,6 +46,16 @@ UNSURE = 1.05
 """By how much errors that some columns say are taken to be greater: so that, of formats that are
 alike, the selection keeps to those that were encoded, and does not go from guess to guess."""
 
+ALIKE = 8
+"""Sites whose columns say how much more or less error one format makes than another, where both
+read X alike: on other sites that ratio is the same within some percent."""
+
+SPREAD = 1.4
+"""Greatest of these ratios by the smallest, up to which they count as the same."""
+
+MEASURE = "w4-g64"
+"""The format that such ratios are of."""
+
 CORRELATED = 4.0
 """By how much rounding by correlated inputs may beat the bound for independent ones."""
 
@@ -65,7 +75,8 @@ class Calibration:
     read without codes (`PROBES`).
 
     A lookup in a table that a product multiplies with as well has the product's codes. Weights are
-    encoded when they are chosen; before, errors are those of some columns (`settle`).
+    encoded when they are chosen; before, errors are those of some columns, of the site or of the
+    first sites (`settle`).
     """
 
     graph: Graph
@@ -78,6 +89,7 @@ class Calibration:
     _squares: dict[tuple[str, str], Squares] = field(default_factory=dict)
     _settled: set[tuple[str, str]] = field(default_factory=set)
     _desk: dict[str, _Desk] = field(default_factory=dict)
+    _ratios: dict[str, list[float]] = field(default_factory=dict)
 
     def formats(self, source: str, constant: str) -> frozenset[str]:
         """Names of the formats that a site may take."""
@@ -165,10 +177,25 @@ class Calibration:
             return self.gains[site.name, True].error(local, self.norms)
         made = named(numerics)
         if self.estimated(*site.key, numerics):
-            local = UNSURE * self._at(site).columns(inputs).error(made)
+            local = UNSURE * self._estimate(site, made)
         else:
             local = made.error(weights, self._encode(site, made), inputs)
         return self.gains[site.name, _kind(made)].error(local, self.norms)
+
+    def _estimate(self, site: Site, made: WeightFormat) -> float:
+        """||Y' - X W||_F as some columns say, or as a multiple of what they say of MEASURE that was
+        found on other sites."""
+        columns = self._at(site).columns(self.inputs[site.name])
+        measure = named(MEASURE)
+        if not _kind(made) or not measure.supports(site.k, site.n) or made == measure:
+            return columns.error(made)
+        known, base = self._ratios.setdefault(made.name, []), columns.error(measure)
+        if len(known) < ALIKE or max(known) > SPREAD * min(known):
+            own = columns.error(made)
+            if base > 0:
+                known.append(own / base)
+            return own
+        return base * sum(known) / len(known)
 
     def _size(self, site: Site) -> float:
         """||X W||_F over all rows of X."""

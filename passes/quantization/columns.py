@@ -29,6 +29,7 @@ class Columns:
     share: float
     inputs: Inputs
     _encoded: dict[str, Encoded] = field(default_factory=dict)
+    _errors: dict[str, float] = field(default_factory=dict)
 
     @staticmethod
     def of(weights: np.ndarray, inputs: Inputs) -> Columns:
@@ -43,5 +44,7 @@ class Columns:
         key = made.stored.name
         if key not in self._encoded:
             self._encoded[key] = made.stored.encode(self.weights, self.inputs)
-        own = made.error(self.weights, self._encoded[key], self.inputs)
-        return own * float(np.sqrt(self.share))
+        if made.name not in self._errors:
+            own = made.error(self.weights, self._encoded[key], self.inputs)
+            self._errors[made.name] = own * float(np.sqrt(self.share))
+        return self._errors[made.name]

@@ -8,8 +8,9 @@ local polytope, tight for one edge): y is integral where x is. A limit is one ro
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import product
 from math import inf, isfinite
+
+import numpy as np
 
 from tilewright.passes.memory.milp import Milp
 from tilewright.passes.selection.dominance import reduced
@@ -127,18 +128,12 @@ class _Program:
         return self.milp.column(0.0, float(allowed), scaled, whole=whole)
 
     def _edge(self, edge: Edge) -> None:
-        ranges = [range(len(self.x[n])) for n in edge.nodes]
-        y = dict(
-            zip(
-                product(*ranges),
-                (self._column(c, whole=False) for c in edge.costs),
-                strict=True,
-            )
-        )
+        shape = [len(self.x[n]) for n in edge.nodes]
+        y = np.reshape([self._column(c, whole=False) for c in edge.costs], shape)
         for place, n in enumerate(edge.nodes):
-            for j, column in enumerate(self.x[n]):
-                terms = [(c, 1.0) for at, c in y.items() if at[place] == j]
-                self.milp.row([*terms, (column, -1.0)], 0, 0)
+            sums = np.moveaxis(y, place, 0).reshape(shape[place], -1).tolist()
+            for columns, column in zip(sums, self.x[n], strict=True):
+                self.milp.row([*((c, 1.0) for c in columns), (column, -1.0)], 0, 0)
 
     def limit(self, leaving: str = "") -> None:
         """Add the rows of the limits, but not of the one called `leaving`."""

@@ -10,7 +10,14 @@ from tilewright.compiler.ir.ops.binary import Add
 from tilewright.compiler.ir.ops.contraction import Contract
 from tilewright.compiler.ir.ops.unary import Tanh
 from tilewright.compiler.ir.weights import from_array
-from tilewright.passes.quantization.calibration import calibrate
+from tilewright.passes.quantization.calibration import (
+    ALIKE,
+    MEASURE,
+    UNSURE,
+    Calibration,
+    calibrate,
+)
+from tilewright.passes.quantization.columns import Columns
 from tilewright.passes.quantization.instrument import READ, showing
 from tilewright.passes.quantization.sites import sites
 
@@ -181,3 +188,39 @@ def test_what_was_not_judged_is_known():
     assert calibration.basis(*key, "w4-g64") == "all"
     assert floor < min(guess, real)
     assert guess == pytest.approx(real, rel=0.3)
+
+
+@pytest.mark.parametrize("name", ["w3-g64", "w5-g64", "w4-g128"])
+def test_formats_of_weights_are_judged_on_few_sites(name, monkeypatch):
+    """Up to ALIKE sites by their own columns, others by what was found there; a choice by all."""
+    graph = layers(depth=7, width=136)
+    calibration = calibrate(graph, samples(4, 136), runner)
+    judged = []
+    error = Columns.error
+
+    def counting(self, made):
+        judged.append(made.name)
+        return error(self, made)
+
+    monkeypatch.setattr(Columns, "error", counting)
+    monkeypatch.setattr(Calibration, "estimated", lambda self, *key: True)
+    keys = list(calibration.sites)
+    guessed = [calibration.squares(*key, name)[0] for key in keys]
+    assert judged.count(name) == ALIKE < len(keys)
+    monkeypatch.undo()
+    for key, guess in zip(keys, guessed, strict=True):
+        calibration._squares.pop((key[0], name))
+        assert calibration.squares(*key, name)[0] == pytest.approx(guess / UNSURE**2, rel=0.5)
+
+
+def test_formats_that_sites_disagree_on_are_judged_everywhere(monkeypatch):
+    graph = layers(depth=6)
+    calibration = calibrate(graph, samples(4), runner)
+    errors = iter([1.0, 2.0] * 6)
+    monkeypatch.setattr(
+        Columns, "error", lambda self, made: 1.0 if made.name == MEASURE else next(errors)
+    )
+    monkeypatch.setattr(Calibration, "estimated", lambda self, *key: True)
+    for key in calibration.sites:
+        calibration.squares(*key, "w3-g64")
+    assert next(errors, None) is None
