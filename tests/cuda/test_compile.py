@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
+from support.decoder_model import decoder_model
 
 from tilewright.backends.cuda import codegen, toolchain
 from tilewright.backends.cuda.codegen import Job, compile_all
@@ -166,3 +167,14 @@ def test_no_thread_function_is_visible_but_the_kernel() -> None:
     text = wrapped(lower(op).spec, Arity(2, 0), lookup("sm_80"), "sums")
     assert "define ptx_kernel void @sums(" in text
     assert "define internal i32 @sums_units(" in text
+
+
+def test_caches_in_codes_are_refused(tmp_path: Path) -> None:
+    options = Options(targets=("sm_90a",), kv_cache="int8", jobs=0)
+    with pytest.raises(UserError) as refused:
+        compile_model(decoder_model(past=True), tmp_path / "m.tw", options)
+    assert str(refused.value) == (
+        "--kv-cache int8: there are no kernels for caches in codes on sm_90a\n"
+        "  those of CPUs alone read and write them\n"
+        "  try: leave --kv-cache out"
+    )

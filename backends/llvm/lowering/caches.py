@@ -10,6 +10,7 @@ from tilewright.backends.llvm.lowering.rules import lowers
 from tilewright.backends.llvm.lowering.state import Lowering, formula
 from tilewright.backends.llvm.lowering.view import View
 from tilewright.backends.llvm.program import Place
+from tilewright.compiler.errors import UserError
 from tilewright.compiler.ir.core import Value
 from tilewright.compiler.ir.dims import Dim, as_int, floordiv, product
 from tilewright.compiler.ir.ops.caches import CachedAttention, EncodeRows
@@ -35,7 +36,8 @@ def encode_rows(low: Lowering, op: EncodeRows) -> None:
         strides += _leading(outer, own)[1]
     dims = (*sizes, *strides)
     chosen = low.choose(op, EncodedRowsTask(size, op.format), dims)
-    assert chosen is not None, "encoded_rows stores all rows that a format has"
+    if chosen is None:
+        raise _no_kernel(low, op.format)
     family, spec = chosen.family, chosen.spec
     low.launch(
         op,
@@ -48,6 +50,15 @@ def encode_rows(low: Lowering, op: EncodeRows) -> None:
         label=family.name,
         flops=2 * product(x.shape),
         traffic=x.bytes + codes.bytes + scales.bytes,
+    )
+
+
+def _no_kernel(low: Lowering, format: str) -> UserError:
+    return UserError(
+        f"--kv-cache {format}",
+        f"there are no kernels for caches in codes on {low.target.name}",
+        "those of CPUs alone read and write them",
+        "leave --kv-cache out",
     )
 
 
@@ -98,7 +109,8 @@ def cached_attention(low: Lowering, op: CachedAttention) -> None:
     past = size["k"] - size["q"] if op.causal_end else 0
     dims = (size["b"], size["h"], size["q"], size["k"], past, *strides)
     chosen = low.choose(op, task, dims)
-    assert chosen is not None, "cached_attention computes every attention over codes"
+    if chosen is None:
+        raise _no_kernel(low, op.format)
     family, spec = chosen.family, chosen.spec
     target = target_of(low, op, DType.F32)
     traffic: Dim = target.bytes
