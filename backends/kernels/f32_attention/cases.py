@@ -19,7 +19,7 @@ def launches(spread: float = 3) -> tuple[Case, ...]:
     """Launches on operands with standard deviation ``spread``; 3 makes weights differ a lot."""
 
     def case(*sizes: int, **details: Any) -> Case:
-        return _case(*sizes, spread=spread, **details)
+        return launch(*sizes, spread=spread, **details)
 
     return (
         case(1, 2, 5, 7, 8, 8),
@@ -57,13 +57,19 @@ def shaped(m: int, n: int, k: int, spread: float = 3) -> tuple[Case, ...]:
     with NaN and infinity, with a mask."""
     value_dim = 1 + 37 * k % 70
     if m % 3 == 0 and n > 4:
-        return (_case(1, 2, m, n, k, value_dim, group=2, spread=spread, special=True),)
+        return (launch(1, 2, m, n, k, value_dim, group=2, spread=spread, special=True),)
     if m % 3 == 1:
         offset = (n - m) * (k % 2)
-        return (_case(1, 1, m, n, k, value_dim, causal=True, offset=offset, spread=spread),)
+        return (launch(1, 1, m, n, k, value_dim, causal=True, offset=offset, spread=spread),)
     mask, axes = (("f32", "qk"), ("i8", "bk"))[k % 2]
     return (
-        _case(2, 1, m, n, k, value_dim, mask=mask, mask_axes=axes, interleaved=True, spread=spread),
+        launch(
+            *(2, 1, m, n, k, value_dim),
+            mask=mask,
+            mask_axes=axes,
+            interleaved=True,
+            spread=spread,
+        ),
     )
 
 
@@ -100,7 +106,7 @@ def _keep_weight(q: np.ndarray, k: np.ndarray, key: int, scale: float) -> None:
         q *= (60 / np.maximum(gap, 60)).astype(np.float32)[..., None]
 
 
-def _case(
+def launch(
     batch: int,
     heads: int,
     seq_q: int,
@@ -119,6 +125,13 @@ def _case(
     spread: float = 3,
     special: bool = False,
 ) -> Case:
+    """Attention on random operands [batch, heads, sequence, size], sequence and heads swapped in
+    memory if ``interleaved``.
+
+    ``group``: heads for each of K and V. ``mask_axes``: those of b, h, q, k that the mask has;
+    ``hide``: it hides every key of one row. ``offset``: of a causal one. ``special``: NaN, infinity
+    and subnormal numbers among the operands.
+    """
     rng = np.random.default_rng([batch, heads, seq_q, seq_k, dim])
     spec = AttentionSpec(dim, value_dim, dim**-0.5, mask, causal, masked_zero)
     kv_heads = heads // group

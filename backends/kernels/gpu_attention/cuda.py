@@ -18,8 +18,12 @@ PART = 256
 TILES = "p0 * (p1 // max(p4, 1)) * ceildiv(p2 * p4, 16)"
 """Blocks of 16 rows that share a head of K and V."""
 
-PARTS = f"max(1, min(ceildiv(p3, {PART}), 2 * sms // max(1, {TILES})))"
-"""Parts of the keys: as many as let every multiprocessor have two blocks."""
+
+def parts(fragments: Fragments) -> str:
+    """Parts of the keys, a formula: as many as a multiprocessor has blocks at once; one where what
+    puts parts together would take longer than what it saves."""
+    share = f"{fragments.resident} * sms // max(1, {TILES})"
+    return f"max(1, min(ceildiv(p3, {PART}) * {when(f'p3 - {2 * PART}')}, {share}))"
 
 
 PLANES = {"tf32": 2, "tf32x3": 3}
@@ -35,7 +39,7 @@ def kernel(spec: GpuAttentionSpec, target: Target, name: str) -> CudaKernel:
     text = ['#include "hopper.cuh"\n'] if hopper else []
     text += [_constants(spec, fragments), COMMON, direct.DIRECT]
     entries: list[Entry] = []
-    few, space = "1", "0"
+    few, space, several = "1", "0", parts(fragments)
 
     def add(suffix: str, body: str, threads: int, maps: int = 0, blocks: int = 1) -> None:
         bounds = {"maps": maps, "threads": threads, "blocks": blocks}
@@ -62,15 +66,15 @@ def kernel(spec: GpuAttentionSpec, target: Target, name: str) -> CudaKernel:
             )
         )
         few = f"{few} * (1 - {condition})"
-    split = f"{few} * {when(f'{PARTS} - 1')}"
-    add("", direct.START, 32 * fragments.warps)
+    split = f"{few} * {when(f'{several} - 1')}"
+    add("", direct.START, 32 * fragments.warps, blocks=fragments.resident)
     add("_combine", direct.COMBINE, 128)
     return CudaKernel(
         source="".join(text),
         entries=(
             *entries,
             Entry(
-                (f"{TILES} * {few}", PARTS, "1"),
+                (f"{TILES} * {few}", several, "1"),
                 (32 * fragments.warps, 1, 1),
                 shared=str(fragments.shared),
                 overlaps=hopper,
@@ -83,7 +87,7 @@ def kernel(spec: GpuAttentionSpec, target: Target, name: str) -> CudaKernel:
             ),
         ),
         workspace=f"max({space}, "
-        f"{split} * (256 + {PARTS} * p0 * p1 * p2 * {4 * (spec.value_dim + 2)}))",
+        f"{split} * (256 + {several} * p0 * p1 * p2 * {4 * (spec.value_dim + 2)}))",
     )
 
 

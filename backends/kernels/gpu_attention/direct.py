@@ -91,9 +91,10 @@ static __device__ __forceinline__ void direct(const Problem &p, int row0, int kv
     for (int i = 0; i < 4; i++) sums[j][i] = 0;
 
   for (; key < end; key += WARPS * STEP) {
-    float s[NT][4];
+    // Small products in sums of their own, so that fewer wait for each other.
+    float s[NT][4], small[NT][4];
 #pragma unroll
-    for (int i = 0; i < 4 * NT; i++) s[i / 4][i % 4] = 0;
+    for (int i = 0; i < 4 * NT; i++) s[i / 4][i % 4] = small[i / 4][i % 4] = 0;
 #pragma unroll
     for (int block = 0; block < KB; block += KP) {
       if (KP != KB) take_keys(key, block);
@@ -112,8 +113,8 @@ static __device__ __forceinline__ void direct(const Problem &p, int row0, int kv
               u32 hi[2], lo[2];
               halves(number(keys[t][b], 2 * n), hi[0], lo[0]);
               halves(number(keys[t][b], 2 * n + 1), hi[1], lo[1]);
-              mma_tf32(s[t], rest, hi[0], hi[1]);
-              mma_tf32(s[t], a, lo[0], lo[1]);
+              mma_tf32(small[t], rest, hi[0], hi[1]);
+              mma_tf32(small[t], a, lo[0], lo[1]);
               mma_tf32(s[t], a, hi[0], hi[1]);
             }
           } else if (BF16) {
@@ -136,7 +137,7 @@ static __device__ __forceinline__ void direct(const Problem &p, int row0, int kv
       for (int i = 0; i < 4; i++) {
         const int at = key + 8 * t + 2 * c + (i & 1);
         const bool seen = at < limit[i >> 1];
-        float x = s[t][i] * FACTOR;
+        float x = (SPLIT ? s[t][i] + small[t][i] : s[t][i]) * FACTOR;
         if (MASK && seen) x += bias(p.mask + (masked[i >> 1] + at * p.mk) * MASK);
         s[t][i] = seen ? x : -INF;
       }

@@ -10,6 +10,9 @@ from tilewright.backends.llvm import formats
 REGISTERS = 180
 """Of a lane for sums, and for keys and values that it has asked for."""
 
+LIGHT = 64
+"""Of these, with which two blocks of 256 threads fit into a multiprocessor."""
+
 SHARED = 96 * 1024
 """Bytes of shared memory that a block may take."""
 
@@ -19,7 +22,7 @@ class Fragments:
     """See `direct`. ``key_lane``, ``value_lane``: neighbours that a lane loads at once; ``keys``
     and ``values``: such loads for all dims, ``keys_ahead`` and ``values_ahead`` of them at once.
     ``tiles`` of 8 keys at once. ``steps``: products along the dims; ``per``: of one load.
-    ``warps``: of a block."""
+    ``warps``: of a block. ``held``: registers for sums, keys and values."""
 
     tiles: int
     key_lane: int
@@ -33,6 +36,7 @@ class Fragments:
     warps: int
     queries_bytes: int
     row: int
+    held: int
 
     @classmethod
     def of(cls, spec: GpuAttentionSpec) -> Fragments:
@@ -50,20 +54,33 @@ class Fragments:
         warps = 8
         while queries + warps * 16 * 4 * (row + 2) > SHARED:
             warps //= 2
+        key_words, value_words = (
+            max(1, lane * size // 4)
+            for lane, size in ((key_lane, key_bytes), (value_lane, value_bytes))
+        )
+        keys_ahead = _ahead(keys, tiles * key_words, ahead)
+        values_ahead = _ahead(values, 2 * tiles * value_words, ahead)
+        held = keys_ahead * tiles * key_words + values_ahead * 2 * tiles * value_words
         return cls(
             tiles=tiles,
             key_lane=key_lane,
             keys=keys,
-            keys_ahead=_ahead(keys, tiles * max(1, key_lane * key_bytes // 4), ahead),
+            keys_ahead=keys_ahead,
             value_lane=value_lane,
             values=values,
-            values_ahead=_ahead(values, 2 * tiles * max(1, value_lane * value_bytes // 4), ahead),
+            values_ahead=values_ahead,
             steps=keys * per,
             per=per,
             warps=warps,
             queries_bytes=queries,
             row=row,
+            held=4 * values * value_lane + held,
         )
+
+    @property
+    def resident(self) -> int:
+        """Blocks that a multiprocessor has at once."""
+        return 2 if self.held <= LIGHT and 2 * self.shared <= SHARED else 1
 
     @property
     def shared(self) -> int:

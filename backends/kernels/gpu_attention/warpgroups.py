@@ -1,10 +1,10 @@
 """Attention of many rows on Hopper: wgmma, with K and V brought by the tensor memory accelerator.
 
-A block computes 64 rows of a head for each of its warp groups, which share tiles of BN keys; one
-more warp asks for the tiles, `ST` of them ahead. The scores of a tile are multiplied while the
-values of the one before are, and while the softmax of the one before them is computed by other warp
-groups. Operands lie in shared memory as copied, in chunks of C sizes (64, 32 or 16: patterns of
-128, 64 or 32 bytes):
+A block computes 64 rows of a head for each of its warp groups, which share tiles of BN keys; one of
+its threads asks for them a tile ahead, so that no group is more than a tile behind another. The
+scores of a tile are multiplied while the values of the one before are, and while other warp groups
+compute the softmax of theirs. Operands lie in shared memory as copied, in chunks of C sizes (64, 32
+or 16: patterns of 128, 64 or 32 bytes):
 
     Q  [warp group][plane][chunk][64 queries][C]
     K  [stage][plane][chunk][BN keys][C]     its sizes are what the first product sums over
@@ -53,9 +53,8 @@ class Tile:
 
     @property
     def threads(self) -> int:
-        """Of a block, those that ask for tiles included: a warp, or a warp group that leaves its
-        registers to the others."""
-        return 128 * self.groups + (128 if self.groups > 1 else 32)
+        """Of a block."""
+        return 128 * self.groups
 
     def shared(self, spec: GpuAttentionSpec) -> int:
         """Bytes of shared memory of a block."""
@@ -207,11 +206,30 @@ static __device__ __forceinline__ void attend(const Problem &p, const TensorMap 
   __syncthreads();
   launch_wait();
   const int tiles = (keys + BN - 1) / BN;
-  if (warp >= 4 * GROUPS) {
-    if constexpr (GROUPS > 1) registers_fewer<24>();
-    if (threadIdx.x != 128 * GROUPS) return;
-    const int above = PACKED ? batch * heads + head : head;
-    const int kv_above = PACKED ? batch * kv_heads + kv : kv;
+  const int above = PACKED ? batch * heads + head : head;
+  const int kv_above = PACKED ? batch * kv_heads + kv : kv;
+  const bool asks = threadIdx.x == 0;
+  auto ask_keys = [&](int j) {
+    if (!asks || j >= tiles) return;
+    const int s = j % ST;
+    barrier_wait(k_read + 8 * s, (j / ST & 1) ^ 1);
+    barrier_expect(k_there + 8 * s, KBYTES);
+#pragma unroll
+    for (int i = 0; i < PLANES * (QD / KC); i++)
+      load_tile(k + s * KBYTES + i * BN * KC * 2, mk, k_there + 8 * s, i % (QD / KC) * KC, j * BN,
+                kv_above, PACKED ? i / (QD / KC) : batch);
+  };
+  auto ask_values = [&](int j) {
+    if (!asks || j >= tiles) return;
+    const int s = j % ST;
+    barrier_wait(v_read + 8 * s, (j / ST & 1) ^ 1);
+    barrier_expect(v_there + 8 * s, VBYTES);
+#pragma unroll
+    for (int i = 0; i < PLANES * (OD / VC); i++)
+      load_tile(v + s * VBYTES + i * BN * VC * 2, mv, v_there + 8 * s, i % (OD / VC) * VC, j * BN,
+                kv_above, PACKED ? i / (OD / VC) : batch);
+  };
+  if (asks) {
     barrier_expect(bars, GROUPS * QBLOCK);
 #pragma unroll
     for (int i = 0; i < GROUPS * PLANES * (QD / KC); i++) {
@@ -219,24 +237,13 @@ static __device__ __forceinline__ void attend(const Problem &p, const TensorMap 
       load_tile(q + i * 64 * KC * 2, mq, bars, part * KC, first + row * 64, above,
                 PACKED ? plane : batch);
     }
-    for (int j = 0; j < tiles; j++) {
-      const int s = j % ST, turn = j / ST & 1;
-      barrier_wait(k_read + 8 * s, turn ^ 1);
-      barrier_expect(k_there + 8 * s, KBYTES);
-#pragma unroll
-      for (int i = 0; i < PLANES * (QD / KC); i++)
-        load_tile(k + s * KBYTES + i * BN * KC * 2, mk, k_there + 8 * s, i % (QD / KC) * KC, j * BN,
-                  kv_above, PACKED ? i / (QD / KC) : batch);
-      barrier_wait(v_read + 8 * s, turn ^ 1);
-      barrier_expect(v_there + 8 * s, VBYTES);
-#pragma unroll
-      for (int i = 0; i < PLANES * (OD / VC); i++)
-        load_tile(v + s * VBYTES + i * BN * VC * 2, mv, v_there + 8 * s, i % (OD / VC) * VC, j * BN,
-                  kv_above, PACKED ? i / (OD / VC) : batch);
-    }
-    return;
   }
-  if constexpr (GROUPS > 1) registers_more<240>();
+#pragma unroll
+  for (int j = 0; j < ST; j++) {
+    ask_keys(j);
+    if (j < ST - 1) ask_values(j);
+  }
+  __syncwarp();
 
   const int g = lane / 4, c = lane % 4, row = first + warp * 16 + g;
   int limit[2];
@@ -355,6 +362,9 @@ static __device__ __forceinline__ void attend(const Problem &p, const TensorMap 
     weights();
 #pragma unroll 1
     for (int j = 1; j < tiles; j++) {
+      ask_keys(j + ST - 1);
+      ask_values(j + ST - 2);
+      __syncwarp();
       multiply_keys(j);
       multiply_values(j - 1);
       multiply_wait<1>();
