@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tilewright.runtime.cuda.device import open_device
+from tilewright.runtime.errors import TargetError
 from tilewright.tools import conformance
 
 TABLE = Path(__file__).parent / "table.json"
@@ -43,6 +45,26 @@ def test_every_case_matches_the_table(stage: str, cases: dict[str, conformance.C
     found = dict(conformance.run_all(cases, stage))
     assert {n: o for n, o in found.items() if not conformance.accepted(o)} == {}
     assert found == conformance.read_table(TABLE)[stage]
+
+
+def test_the_gpu_passes_what_the_cpu_passes() -> None:
+    table = conformance.read_table(TABLE)
+    gpu = table[conformance.CUDA]
+    assert gpu == {name: table["compiled"][name] for name in gpu}
+    nodes = [name for name, outcome in gpu.items() if outcome == "pass" and "/" not in name]
+    assert len(nodes) >= 700
+
+
+@pytest.mark.cuda
+@pytest.mark.conformance
+def test_every_case_on_the_gpu_matches_the_table(cases: dict[str, conformance.Case]) -> None:
+    try:
+        open_device("tests")
+    except TargetError as missing:
+        pytest.skip(f"no GPU: {missing.what}")
+    kept = conformance.read_table(TABLE)[conformance.CUDA]
+    chosen = {name: cases[name] for name in kept}
+    assert dict(conformance.run_all(chosen, conformance.CUDA, jobs=16)) == kept
 
 
 def test_a_wrong_value_is_reported() -> None:
