@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from tilewright.backends.kernels.bf16_matmul.cases import TYPES
-from tilewright.backends.kernels.f32_attention.cases import launches
+from tilewright.backends.kernels.f32_attention.cases import launch, launches
 from tilewright.backends.kernels.f32_attention.cases import shaped as odd
 from tilewright.backends.kernels.family import Case
 from tilewright.backends.kernels.gpu_attention.spec import GpuAttentionSpec
@@ -27,7 +28,27 @@ def cases() -> tuple[Case, ...]:
         _handed_on(_with(case, "bf16"), *FORMATS[i % len(FORMATS)])
         for i, case in enumerate(launches(SPREAD["bf16"]))
     )
-    return (*plain, *handed)
+    return (*plain, *handed, *_many())
+
+
+def _many() -> tuple[Case, ...]:
+    """Launches of so many rows and heads that blocks of 64 and of 128 rows compute them."""
+    launched: tuple[tuple[str, tuple[int, ...], dict[str, Any]], ...] = (
+        ("bf16", (2, 36, 33, 70, 32, 32), {"causal": True, "offset": 37}),
+        ("bf16", (1, 72, 40, 65, 64, 48), {"mask": "f32", "mask_axes": "bk"}),
+        ("bf16", (1, 140, 40, 300, 16, 80), {"mask": "i8", "mask_axes": "qk", "hide": True}),
+        ("bf16", (1, 140, 34, 270, 48, 16), {"group": 2, "interleaved": True}),
+        ("tf32x3", (2, 36, 33, 70, 40, 24), {"interleaved": True, "causal": True}),
+        ("tf32x3", (1, 72, 33, 130, 128, 100), {"special": True}),
+        ("tf32", (3, 24, 33, 70, 33, 70), {"mask": "i8", "mask_axes": "bhqk"}),
+    )
+    found = []
+    for math, sizes, details in launched:
+        case = _with(launch(*sizes, spread=SPREAD[math], **details), math)
+        if math == "bf16":
+            found.append(_handed_on(case, *FORMATS[0]))
+        found.append(case)
+    return tuple(found)
 
 
 def shaped(m: int, n: int, k: int) -> tuple[Case, ...]:
