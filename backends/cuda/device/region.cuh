@@ -72,7 +72,14 @@ static __device__ __forceinline__ void tw_store(T *to, const T (&from)[V], int c
     }
 }
 
-// The same with the elements STEP apart.
+// V elements that are a word whose address allows that.
+template <int V, typename T>
+static __device__ __forceinline__ void tw_load_word(T (&to)[V], const T *from) {
+    typedef typename tw_word<V * sizeof(T)>::type word;
+    *(word *)to = *(const word *)from;
+}
+
+// Elements STEP apart.
 template <int STEP, int V, typename T>
 static __device__ __forceinline__ void tw_load_apart(T (&to)[V], const T *from, int count) {
 #pragma unroll

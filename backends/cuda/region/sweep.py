@@ -37,6 +37,9 @@ from tilewright.backends.llvm.region.spec import (
 SLOTS = 4
 """Accumulators of one reduction along a column: they hide the latency of the additions."""
 
+LIGHT = 200
+"""Most additions that the body of a loop over a long row is worth if it is unrolled."""
+
 EARLY = 40
 """Most elements that a thread fetches before the phase that needs them."""
 
@@ -109,6 +112,12 @@ class Unit:
     @property
     def code(self) -> Code:
         return self.frame.code
+
+    @property
+    def _light(self) -> bool:
+        """Whether the body is short enough to be there twice."""
+        cost = sum(self.plan.facts.cost[s.value] for s in self.plan.spec.outputs)
+        return self.team.wide * cost <= LIGHT
 
     def run(self) -> None:
         """All phases, one after the other."""
@@ -233,7 +242,7 @@ class Unit:
                 with code.block(f"if ({q} < {self.points})"):
                     body(q)
         else:
-            code.line("#pragma unroll 2")
+            code.line(f"#pragma unroll {2 if self._light else 1}")
             step = team.threads
             start = f"i64 q = {self.first} + {self.rank}"
             with code.block(f"for ({start}; q < {self.points}; q += {step})"):

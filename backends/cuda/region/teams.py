@@ -16,6 +16,9 @@ BLOCK = 128
 REGISTERS = 32
 """Most elements of one value that a thread keeps between passes."""
 
+UNROLLED = 1536
+"""Most additions that the unrolled passes of a thread over its row are worth."""
+
 COLUMN_THREADS = 16
 SHARED_COLUMN = 8
 
@@ -70,11 +73,13 @@ def _at_most(size: Dim, limit: int) -> str:
 def teams(plan: Schedule, wide: int, keeps: int) -> tuple[list[Team], Team | None]:
     """The forms of a reduction and, for few long units, the one where several blocks share each;
     exactly one of all is launched for given sizes."""
+    cost = max(1, sum(plan.facts.cost[s.value] for s in plan.spec.outputs))
+    most = _clamp(UNROLLED // (wide * cost), 1, 8)
     kept_axes = [a for a in range(len(plan.spec.domain)) if a not in plan.spec.reduced]
     units = dims.product([plan.spec.domain[a] for a in kept_axes])
     if plan.kind == "columns":
         points, blocks = plan.reduced_size, dims.ceildiv(units, WARP)
-        plain = _columns(points, keeps)
+        plain = _columns(points, keeps, most)
         shared = Team(True, SHARED_COLUMN, WARP, 1, 0, True, "_shared", share=SHARED_COLUMN * 32)
     else:
         points = dims.mul(
@@ -82,7 +87,7 @@ def teams(plan: Schedule, wide: int, keeps: int) -> tuple[list[Team], Team | Non
             dims.ceildiv(plan.spec.domain[plan.lane], wide),
         )
         blocks = units
-        plain = _rows(points, wide, _clamp(REGISTERS // wide // max(1, keeps - 1), 1, 8))
+        plain = _rows(points, wide, _clamp(REGISTERS // wide // max(1, keeps - 1), 1, most))
         shared = Team(False, 256, 1, wide, 0, True, "_shared", share=256 * 8)
     if isinstance(points, int) and isinstance(blocks, int):
         few = points >= FEWEST * shared.share and blocks <= MOST
@@ -118,8 +123,8 @@ def _rows(groups: Dim, wide: int, per: int) -> list[Team]:
     return [Team(False, threads, 1, wide, chunks if cached else 0, not cached)]
 
 
-def _columns(points: Dim, keeps: int) -> list[Team]:
-    per = _clamp(REGISTERS // max(1, keeps - 1), 1, 8)
+def _columns(points: Dim, keeps: int, most: int) -> list[Team]:
+    per = _clamp(REGISTERS // max(1, keeps - 1), 1, most)
     if not isinstance(points, int):
         return [Team(True, 8, WARP, 1, per, True)]
     threads = _clamp(_power(-(-points // 4)), 1, COLUMN_THREADS)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from tilewright.backends.cuda.kernel import Entry
 from tilewright.backends.cuda.region.code import TYPES, Code, dim_text
 from tilewright.backends.cuda.region.function import decode, formula, function, waits
+from tilewright.backends.cuda.region.pointwise import write
 from tilewright.backends.cuda.region.scope import Frame, Scope
 from tilewright.backends.llvm.emit.convert import ITEM_BYTES
 from tilewright.backends.llvm.region import dims
@@ -41,12 +42,13 @@ def tiled(plan: Schedule) -> bool:
 
 
 def emit_tiles(plan: Schedule, target: Target, name: str) -> tuple[str, tuple[Entry, ...]]:
-    """Source and entries of a transposing region."""
+    """Source and entries of a transposing region. Threads move words of 4 bytes."""
     spec, lane, block = plan.spec, plan.lane, plan.block
     loads = turned(plan)
     sizes = [ITEM_BYTES[spec.inputs[n.input]] for n in spec.body if isinstance(n, Load)]
-    edge = 64 if max(sizes) <= 2 else 32
-    rows = THREADS // edge
+    largest = max([*sizes, *(ITEM_BYTES[s.dtype] for s in spec.outputs)])
+    wide = max(1, 4 // largest)
+    edge = 32 * wide
     code = Code()
     frame = Frame(code, spec, plan.facts, lane)
     frame.pointers()
@@ -62,38 +64,68 @@ def emit_tiles(plan: Schedule, target: Target, name: str) -> tuple[str, tuple[En
         top = f"tw_rem({rest}, {dim_text(down)}) * {edge}"
         index = decode(code, spec, outer, code.let("i64", f"tw_div({rest}, {dim_text(down)})"))
     top = code.let("i64", top)
-    x = code.let("int", f"threadIdx.x % {edge}")
-    y = code.let("int", f"threadIdx.x / {edge}")
-    width, height = dim_text(spec.domain[lane]), dim_text(spec.domain[block])
+    x = code.let("int", f"threadIdx.x % 32 * {wide}")
+    y = code.let("int", "threadIdx.x / 32")
     scope = Scope(frame, None, index)
     tiles: dict[int, str] = {}
     for node in loads:
         load = spec.body[node]
         assert isinstance(load, Load)
-        dtype = spec.inputs[load.input]
-        pad = max(1, 4 // ITEM_BYTES[dtype])
         tiles[node] = code.name("tile")
-        code.line(f"__shared__ {TYPES[frame.kind(dtype)]} {tiles[node]}[{edge}][{edge + pad}];")
-    code.line("#pragma unroll")
-    with code.block(f"for (int j = 0; j < {edge}; j += {rows})"):
-        column, row = code.let("i64", f"{left} + {y} + j"), code.let("i64", f"{top} + {x}")
-        with code.block(f"if ({column} < {width} && {row} < {height})"):
+        # One more column: the words that a warp reads along the other axis are in 32 banks.
+        kind = TYPES[frame.kind(spec.inputs[load.input])]
+        code.line(f"__shared__ {kind} {tiles[node]}[{edge}][{edge + 1}];")
+    steps = f"for (int j = 0; j < {edge}; j += {THREADS // 32})"
+    width, height = dim_text(spec.domain[lane]), dim_text(spec.domain[block])
+    whole = [f"{left} + {edge} <= {width}", f"{top} + {edge} <= {height}"]
+    for node in tiles if wide > 1 else ():
+        load = spec.body[node]
+        assert isinstance(load, Load)
+        size = ITEM_BYTES[spec.inputs[load.input]]
+        start = scope.inner({lane: left, block: top}).address(load)
+        step = dim_text(load.strides[lane])
+        whole.append(f"((u64)(in{load.input} + ({start})) | (u64)({step} * {size})) % 4 == 0")
+
+    def fill(full: bool) -> None:
+        """Bring the tiles; those that are full in words, all on their way at once."""
+        code.line("#pragma unroll")
+        with code.block(steps):
+            column, row = code.let("i64", f"{left} + {y} + j"), code.let("i64", f"{top} + {x}")
             here = scope.inner({lane: column, block: row})
             for node, tile in tiles.items():
                 load = spec.body[node]
                 assert isinstance(load, Load)
-                code.line(f"{tile}[{y} + j][{x}] = in{load.input}[{here.address(load)}];")
+                kind = TYPES[frame.kind(spec.inputs[load.input])]
+                place = f"in{load.input} + ({here.address(load)})"
+                to = f"{tile}[{y} + j][{x} + k]"
+                each = f"for (int k = 0; k < {wide}; k++)"
+                if full:
+                    word = code.name("x")
+                    code.line(f"alignas(8) {kind} {word}[{wide}];")
+                    code.line(f"tw_load_word({word}, {place});")
+                    code.line("#pragma unroll")
+                    code.line(f"{each} {to} = {word}[k];")
+                else:
+                    code.line("#pragma unroll")
+                    inside = f"{column} < {width} && {row} + k < {height}"
+                    code.line(f"{each} if ({inside}) {to} = ({place})[k];")
+
+    with code.block(f"if ({' && '.join(whole)})"):
+        fill(True)
+    with code.block("else"):
+        fill(False)
     code.line("__syncthreads();")
-    roots = [s.value for s in spec.outputs]
-    scope.hoist(roots)
+    scope.hoist([s.value for s in spec.outputs])
+    numbers = list(range(len(spec.outputs)))
     code.line("#pragma unroll")
-    with code.block(f"for (int j = 0; j < {edge}; j += {rows})"):
+    with code.block(steps):
         column, row = code.let("i64", f"{left} + {x}"), code.let("i64", f"{top} + {y} + j")
-        with code.block(f"if ({column} < {width} && {row} < {height})"):
-            here = scope.inner({lane: column, block: row})
-            here.raw = {node: f"{tile}[{x}][{y} + j]" for node, tile in tiles.items()}
-            for number, store in enumerate(spec.outputs):
-                here.store(number, store)
+        count = f"(int)tw_min({wide}, {dim_text(spec.domain[lane])} - {column})"
+        count = code.let("int", count)
+        with code.block(f"if ({row} < {dim_text(spec.domain[block])} && {count} > 0)"):
+            here = scope.inner({block: row})
+            here.raw = {node: f"{tile}[{x} + k][{y} + j]" for node, tile in tiles.items()}
+            write(here, numbers, wide, count, column)
     source = function(spec, target, name, THREADS, code)
     grid = formula(blocks)
     return source, (Entry((grid, "1", "1"), (THREADS, 1, 1), overlaps=waits(target)),)
