@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,14 +28,17 @@ needs_compiler = pytest.mark.skipif(not all(tools()), reason="no CUDA compiler o
 
 
 def main_specs() -> list[WgmmaMatmulSpec]:
-    """One of every class, with formats as models use them, in every tile that is offered."""
+    """Every tile with formats as models use them, and the ways to divide K."""
     found = []
-    for one in spec.candidates(spec.MatmulTask(512, 512, GELU), SM_90A):
-        found += tiles.variants(one, SM_90A)
-        stored = spec.stored(one, (one.element,), one.element)
-        if stored is not None:
-            found.append(stored)
-    return found
+    for products, rows in tiles.MEASURED.items():
+        kind = "bf16" if products == 1 else "f32"
+        found += [
+            WgmmaMatmulSpec(512, 512, products, "bf16", GELU, kind, kind, row.tile) for row in rows
+        ]
+    small = tiles.MEASURED[1][-1].tile
+    for tile in (replace(small, split=2), replace(small, split=2, within=True)):
+        found.append(WgmmaMatmulSpec(512, 512, 1, "bf16", GELU, "bf16", "bf16", tile))
+    return [*found, WgmmaMatmulSpec(512, 512, 1, "f16", GELU)]
 
 
 @needs_compiler
@@ -79,6 +83,26 @@ def test_a_tile_that_does_not_fit_is_refused() -> None:
         Tile(96, 128)
     with pytest.raises(ValueError, match="1 steps of K in 2 parts"):
         WgmmaMatmulSpec(64, 64, tile=Tile(split=2))
+
+
+def test_variants_are_what_was_asked_for_with_other_tiles() -> None:
+    first = WgmmaMatmulSpec(4096, 512, epilogue=GELU)
+    found = tiles.variants(first, SM_90A)
+    assert found[0] == first
+    assert len(set(found)) == len(found)
+    assert {replace(one, tile=first.tile) for one in found} == {first}
+    for one in found:
+        cuda.emit(one, SM_90A, "product")
+
+
+def test_the_fastest_tile_fills_the_device() -> None:
+    """Few rows and columns: small tiles and parts of K; many: large tiles, all of K at once."""
+    few = tiles.fastest(WgmmaMatmulSpec(4096, 64, a="bf16", c="bf16"), 64, SM_90A).tile
+    many = tiles.fastest(WgmmaMatmulSpec(4096, 8192, a="bf16", c="bf16"), 8192, SM_90A).tile
+    assert few.split > 1
+    assert few.rows * few.columns <= 64 * 64
+    assert many.split == 1
+    assert many.rows * many.columns >= 128 * 192
 
 
 def test_formats_of_values() -> None:

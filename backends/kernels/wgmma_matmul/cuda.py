@@ -177,6 +177,7 @@ def _text(spec: WgmmaMatmulSpec, name: str, operands: int, dims: int, converts: 
         template.STORES[spec.c],
         template.KERNEL,
         template.RELEASE,
+        template.BRING,
         "" if tile.within else _piece(spec, partial),
         signature(name, operands, dims, maps=2, threads=tile.threads),
         body,

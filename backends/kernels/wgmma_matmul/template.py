@@ -43,6 +43,34 @@ static __device__ __forceinline__ void put(const Extras &e, Out *c, i64 ldc, flo
 }
 """
 
+BRING = """
+static __device__ __forceinline__ void bring_a(u32 at, const TensorMap *map, u32 full, int k,
+                                               int m) {
+#pragma unroll
+  for (int p = 0; p < PLANES; p++) {
+    if (PLANES == 1) load_box(at, map, full, k * BK, m * BM);
+    else load_box(at + p * BM * 128, map, full, k * BK, m * BM, p);
+  }
+}
+// The block's part of the rows, to all blocks of the cluster.
+static __device__ __forceinline__ void bring_b(u32 at, const TensorMap *map, u32 full, int k, int n,
+                                               u32 rank) {
+  constexpr unsigned short all = (1 << CLUSTER) - 1;
+  const int y = n * BN + rank * (BN / CLUSTER);
+#pragma unroll
+  for (int p = 0; p < PLANES; p++) {
+    const u32 to = at + PLANES * BM * 128 + (p * BN + rank * (BN / CLUSTER)) * 128;
+    if (PLANES == 1) {
+      if (CLUSTER > 1) load_box_to(all, to, map, full, k * BK, y);
+      else load_box(to, map, full, k * BK, y);
+    } else {
+      if (CLUSTER > 1) load_box_to(all, to, map, full, k * BK, y, p);
+      else load_box(to, map, full, k * BK, y, p);
+    }
+  }
+}
+"""
+
 BODY = """
   extern __shared__ char raw[];
   const u32 base = (shared_address(raw) + 1023) & ~1023u;
@@ -67,36 +95,38 @@ BODY = """
   }
   if (CLUSTER > 1) cluster_sync();
   else __syncthreads();
-  launch_wait();
+  // B is there before the launch before this one has ended.
+  if (threadIdx.x != GROUPS * 128) launch_wait();
 
   if (group == GROUPS) {
     if (GROUPS > 1) registers_fewer<GROUPS == 2 ? 40 : 32>();
     if (threadIdx.x == GROUPS * 128) {
-      u32 stage = 0, phase = 0;
+      u32 stage = 0, phase = 0, early = 0;
+      if (start < total) {
+        u32 m, n;
+        tile_of(start / SPLIT, down, m, n);
+        const u32 part = start % SPLIT;
+        for (int k = part * STEPS / SPLIT; k < (part + 1) * STEPS / SPLIT && early < STAGES; k++) {
+          barrier_expect(bars + 16 * early, STAGE_BYTES);
+          bring_b(base + early * STAGE_BYTES, &m1, bars + 16 * early, k, n, rank);
+          early++;
+        }
+      }
+      launch_wait();
       for (u32 t = start; t < total; t += step) {
         u32 m, n;
         tile_of(t / SPLIT, down, m, n);
         const u32 part = t % SPLIT;
-        const int x = (int)(m * CLUSTER + rank) * BM;
-        const int y = (int)n * BN + (int)rank * (BN / CLUSTER);
         for (int k = part * STEPS / SPLIT; k < (part + 1) * STEPS / SPLIT; k++) {
           const u32 full = bars + 16 * stage, at = base + stage * STAGE_BYTES;
-          barrier_wait(full + 8, phase ^ 1);
-          barrier_expect(full, STAGE_BYTES);
-#pragma unroll
-          for (int p = 0; p < PLANES; p++) {
-            const u32 a = at + p * BM * 128;
-            const u32 b = at + PLANES * BM * 128 + p * BN * 128 + rank * (BN / CLUSTER) * 128;
-            if (PLANES == 1) {
-              load_box(a, &m0, full, k * BK, x);
-              if (CLUSTER > 1) load_box_to((1 << CLUSTER) - 1, b, &m1, full, k * BK, y);
-              else load_box(b, &m1, full, k * BK, y);
-            } else {
-              load_box(a, &m0, full, k * BK, x, p);
-              if (CLUSTER > 1) load_box_to((1 << CLUSTER) - 1, b, &m1, full, k * BK, y, p);
-              else load_box(b, &m1, full, k * BK, y, p);
-            }
+          if (early > 0) {
+            early--;
+          } else {
+            barrier_wait(full + 8, phase ^ 1);
+            barrier_expect(full, STAGE_BYTES);
+            bring_b(at, &m1, full, k, n, rank);
           }
+          bring_a(at, &m0, full, k, m * CLUSTER + rank);
           if (++stage == STAGES) stage = 0, phase ^= 1;
         }
       }
@@ -126,7 +156,6 @@ BODY = """
       if (!TOGETHER) barrier_wait(bars + TURNS + 8 * group, (turn / GROUPS & 1) ^ (group == 0));
 @MULTIPLY@
       const i64 row0 = (i64)(m * CLUSTER + rank) * BM + (TOGETHER ? group * WM : 0) + warp * 16;
-      const i64 column0 = (i64)n * BN;
 #pragma unroll
       for (int i = 0; i < MT; i++) {
         // Rows and columns beyond the end read what is there last; they are not stored.
@@ -134,13 +163,15 @@ BODY = """
         const i64 row_a = above < p0 ? above : p0 - 1, row_b = below < p0 ? below : p0 - 1;
 #pragma unroll
         for (int c = 0; c < BN / WIDE; c++) {
-          const i64 column = column0 + c * WIDE;
+          int column = n * BN + c * WIDE;
+          // Indices of all pieces at once would not fit into registers.
+          asm volatile("" : "+r"(column));
           __syncwarp();
 #pragma unroll
           for (int j = 0; j < WIDE / 8; j++) {
             const int r = (c * (WIDE / 8) + j) * 4;
-            const i64 at = column + j * 8 + lane % 4 * 2;
-            const i64 left = at < N ? at : N - 1, right = at + 1 < N ? at + 1 : N - 1;
+            const int at = column + j * 8 + lane % 4 * 2;
+            const int left = at < N ? at : N - 1, right = at + 1 < N ? at + 1 : N - 1;
             Piece *const to = mine + lane / 4 * PITCH + j * 8 + lane % 4 * 2;
             put2(to, finish(extras, sum[i][r], row_a, left),
                  finish(extras, sum[i][r + 1], row_a, right));

@@ -23,26 +23,26 @@ WITHIN = """
     map_prefetch(&m1);
   }
   __syncthreads();
-  launch_wait();
+  if (threadIdx.x != GROUPS * 128) launch_wait();
 
   if (group == GROUPS) {
     if (threadIdx.x == GROUPS * 128) {
+      const int early = first + STAGES < last ? first + STAGES : last;
+      for (int k = first; k < early; k++) {
+        const u32 stage = k - first, full = bars + 16 * stage;
+        barrier_expect(full, STAGE_BYTES);
+        bring_b(base + stage * STAGE_BYTES, &m1, full, k, n, 0);
+      }
+      launch_wait();
       u32 stage = 0, phase = 0;
       for (int k = first; k < last; k++) {
         const u32 full = bars + 16 * stage, at = base + stage * STAGE_BYTES;
-        barrier_wait(full + 8, phase ^ 1);
-        barrier_expect(full, STAGE_BYTES);
-#pragma unroll
-        for (int p = 0; p < PLANES; p++) {
-          const u32 a = at + p * BM * 128, b = at + PLANES * BM * 128 + p * BN * 128;
-          if (PLANES == 1) {
-            load_box(a, &m0, full, k * BK, (int)m * BM);
-            load_box(b, &m1, full, k * BK, (int)n * BN);
-          } else {
-            load_box(a, &m0, full, k * BK, (int)m * BM, p);
-            load_box(b, &m1, full, k * BK, (int)n * BN, p);
-          }
+        if (k >= early) {
+          barrier_wait(full + 8, phase ^ 1);
+          barrier_expect(full, STAGE_BYTES);
+          bring_b(at, &m1, full, k, n, 0);
         }
+        bring_a(at, &m0, full, k, m);
         if (++stage == STAGES) stage = 0, phase ^= 1;
       }
     }
