@@ -11,8 +11,8 @@ of any kernel:
     int *status                                     zero; a kernel that fails writes its error code
 
 Formulas are text over p0, p1, ... and `units` with + - * // % and ceildiv, min, max; `sms` is the
-number of multiprocessors of the device, a0, a1, ... are the addresses of the operands (for their
-alignment: a kernel may have entries of which only one has a grid that is not empty). Maps of an
+number of multiprocessors of the device, a0, a1, ... are the addresses of the operands modulo 256
+(for their alignment: a kernel may have entries of which only one has a grid that is not empty). Maps of an
 entry whose grid is empty are not made.
 """
 

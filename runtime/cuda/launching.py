@@ -14,6 +14,8 @@ from tilewright.runtime.cuda.sizes import compiled
 
 _MAP_BYTES = 128
 _MAP_ALIGN = 64
+_ALIGN = 256
+"""What formulas see of an address is the rest of its division by this."""
 _ATTRIBUTE_CLUSTER, _ATTRIBUTE_OVERLAPS = 4, 6
 """Numbers of CUlaunchAttributeID: cluster dimension, programmatic stream serialization."""
 
@@ -42,6 +44,8 @@ class _EntryLaunch:
         self.pointers = (ctypes.c_void_p * len(places))(*places)
         self.parameters = ctypes.addressof(self.pointers)
         self.blocks = 0
+        self.formulas = 4 + sum(2 * len(tensor.dims) for tensor in entry.maps)
+        """How many formulas are its own."""
         self.config = _configuration(driver.module, entry)
 
     def store_map(self, index: int, encoded: bytes) -> None:
@@ -98,8 +102,9 @@ class LaunchState:
             [*launch.dims, launch.units, *(place.offset for place in launch.operands)],
             program.slots,
         )
-        self._formulas = kernel.evaluator(dims, len(launch.operands))
+        self._formulas = model.formulas(launch.kernel, dims, len(launch.operands))
         self._aligns = kernel.aligns
+        self._sms = model.device.multiprocessors
         self._dims = dims
         operands = len(launch.operands) + len(launch.counts)
         driver = model.device.driver
@@ -120,11 +125,12 @@ class LaunchState:
         pairs = zip(self.bases, offsets, strict=True)
         self._operands = tuple([addresses[base] + offset for base, offset in pairs])
         self._arguments = sizes[: dims + 1]
-        known = (*self._arguments, *self._operands) if self._aligns else self._arguments
+        known = self._arguments
+        if self._aligns:
+            known += tuple([address % _ALIGN for address in self._operands])
         if known != self._known:
             self._known = ()
-            sms = self.model.device.multiprocessors
-            self._values = self._formulas((*self._arguments, sms, *self._operands))
+            self._values = self._formulas((*self._arguments, self._sms, *known[dims + 1 :]))
             self._configure()
             self._known = known
             self._words = ()
@@ -140,7 +146,7 @@ class LaunchState:
                 config.gridDimX, config.gridDimY, config.gridDimZ = x, y, z
                 config.sharedMemBytes = shared
                 state.function.allow_shared(shared)
-            at += 4 + sum(2 * len(tensor.dims) for tensor in state.entry.maps)
+            at += state.formulas
 
     def store(self, counts: Sequence[int], workspace: int, status: int) -> None:
         """Write the parameters of a prepared launch. counts: addresses of the values it counts."""

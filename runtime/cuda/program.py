@@ -65,6 +65,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from tilewright.runtime.cuda.sizes import Evaluate, Size, compiled
 
@@ -274,7 +275,7 @@ class Program:
     kernels: tuple[Kernel, ...]
     steps: tuple[Step, ...]
 
-    @property
+    @cached_property
     def fixed(self) -> bool:
         """Whether the shapes alone decide what runs."""
         return all(
