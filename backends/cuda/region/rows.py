@@ -189,7 +189,7 @@ class _Shared:
                 other = []
                 for part, kind in enumerate(state.types):
                     address = self._cell(place, i, part, "w")
-                    text = f"*(const volatile {TYPES[kind]} *)({address})"
+                    text = f"*(const {TYPES[kind]} *)({address})"
                     other.append(CudaValue(code.let(TYPES[kind], text, "v"), kind))
                 state.set("0", state.merge(state.slot("0"), other))
             self.team.combine(state)
