@@ -9,12 +9,17 @@ which runs as CUDA graphs.
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, cast
 
@@ -38,6 +43,7 @@ from tilewright.tools.bench.transformer_modules import decoder_module, encoder_m
 SETS = 4
 """Inputs that runs take turns with."""
 _REPEATS = 9
+_HOST_RUNS = 50
 _ROUND_SECONDS = 0.05
 CODELM = Decoder()
 
@@ -164,22 +170,31 @@ def _error(found: Any, wanted: Any) -> float:
     return float((found - wanted).norm() / wanted.norm())
 
 
-def measure(case: Case, folder: Path, peer: bool) -> Row:
-    """Compile, check and time one case."""
+def _reference(case: Case, tensors: dict[str, Any]) -> Any:
+    """The first output in float64."""
     import torch
 
-    path = folder / f"{case.name}.tw"
-    compile_model(_graph(case), path, _options(case))
+    wide = {k: v.double() if v.is_floating_point() else v for k, v in tensors.items()}
+    found = _module(case, torch.float64)(**wide)
+    return found[0] if isinstance(found, tuple) else found
+
+
+def _tensors(case: Case) -> list[dict[str, Any]]:
+    import torch
+
     sets = [inputs(case, seed) for seed in range(SETS)]
-    tensors = [{k: torch.from_numpy(v).cuda() for k, v in one.items()} for one in sets]
+    return [{k: torch.from_numpy(v).cuda() for k, v in one.items()} for one in sets]
+
+
+def measure(case: Case, path: Path, peer: tuple[float, float] | None) -> Row:
+    """Check and time the artifact of a case. peer: what `measure_peer` found."""
+    import torch
+
+    tensors = _tensors(case)
+    arrays = [inputs(case, seed) for seed in range(SETS)]
     with torch.no_grad(), Session(path) as session, torch.cuda.stream(torch.cuda.Stream()):
         stream = torch.cuda.current_stream().cuda_stream
-        exact = _module(case, torch.float64)
-        wide = {k: v.double() if v.is_floating_point() else v for k, v in tensors[0].items()}
-        wanted = exact(**wide)
-        wanted = wanted[0] if isinstance(wanted, tuple) else wanted
-        del exact
-        error = _error(session.run(None, sets[0])[0], wanted)
+        error = _error(session.run(None, arrays[0])[0], _reference(case, tensors[0]))
         runs: list[Callable[[], object]] = []
         for one in tensors:
             binding = cast(DeviceBinding, session.bind())
@@ -190,21 +205,18 @@ def measure(case: Case, folder: Path, peer: bool) -> Row:
             runs.append(partial(binding.run, stream))
         device, queue = _timed(runs)
         begun = time.perf_counter()
-        for i in range(50):
-            session.run(None, sets[i % SETS])
-        host = (time.perf_counter() - begun) / 50 * 1e6
-        profile = session.profile(sets[0], runs=5)
-        alone = sum(row.ms for row in profile) / 5 * 1e3
-        theirs = theirs_error = None
-        if peer:
-            theirs, theirs_error = _peer(case, tensors, wanted)
+        for i in range(_HOST_RUNS):
+            session.run(None, arrays[i % SETS])
+        host = (time.perf_counter() - begun) / _HOST_RUNS * 1e6
+        profile = session.profile(arrays[0], runs=5)
+    theirs, theirs_error = peer or (None, None)
     return Row(
         case.name,
         device,
         queue,
         host,
         len(profile),
-        alone,
+        sum(row.ms for row in profile) / 5 * 1e3,
         error,
         theirs,
         theirs_error,
@@ -212,20 +224,38 @@ def measure(case: Case, folder: Path, peer: bool) -> Row:
     )
 
 
-def _peer(case: Case, tensors: Sequence[dict[str, Any]], wanted: Any) -> tuple[float, float]:
+def measure_peer(case: Case) -> tuple[float, float]:
+    """Microseconds and error of torch.compile, in bf16 with CUDA graphs."""
     import torch
 
-    torch._dynamo.reset()
+    tensors = _tensors(case)
     module = torch.compile(_module(case, torch.bfloat16), mode="max-autotune", dynamic=False)
     given = [
         {k: v.bfloat16() if v.is_floating_point() else v for k, v in one.items()} for one in tensors
     ]
-    for _ in range(3):
-        found = module(**given[0])
-    found = found[0] if isinstance(found, tuple) else found
-    error = _error(found, wanted)
-    device, _ = _timed([partial(module, **one) for one in given])
+    with torch.no_grad():
+        for _ in range(3):
+            found = module(**given[0])
+        found = found[0] if isinstance(found, tuple) else found
+        error = _error(found, _reference(case, tensors[0]))
+        device, _ = _timed([partial(module, **one) for one in given])
     return device, error
+
+
+def _peer_alone(case: Case, seconds: float) -> tuple[float, float] | None:
+    """`measure_peer` in a process of its own; None if it takes longer."""
+    command = [sys.executable, "-m", "tilewright.tools.bench_gpu_models", "--peer", case.name]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=True)
+    except subprocess.TimeoutExpired:
+        print(f"{case.name}: no time left for torch.compile", flush=True)
+        return None
+    device, error = json.loads(done.stdout.splitlines()[-1])
+    return device, error
+
+
+def _compile(case: Case, path: Path) -> None:
+    compile_model(_graph(case), path, _options(case))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -233,25 +263,44 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cases", help="names, separated by commas; all of them otherwise")
     parser.add_argument("--output", type=Path, help="JSON file to write")
-    parser.add_argument("--no-peer", action="store_true", help="without torch.compile")
+    parser.add_argument(
+        "--peer-seconds", type=float, default=300, help="for torch.compile, all cases together"
+    )
+    parser.add_argument("--peer", help="measure torch.compile alone on one case")
     given = parser.parse_args(arguments)
-    names = given.cases.split(",") if given.cases else [case.name for case in CASES]
+    cases = {case.name: case for case in CASES}
+    if given.peer:
+        print(json.dumps(measure_peer(cases[given.peer])))
+        return
+    chosen = [cases[name] for name in given.cases.split(",")] if given.cases else CASES
     rows = []
     print("case, us on the device, to queue, from numpy, launches, their sum, error, torch, ratio")
-    with tempfile.TemporaryDirectory() as folder:
-        for case in CASES:
-            if case.name in names:
-                row = measure(case, Path(folder), not given.no_peer)
-                rows.append(row)
-                theirs = "" if row.peer is None else f"{row.peer:8.1f} {row.ratio:6.2f}"
-                print(
-                    f"{row.case:20} {row.device:8.1f} {row.queue:6.1f} {row.host:8.1f} "
-                    f"{row.launches:4d} {row.launch_sum:8.1f} {row.error:9.2e} {theirs}",
-                    flush=True,
-                )
-    if given.output is not None:
-        command = "python -m tilewright.tools.bench_gpu_models"
-        record(given.output, rows, command=command, notes="bf16, random weights")
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        ProcessPoolExecutor(mp_context=get_context("spawn")) as pool,
+    ):
+        paths = [Path(folder) / f"{case.name}.tw" for case in chosen]
+        # Compiling goes on beside torch.compile: it takes none of the GPU's time.
+        made = [pool.submit(_compile, *pair) for pair in zip(chosen, paths, strict=True)]
+        end = time.monotonic() + given.peer_seconds
+        peers = [
+            _peer_alone(case, end - time.monotonic()) if time.monotonic() < end else None
+            for case in chosen
+        ]
+        for one in made:
+            one.result()
+        for case, path, peer in zip(chosen, paths, peers, strict=True):
+            row = measure(case, path, peer)
+            rows.append(row)
+            theirs = "" if row.peer is None else f"{row.peer:8.1f} {row.ratio:6.2f}"
+            print(
+                f"{row.case:20} {row.device:8.1f} {row.queue:6.1f} {row.host:8.1f} "
+                f"{row.launches:4d} {row.launch_sum:8.1f} {row.error:9.2e} {theirs}",
+                flush=True,
+            )
+            if given.output is not None:
+                command = "python -m tilewright.tools.bench_gpu_models"
+                record(given.output, rows, command=command, notes="bf16, random weights")
 
 
 if __name__ == "__main__":
