@@ -49,14 +49,18 @@ def launched(
     return {suffix: grid for suffix, grid in grids.items() if 0 not in grid}
 
 
-SMALL, PLAIN = GpuAttentionSpec(64, 64, 0.125, **BF16), GpuAttentionSpec(64, 64, 0.125)
+SMALL, LARGE = (GpuAttentionSpec(size, size, 0.125, **BF16) for size in (64, 128))
+PLAIN = GpuAttentionSpec(64, 64, 0.125)
 
 
 @pytest.mark.parametrize(
     ("spec", "sizes", "at", "expected"),
     [
         (SMALL, (32, 12, 128, 128, 64), 256, {"_1x64"}),
-        (SMALL, (4, 16, 2048, 2048, 64), 256, {"_2x128"}),
+        (SMALL, (4, 16, 2048, 2048, 64), 256, {"_1x64"}),
+        (SMALL, (1, 12, 1024, 1024, 64), 256, {"_2x128"}),
+        (LARGE, (4, 16, 2048, 2048, 128), 256, {"_2x128"}),
+        (SMALL, (1, 12, 128, 128, 64), 256, {"_1x64"}),
         # Not where boxes could lie.
         (SMALL, (4, 16, 2048, 2048, 64), 264, {""}),
         (SMALL, (1, 4, 1, 100, 64), 256, {""}),
@@ -68,6 +72,8 @@ SMALL, PLAIN = GpuAttentionSpec(64, 64, 0.125, **BF16), GpuAttentionSpec(64, 64,
         # Planes lie in the workspace, wherever operands are.
         (PLAIN, (32, 12, 128, 128, 64), 260, {"_split", "_2x64"}),
         (PLAIN, (1, 4, 1, 9000, 64), 256, {"", "_combine"}),
+        (PLAIN, (1, 4, 1, 1000, 64), 256, {"_cluster"}),
+        (PLAIN, (1, 12, 128, 128, 64), 256, {""}),
     ],
 )
 def test_one_way_computes_a_launch(

@@ -19,11 +19,23 @@ TILES = "p0 * (p1 // max(p4, 1)) * ceildiv(p2 * p4, 16)"
 """Blocks of 16 rows that share a head of K and V."""
 
 
+def share(fragments: Fragments) -> str:
+    """Blocks that a multiprocessor has at once, for each of `TILES`."""
+    return f"({fragments.resident} * sms // max(1, {TILES}))"
+
+
 def parts(fragments: Fragments) -> str:
-    """Parts of the keys, a formula: as many as a multiprocessor has blocks at once; one where what
-    puts parts together would take longer than what it saves."""
-    share = f"{fragments.resident} * sms // max(1, {TILES})"
-    return f"max(1, min(ceildiv(p3, {PART}) * {when(f'p3 - {2 * PART}')}, {share}))"
+    """Parts of the keys, a formula: as many as there is room for at once; one where what puts parts
+    together would take longer than what it saves."""
+    long = when(f"p3 - {2 * PART}")
+    return f"max(1, min(ceildiv(p3, {PART}) * {long}, {share(fragments)}))"
+
+
+def _clusters(fragments: Fragments) -> str:
+    """1 where clusters of eight parts have room, and more parts would not pay; else 0."""
+    room = f"min({share(fragments)} - 7, p3 - {PART})"
+    enough = f"max(16 * {PART} + 1 - p3, 16 - {share(fragments)})"
+    return when(f"min({room}, {enough})")
 
 
 PLANES = {"tf32": 2, "tf32x3": 3}
@@ -66,8 +78,26 @@ def kernel(spec: GpuAttentionSpec, target: Target, name: str) -> CudaKernel:
             )
         )
         few = f"{few} * (1 - {condition})"
+    together = "0"
+    if hopper:
+        together = f"{few} * {_clusters(fragments)}"
+        text.append(direct.CLUSTER)
+        body = direct.START.replace("FINISH", direct.TOGETHER)
+        add("_cluster", body, 32 * fragments.warps, blocks=fragments.resident)
+        entries.append(
+            Entry(
+                (f"{TILES} * {together}", "8", "1"),
+                (32 * fragments.warps, 1, 1),
+                shared=str(fragments.shared + 16 * 4 * (spec.value_dim + 2)),
+                suffix="_cluster",
+                cluster=(1, 8, 1),
+                overlaps=True,
+            )
+        )
+        few = f"{few} * (1 - {_clusters(fragments)})"
     split = f"{few} * {when(f'{several} - 1')}"
-    add("", direct.START, 32 * fragments.warps, blocks=fragments.resident)
+    body = direct.START.replace("FINISH", direct.ALONE)
+    add("", body, 32 * fragments.warps, blocks=fragments.resident)
     add("_combine", direct.COMBINE, 128)
     return CudaKernel(
         source="".join(text),
@@ -92,8 +122,19 @@ def kernel(spec: GpuAttentionSpec, target: Target, name: str) -> CudaKernel:
 
 
 _WIDE = f"{when('min(p3, p2 - 31)')} * {when('p0 * p1 * ceildiv(p2, 64) - sms // 2')}"
-_DEEP = when("min(p3 - 256, p0 * p1 * ceildiv(p2, 128) - sms)")
-"""1 where there are enough rows for blocks of 64, and enough of both for blocks of 128."""
+"""1 where there are enough rows for operands to be rounded or split before."""
+
+_MANY = when("min(p3, p2 - 15)")
+"""1 where blocks of 64 rows pay for operands that lie so."""
+
+
+def _deep(size: int) -> str:
+    """1 where blocks of 128 rows are faster: K and V are read less often, but fewer blocks compute
+    softmax while others multiply."""
+    blocks = "p0 * p1 * ceildiv(p2, 128)"
+    if size <= 64:
+        return when(f"min(p3 - 767, min({blocks} - sms // 2, 2 * sms - {blocks} * 2))")
+    return when(f"min(p3 - 256, {blocks} - sms // 2)")
 
 
 def _tiles(spec: GpuAttentionSpec) -> tuple[tuple[Tile, str], ...]:
@@ -106,11 +147,14 @@ def _tiles(spec: GpuAttentionSpec) -> tuple[tuple[Tile, str], ...]:
         keys = 64 if largest <= 64 else 32
         return ((Tile(2, keys, 2, 1, planes=count, packed=True), _WIDE),)
     packed = not warpgroups.lies_so(spec)
-    wide = _WIDE if packed else f"{ALIGNED} * {_WIDE}"
-    roomy = largest <= 64 and spec.mask is None
-    long = Tile(2, 128 if largest <= 128 else 64, 2, 1, packed=packed)
-    short = Tile(1, 64, 2, 3 if roomy else 2 if largest <= 128 else 1, packed=packed)
-    return (long, f"{wide} * {_DEEP}"), (short, f"{wide} * (1 - {_DEEP})")
+    wide = _WIDE if packed else f"{ALIGNED} * {_MANY}"
+    roomy = 4 if spec.mask is None else 2
+    blocks = roomy if largest <= 64 else 2 if largest <= 128 else 1
+    keys = 128 if largest <= 128 else 64
+    long = Tile(2, keys, 2, 1, packed=packed, ordered=largest > 64)
+    short = Tile(1, 64, 2, blocks, packed=packed)
+    deep = _deep(largest)
+    return (long, f"{wide} * {deep}"), (short, f"{wide} * (1 - {deep})")
 
 
 def _constants(spec: GpuAttentionSpec, fragments: Fragments) -> str:

@@ -10,7 +10,8 @@ be: which lane holds which element of a fragment is free as long as both factors
                      those that the scores of a lane are for
     sizes of values  lane g of 8 holds VE neighbours of 8 VE; tile j of 8 has the j-th of each
 
-Several parts of the keys write sums, maxima and totals to the workspace:
+Eight parts of the keys may form a cluster, whose blocks read each other's shared memory. Otherwise
+several parts write sums, maxima and totals to the workspace:
 
     [256 bytes: parts]  [parts][rows][2] maximum, total  [parts][rows][value_dim] sums, f32
 """
@@ -84,7 +85,7 @@ static __device__ __forceinline__ void direct(const Problem &p, int row0, int kv
     masked[h] = batch * p.mb + (kv * p.group + row - query * p.group) * p.mh + query * p.mq;
   }
 
-  float highest[2] = {-INF, -INF}, total[2] = {0, 0}, sums[VB * VE][4];
+  float highest[2] = {-INF, -INF}, total[2] = {0, 0}, factor[2], sums[VB * VE][4];
 #pragma unroll
   for (int j = 0; j < VB * VE; j++)
 #pragma unroll
@@ -148,7 +149,8 @@ static __device__ __forceinline__ void direct(const Problem &p, int row0, int kv
       most = fmaxf(most, __shfl_xor_sync(~0u, most, 1));
       most = fmaxf(most, __shfl_xor_sync(~0u, most, 2));
       most = fmaxf(most, highest[h]);
-      const float base = most == -INF ? 0.0f : most, factor = ex2(highest[h] - base);
+      const float base = most == -INF ? 0.0f : most;
+      factor[h] = ex2(highest[h] - base);
       highest[h] = most;
       float sum = 0;
 #pragma unroll
@@ -157,9 +159,12 @@ static __device__ __forceinline__ void direct(const Problem &p, int row0, int kv
         x = ex2(x - base);
         sum += x;
       }
-      total[h] = total[h] * factor + sum;
+      total[h] = total[h] * factor[h] + sum;
+      if (!SPLIT) {
 #pragma unroll
-      for (int j = 0; j < VB * VE; j++) sums[j][2 * h] *= factor, sums[j][2 * h + 1] *= factor;
+        for (int j = 0; j < VB * VE; j++)
+          sums[j][2 * h] *= factor[h], sums[j][2 * h + 1] *= factor[h];
+      }
     }
 
     u32 w[NT][4], rest[NT][4];
@@ -190,7 +195,10 @@ static __device__ __forceinline__ void direct(const Problem &p, int row0, int kv
       for (int b = 0; b < VP; b++)
 #pragma unroll
         for (int j = 0; j < VE; j++) {
-          float(&sum)[4] = sums[(block + b) * VE + j];
+          float(&all)[4] = sums[(block + b) * VE + j];
+          // Tensor cores cut off what they add: f32 has a sum of its own for each step.
+          float own[4] = {0, 0, 0, 0};
+          float(&sum)[4] = SPLIT ? own : all;
           if constexpr (BF16) {
             mma_bf16(sum, w[0], beside(values[0][b], values[1][b], j),
                      beside(values[2][b], values[3][b], j));
@@ -209,6 +217,10 @@ static __device__ __forceinline__ void direct(const Problem &p, int row0, int kv
                 mma_tf32(sum, w[t], nearest(x), nearest(y));
               }
             }
+          }
+          if (SPLIT) {
+#pragma unroll
+            for (int i = 0; i < 4; i++) all[i] = fmaf(all[i], factor[i >> 1], own[i]);
           }
         }
     }
@@ -285,6 +297,65 @@ static __device__ __forceinline__ void finish(const Problem &p, int row0, int he
 }
 """
 
+CLUSTER = r"""
+// As finish, of blocks that form a cluster: each adds up its warps, then an eighth of the rows of
+// all blocks.
+static __device__ __forceinline__ float there(u32 address, int rank) {
+  float x;
+  asm volatile(
+      "{\n.reg .b32 at;\nmapa.shared::cluster.u32 at, %1, %2;\nld.shared::cluster.f32 %0, [at];\n}"
+      : "=f"(x) : "r"(address), "r"(rank) : "memory");
+  return x;
+}
+static __device__ __forceinline__ void finish_together(const Problem &p, int row0, char *shared) {
+  const float *tops = (const float *)(shared + QBYTES), *parts = tops + WARPS * 32;
+  float *ends = (float *)(shared + QBYTES) + WARPS * 16 * (ROW + 2), *own = ends + 32;
+  const int rows = min(16, p.rows - row0);
+  constexpr int ACROSS = WARPS * 2;
+  const int r = threadIdx.x / ACROSS;
+  if (r < rows) {
+    float most = -INF, total = 0, factor[WARPS];
+#pragma unroll
+    for (int w = 0; w < WARPS; w++) most = fmaxf(most, tops[w * 32 + r]);
+    const float base = most == -INF ? 0.0f : most;
+#pragma unroll
+    for (int w = 0; w < WARPS; w++) {
+      factor[w] = ex2(tops[w * 32 + r] - base);
+      total += tops[w * 32 + 16 + r] * factor[w];
+    }
+    if (threadIdx.x % ACROSS == 0) ends[2 * r] = most, ends[2 * r + 1] = total;
+#pragma unroll
+    for (int size = threadIdx.x % ACROSS; size < VD; size += ACROSS) {
+      float sum = 0;
+#pragma unroll
+      for (int w = 0; w < WARPS; w++) sum += parts[(w * 16 + r) * ROW + size] * factor[w];
+      own[r * VD + size] = sum;
+    }
+  }
+  cluster_sync();
+  const u32 far_ends = shared_address(ends), far_sums = shared_address(own);
+  for (int i = cluster_rank() * WARPS * 32 + threadIdx.x; i < rows * VD; i += 8 * WARPS * 32) {
+    const int at = i / VD, size = i - at * VD;
+    float tops_of[8], most = -INF, total = 0, sum = 0;
+#pragma unroll
+    for (int n = 0; n < 8; n++) tops_of[n] = there(far_ends + 8 * at, n);
+#pragma unroll
+    for (int n = 0; n < 8; n++) most = fmaxf(most, tops_of[n]);
+    const float base = most == -INF ? 0.0f : most;
+#pragma unroll
+    for (int n = 0; n < 8; n++) {
+      const float factor = ex2(tops_of[n] - base);
+      total += there(far_ends + 8 * at + 4, n) * factor;
+      sum += there(far_sums + 4 * i, n) * factor;
+    }
+    const int row = row0 + at, query = row / p.group;
+    YT *y = p.y + query * p.ys + (row - query * p.group) * p.yh;
+    store(y + size, quotient(sum, total, p.empty));
+  }
+  cluster_sync();
+}
+"""
+
 START = r"""
   const int kv_heads = (int)p1 / (int)p4, tiles = (int)((p2 * p4 + 15) / 16);
   const int tile = blockIdx.x % tiles, head0 = blockIdx.x / tiles;
@@ -316,10 +387,15 @@ START = r"""
     direct<true>(p, row0, kv, batch, first, end, shared);
   else
     direct<false>(p, row0, kv, batch, first, end, shared);
-  if (several > 1 && blockIdx.x == 0 && part == 0 && threadIdx.x == 0) *(int *)workspace = several;
-  finish(p, row0, head0, (int)(p0 * kv_heads) * p.rows, part, several, shared, workspace);
+  FINISH
 }
 """
+
+ALONE = r"""
+  if (several > 1 && blockIdx.x == 0 && part == 0 && threadIdx.x == 0) *(int *)workspace = several;
+  finish(p, row0, head0, (int)(p0 * kv_heads) * p.rows, part, several, shared, workspace);"""
+
+TOGETHER = "finish_together(p, row0, shared);"
 
 COMBINE = r"""
   WAIT

@@ -37,7 +37,7 @@ ORDER = {
 class Tile:
     """``groups``: warp groups of 64 rows; ``keys`` of a tile; ``stages``; ``blocks`` of a
     multiprocessor, for which registers are left. ``planes``: bf16 values of an operand, in the
-    workspace if ``packed``."""
+    workspace if ``packed``. ``ordered``: whether the two groups take turns with products."""
 
     groups: int
     keys: int
@@ -45,6 +45,7 @@ class Tile:
     blocks: int
     planes: int = 1
     packed: bool = False
+    ordered: bool = False
 
     @property
     def suffix(self) -> str:
@@ -115,6 +116,7 @@ def text(spec: GpuAttentionSpec, tile: Tile) -> str:
         "VC": chunk(values),
         "PLANES": tile.planes,
         "PACKED": int(tile.packed),
+        "ORDERED": int(tile.ordered),
         "PRODUCTS": len(order),
         # A digit each.
         "LEFT": sum(left << 4 * i for i, (left, _) in enumerate(order)),
@@ -152,12 +154,14 @@ def _values(columns: int) -> str:
     places = ", ".join(f'"+f"(d[{i}])' for i in range(count))
     weights = ", ".join(f"%{count + i}" for i in range(4))
     return f"""
-static __device__ __forceinline__ void values(float (&d)[{count}], const u32 (&a)[4], u64 b) {{
+static __device__ __forceinline__ void values(float (&d)[{count}], const u32 (&a)[4], u64 b,
+                                              int keep) {{
   asm volatile(
+      "{{\\n.reg .pred p;\\nsetp.ne.b32 p, %{count + 5}, 0;\\n"
       "wgmma.mma_async.sync.aligned.m64n{columns}k16.f32.bf16.bf16 "
-      "{{{outs}}}, {{{weights}}}, %{count + 4}, 1, 1, 1, 1;"
+      "{{{outs}}}, {{{weights}}}, %{count + 4}, p, 1, 1, 1;\\n}}"
       : {places}
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(keep));
 }}
 """
 
@@ -255,9 +259,11 @@ static __device__ __forceinline__ void attend(const Problem &p, const TensorMap 
     masked[h] = p.mask + (batch * p.mb + head * p.mh + query * p.mq) * MASK;
   }
   const int whole = __reduce_min_sync(~0u, limit[0]);
-  const u32 own = q + warp / 4 * QBLOCK;
+  const u32 queries = q + warp / 4 * QBLOCK;
 
   float s[BN / 2], o[OD / 2], highest[2] = {-INF, -INF}, total[2] = {0, 0}, factor[2];
+  // Tensor cores cut off what they add: several planes have a sum of their own for each tile.
+  float own[OD / 2];
   u32 w[PLANES][BN / 16][4];
 #pragma unroll
   for (int i = 0; i < OD / 2; i++) o[i] = 0;
@@ -271,7 +277,7 @@ static __device__ __forceinline__ void attend(const Problem &p, const TensorMap 
 #pragma unroll
       for (int i = 0; i < QD / 16; i++) {
         const int part = i / (KC / 16), in = i % (KC / 16) * 32;
-        const u32 left = own + (LEFT >> 4 * n & 15) * QPLANE + part * 64 * KC * 2 + in;
+        const u32 left = queries + (LEFT >> 4 * n & 15) * QPLANE + part * 64 * KC * 2 + in;
         const u32 right = at + (RIGHT >> 4 * n & 15) * KPLANE + part * BN * KC * 2 + in;
         scores(s, tile_of<KC>(left, 16), tile_of<KC>(right, 16), n + i > 0);
       }
@@ -286,9 +292,23 @@ static __device__ __forceinline__ void attend(const Problem &p, const TensorMap 
 #pragma unroll
       for (int i = 0; i < BN / 16; i++) {
         const u32 right = at + (RIGHT >> 4 * n & 15) * VPLANE + i * 16 * VC * 2;
-        values(o, w[LEFT >> 4 * n & 15][i], tile_of<VC>(right, BN * VC * 2));
+        const u64 v_tile = tile_of<VC>(right, BN * VC * 2);
+        if constexpr (PLANES > 1)
+          values(own, w[LEFT >> 4 * n & 15][i], v_tile, n + i > 0);
+        else
+          values(o, w[0][i], v_tile, 1);
       }
     multiply_commit();
+  };
+  auto settle_values = [&]() {
+    multiply_wait<0>();
+    if constexpr (PLANES > 1) {
+      settled(own);
+#pragma unroll
+      for (int i = 0; i < OD / 2; i++) o[i] += own[i];
+    } else {
+      settled(o);
+    }
   };
   auto softmax = [&](int j) {
     constexpr bool scaled = MASK || FACTOR <= 0.0f;
@@ -360,27 +380,32 @@ static __device__ __forceinline__ void attend(const Problem &p, const TensorMap 
     if (lane == 0) barrier_arrive(k_read);
     softmax(0);
     weights();
+    if (ORDERED && tiles > 1 && warp / 4 == 1)
+      asm volatile("bar.arrive 1, 256;" ::: "memory");
 #pragma unroll 1
     for (int j = 1; j < tiles; j++) {
       ask_keys(j + ST - 1);
       ask_values(j + ST - 2);
       __syncwarp();
+      // One group multiplies while the other is at its softmax.
+      if constexpr (ORDERED)
+        asm volatile("bar.sync %0, 256;" ::"r"(1 + warp / 4) : "memory");
       multiply_keys(j);
       multiply_values(j - 1);
+      if constexpr (ORDERED)
+        asm volatile("bar.arrive %0, 256;" ::"r"(2 - warp / 4) : "memory");
       multiply_wait<1>();
       settled(s);
       if (lane == 0) barrier_arrive(k_read + 8 * (j % ST));
       softmax(j);
-      multiply_wait<0>();
-      settled(o);
+      settle_values();
       if (lane == 0) barrier_arrive(v_read + 8 * ((j - 1) % ST));
 #pragma unroll
       for (int i = 0; i < OD / 2; i++) o[i] *= factor[i / 2 % 2];
       weights();
     }
     multiply_values(tiles - 1);
-    multiply_wait<0>();
-    settled(o);
+    settle_values();
   }
 
   const bool even = VD % 2 == 0 && ((u64)p.y | (u64)(p.ys * sizeof(YT))) % (2 * sizeof(YT)) == 0;
