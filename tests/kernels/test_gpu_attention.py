@@ -89,7 +89,8 @@ def test_blocks_of_a_long_past_fill_the_device() -> None:
 
 
 def test_rows_of_the_heads_that_share_keys_are_one_block() -> None:
-    assert launched(SMALL, dims(2, 8, 4, 300, 64, 4))[""] == (4, 1, 1)
+    assert launched(SMALL, dims(2, 8, 4, 200, 64, 4))[""] == (4, 1, 1)
+    assert launched(SMALL, dims(2, 8, 4, 300, 64, 4)) == {"_cluster": (4, 8, 1)}
 
 
 def test_larger_heads_are_not_answered() -> None:
