@@ -69,25 +69,28 @@ class State:
         code, made = self.frame.code, []
         for value in self.slot("0"):
             wide = value.dtype if value.dtype in ("i32", "i64", "f32", "f64") else "i32"
-            text = f"__shfl_{way}_sync(0xffffffffu, ({TYPES[wide]}){value.text}, {by}, {width})"
+            function = f"__shfl_{way}_sync" if way else "__shfl_sync"
+            text = f"{function}(0xffffffffu, ({TYPES[wide]}){value.text}, {by}, {width})"
             name = code.let(TYPES[value.dtype], f"({TYPES[value.dtype]}){text}", "v")
             made.append(CudaValue(name, value.dtype))
         return made
+
+    @property
+    def _commutes(self) -> bool:
+        """Whether merging gives the same bits either way, signs of zeros and NaN included."""
+        return not self.rule.arg and (
+            self.rule.kind not in ("max", "min") or self.types[0] != "f64"
+        )
 
     def across(self, team: int) -> None:
         """Slot 0 of ``team`` neighbours of a warp into that of all of them."""
         by = team // 2
         while by:
-            self.set("0", self.merge(self.slot("0"), self._shuffled("down", by, team)))
+            way = "xor" if self._commutes else "down"
+            self.set("0", self.merge(self.slot("0"), self._shuffled(way, by, team)))
             by //= 2
-        if team > 1:
-            code = self.frame.code
-            for name, value in zip(self.names, self.slot("0"), strict=True):
-                wide = value.dtype if value.dtype in ("i32", "i64", "f32", "f64") else "i32"
-                code.line(
-                    f"{name}[0] = ({TYPES[value.dtype]})__shfl_sync(0xffffffffu, "
-                    f"({TYPES[wide]}){value.text}, 0, {team});"
-                )
+        if team > 1 and not self._commutes:
+            self.set("0", self._shuffled("", 0, team))
 
     def share(self, count: int, inner: int, mine: str, row: str) -> None:
         """Slot 0 of ``count`` parties into that of all threads, through shared memory.
