@@ -144,8 +144,9 @@ def declare(epilogue: Epilogue, value: str = "f32", fast: bool = False) -> str:
             text = _FAST[step.op].format(*(f"v{ref}" for ref in step.args))
         body.append(f"  const {_VALUES[kind]} v{len(kinds)} = {text};")
         kinds.append(kind)
-    if kinds[epilogue.result] != "f32":
-        raise ValueError(f"an epilogue's result must be f32, not {kinds[epilogue.result]}")
+    result = kinds[epilogue.result]
+    if result not in ("f32", value):
+        raise ValueError(f"an epilogue's result must be f32, not {result}")
     used = {step.op for step in epilogue.steps} | {e.dtype for e in epilogue.extras}
     helpers = "".join(text for name, text in _HELPERS.items() if name in used)
     if fast and used & {*_FAST}:
@@ -153,7 +154,7 @@ def declare(epilogue: Epilogue, value: str = "f32", fast: bool = False) -> str:
     inside = "\n".join((*members, "  int unused;"))
     return (
         f"{helpers}\nstruct Extras {{\n{inside}\n}};\n\n"
-        "static __device__ __forceinline__ float epilogue(const Extras &e, "
+        f"static __device__ __forceinline__ {_VALUES[result]} epilogue(const Extras &e, "
         f"{_VALUES[value]} v0, long long m, long long n) {{\n"
         + "\n".join((*body, f"  return v{epilogue.result};"))
         + "\n}\n"

@@ -14,14 +14,16 @@ a warp at a time, so that rows are written in whole segments.
 
 from __future__ import annotations
 
-KERNEL = """
+TILE_OF = """
 static __device__ __forceinline__ void tile_of(u32 t, u32 down, u32 &m, u32 &n) {
   const u32 band = t / (RASTER * ACROSS), first = band * RASTER, in = t - band * RASTER * ACROSS;
   const u32 rows = down - first < RASTER ? down - first : RASTER;
   n = in / rows;
   m = first + in - n * rows;
 }
+"""
 
+PUT = """
 // Four sums of a row from column n on, with the epilogue.
 static __device__ __forceinline__ void put(const Extras &e, Out *c, i64 ldc, float4 v, i64 m, i64 n,
                                            i64 rows, bool even) {
@@ -138,7 +140,7 @@ BODY = """
 @EXTRAS@
     const int warp = threadIdx.x / 32 % 4, lane = threadIdx.x % 32;
     Piece *const mine = corner + (threadIdx.x / 32) * 16 * PITCH;
-    float sum[MT][BN / 2];
+    Sum sum[MT][BN / 2];
     u32 stage = 0, phase = 0, turn = 0;
     for (u32 t = start; t < total; t += step, turn++) {
       u32 m, n;
