@@ -63,7 +63,9 @@ class Graphs:
         return found
 
     def clear(self) -> None:
-        """Forget all graphs: memory that they use has moved."""
+        """Forget all graphs, after their last runs: memory that they use will move."""
+        if self._graphs:
+            self._driver("cuCtxSynchronize")
         for graph in self._graphs.values():
             self._driver.module.cuGraphExecDestroy(graph)
         self._graphs.clear()

@@ -77,11 +77,13 @@ class Runner:
         self.addresses[len(program.buffers) : self.inputs_at] = model.addresses
         self.workspace = Memory(model.device, 0)
         self.timer: Timer | None = None
+        self.moving: Callable[[], None] = lambda: None
+        """Called before memory that launches use is freed."""
         self._number = 0
         self._codes: list[int] = []
         self._launches: list[LaunchState] = []
         self.control = Pinned(model.device, 64 + self._layout(program.steps))
-        self._run = self._block(program.steps)
+        self._run: Callable[[Any], None] = self._block(program.steps)
         self._synchronize = model.device.driver.checked("cuStreamSynchronize")
 
     # The control block: words that kernels write to and the host reads ------------------------
@@ -120,6 +122,14 @@ class Runner:
         """Queue all steps; waits for the stream where data decide how to go on."""
         self._run(stream)
 
+    def release(self) -> None:
+        """Give memory and weights back now; nothing can be run afterwards."""
+        self.workspace.free()
+        self.control.free()
+        # The steps are closures over this object: without them nothing refers to itself.
+        self._run = _nothing
+        self._launches.clear()
+
     def prepare(self) -> None:
         """Make the workspace large enough for all launches of a program whose shapes alone decide.
 
@@ -134,6 +144,7 @@ class Runner:
         if needed > self.workspace.bytes:
             if stream is not None:
                 self._synchronize(stream)
+            self.moving()
             self.workspace.free()
             self.workspace = Memory(self.model.device, 0)
             self.workspace = Memory(self.model.device, needed)
@@ -250,3 +261,7 @@ class Runner:
                 values[step.length] = values[counter]
 
         return run
+
+
+def _nothing(stream: Any) -> None:
+    raise AssertionError("the session is closed")

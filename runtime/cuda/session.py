@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from tilewright.runtime.cuda.device import Device, Memory, Pinned, open_device
+from tilewright.runtime.cuda.device import Memory, Pinned, open_device
 from tilewright.runtime.cuda.driver import Failure, error_of
 from tilewright.runtime.cuda.graphs import Graphs
 from tilewright.runtime.cuda.model import DeviceModel, open_model
@@ -77,6 +77,7 @@ class CudaSession:
             self._event = driver("cuEventCreate", 2)
             self._graphs = Graphs(self.device)
             self._runner = Runner(model)
+            self._runner.moving = self._graphs.clear
             self._arena = Memory(self.device, 0)
             self._staged_in, self._staged_out = Pinned(self.device, 0), Pinned(self.device, 0)
             self._device_in, self._device_out = Memory(self.device, 0), Memory(self.device, 0)
@@ -89,7 +90,7 @@ class CudaSession:
         finally:
             self._leave(entered)
         self.close = weakref.finalize(
-            self, _close, self.device, self._graphs, self.stream, self._event, os.getpid()
+            self, _close, self._runner, self._graphs, self.stream, self._event, os.getpid()
         )
         self.close.atexit = False
 
@@ -258,11 +259,7 @@ class CudaSession:
     def _capture(self, plan: _Plan) -> None:
         """Capture the run if it is worth it: it happened before."""
         if self._graphs.again(plan.key):
-            held = self._runner.workspace
             self._runner.prepare()
-            if self._runner.workspace is not held:
-                self._settle()
-                self._graphs.clear()
             plan.graph = self._graphs.capture(plan.key, lambda stream: self._queue(plan, stream))
 
     def _queue(self, plan: _Plan, stream: Any) -> None:
@@ -359,8 +356,9 @@ def _staged(sizes: Sequence[int | None]) -> tuple[tuple[_Transfer, ...], int]:
     return tuple(found), at
 
 
-def _close(device: Device, graphs: Graphs, stream: Any, event: Any, owner: int) -> None:
+def _close(runner: Runner, graphs: Graphs, stream: Any, event: Any, owner: int) -> None:
     # A forked child has no context; a lost one has nothing to give back.
+    device = runner.model.device
     if os.getpid() == owner and not device.lost:
         with device.active():
             module = device.driver.module
@@ -369,3 +367,4 @@ def _close(device: Device, graphs: Graphs, stream: Any, event: Any, owner: int) 
             graphs.close()
             module.cuEventDestroy(event)
             module.cuStreamDestroy(stream)
+            runner.release()
