@@ -129,7 +129,8 @@ class Device:
         fixed: list[Any] = [ctypes.c_void_p(a) for a in operands]
         fixed += [ctypes.c_longlong(d) for d in (*dims, units)]
         fixed += [ctypes.c_void_p(workspace), ctypes.c_void_p(status)]
-        launches, keep = [], [fixed]
+        launches: list[tuple[Any, ...]] = []
+        keep: list[Any] = [fixed]
         for entry in kernel.entries:
             grid = [evaluate(text, values) for text in entry.grid]
             if 0 in grid:

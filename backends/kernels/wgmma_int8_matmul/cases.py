@@ -11,6 +11,7 @@ from tilewright.backends.kernels.int8_matmul import cases as integers
 from tilewright.backends.kernels.wgmma_int8_matmul.packing import pack
 from tilewright.backends.kernels.wgmma_int8_matmul.spec import TILES, WgmmaInt8MatmulSpec
 from tilewright.backends.kernels.wgmma_matmul.spec import Tile
+from tilewright.backends.llvm.epilogue import IDENTITY, Epilogue
 
 SHAPES = ((1, 33, 70), (3, 1, 5), (64, 128, 32), (130, 300, 290), (7, 129, 64), (0, 7, 40))
 EPILOGUES = (
@@ -56,13 +57,14 @@ def _case(
     a: str = "u8",
     b: str = "s8",
     out: str = "i32",
-    epilogue: integers.Epilogue = integers.IDENTITY,
+    epilogue: Epilogue = IDENTITY,
     extreme: bool = False,
     tile: Tile = TILES[0],
 ) -> Case:
     made = integers.shaped(m, k, n, a, b, False, out, epilogue, extreme)
     assert made.weights is not None
     weights, position = made.weights
+    assert isinstance(weights, np.ndarray)
     spec = WgmmaInt8MatmulSpec(k, n, a, b, out, epilogue, tile)
     args = list(made.args)
     args[position] = pack(weights, spec)

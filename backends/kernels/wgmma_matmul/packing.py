@@ -51,7 +51,7 @@ def split(values: np.ndarray, spec: WgmmaMatmulSpec) -> np.ndarray:
 def widen(bits: np.ndarray, spec: WgmmaMatmulSpec) -> np.ndarray:
     """Bits of the elements as float64."""
     with np.errstate(invalid="ignore"):
-        return bits.view(TYPES[spec.element]).astype(np.float64)
+        return np.asarray(bits.view(TYPES[spec.element]).astype(np.float64))
 
 
 def suits(weights: np.ndarray) -> bool:

@@ -127,8 +127,8 @@ def microseconds(spec: WgmmaMatmulSpec, m: int) -> float:
     area, edge = tile.rows * tile.columns, tile.rows + tile.columns / tile.cluster
     near = 2 * DEPTH * spec.planes * edge * busy / CACHE
     hot = 2 * DEPTH * spec.products * area * busy / RATE
-    step = (row.step**4 + near**4 + hot**4) ** 0.25
-    time = -(-tiles // at_once) * (spec.steps / tile.split * step + row.whole)
+    step: float = (row.step**4 + near**4 + hot**4) ** 0.25
+    time: float = -(-tiles // at_once) * (spec.steps / tile.split * step + row.whole)
     weights = 2 * spec.planes * spec.n * spec.row
     size = BYTES[spec.a] * m * spec.k + weights + BYTES[spec.c] * m * spec.n
     if size > CACHED:
