@@ -18,10 +18,10 @@ from tilewright.backends.llvm.codegen import optimize
 from tilewright.backends.llvm.emitters import emit_text
 from tilewright.backends.target import Target
 
-THREADS = 128
-"""Of a block."""
+THREADS = 64
+"""Of a block: few, so that few long units find many multiprocessors."""
 
-RESIDENT = 8
+RESIDENT = 16
 """Blocks of a multiprocessor: enough to hide latency, few enough to keep scratch memory small."""
 
 GLOBAL = ir.PointerType(addrspace=1)

@@ -4,6 +4,7 @@ import ctypes
 import itertools
 import mmap
 import pickle
+from dataclasses import replace
 
 import numpy as np
 from llvmlite import ir
@@ -48,12 +49,17 @@ def execute(
     target: str,
     pieces: int,
     in_place: bool = False,
+    fine: bool = False,
 ) -> tuple[int, LoweredKernel, list[np.ndarray]]:
     """Status and results of the kernel of `op`; units are run in `pieces` separate calls.
+
+    `fine`: of its smaller units, where it has them.
 
     `in_place`: results share memory with operands where the kernel allows it.
     """
     lowered = lower(op)
+    if fine and lowered.fine is not None:
+        lowered = replace(lowered, spec=lowered.fine[0], units=lowered.fine[1])
     spec = pickle.loads(pickle.dumps(lowered.spec))
     assert spec == lowered.spec
     assert hash(spec) == hash(lowered.spec)
@@ -100,7 +106,8 @@ def check(
     atol: float = 0.0,
     target: str = "x86-64-v3",
 ) -> None:
-    """The kernel of `op` agrees with the reference, however its units are split, and in place.
+    """The kernel of `op` agrees with the reference, however its units are split, in place, and
+    with smaller units.
 
     Floats within rtol and atol (NaN equal), everything else exactly. Where the reference finds a
     data error the kernel must return a status, and have a text for it.
@@ -113,9 +120,12 @@ def check(
         assert status != 0
         assert lowered.error
         return
-    runs = [(1, False), (3, False), *([(1, True)] if lower(op).inplace else [])]
-    for pieces, in_place in runs:
-        status, _, found = execute(op, arrays, known, target, pieces, in_place)
+    made = lower(op)
+    runs = [(1, False, False), (3, False, False)]
+    runs += [(1, True, False)] if made.inplace else []
+    runs += [(3, False, True)] if made.fine else []
+    for pieces, in_place, fine in runs:
+        status, _, found = execute(op, arrays, known, target, pieces, in_place, fine)
         assert status == 0
         for value, expected, got in zip(op.results, want, found, strict=True):
             if value.dtype.is_float:

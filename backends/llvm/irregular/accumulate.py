@@ -100,6 +100,16 @@ def vectorizes(k: Nest, dtype: DType) -> bool:
     return plain or (dtype.is_int and dtype.bits >= 8)
 
 
+def sum_one(
+    k: Nest, epilogue: Epilogue, multiply: Multiply, j: Int,
+    extras: Sequence[Array], out: Array, at: list[Int], sizes: list[Int],
+) -> None:  # fmt: skip
+    """The output at coordinates `at`, whose products `multiply(accumulator, j)` adds."""
+    single = Accumulator(k, epilogue.sums, 0)
+    multiply(single, j)
+    epilogue.store(k, single.cell.get(), extras, out, at, sizes)
+
+
 def sum_run(
     k: Nest, epilogue: Epilogue, multiply: Multiply, length: Int, vector: bool,
     extras: Sequence[Array], out: Array, outer: list[Int], sizes: list[Int], first: Int = 0,
@@ -124,7 +134,4 @@ def sum_run(
                     at = [*outer, k.add(first, k.add(j, lane))]
                     epilogue.store(k, one, extras, out, at, sizes)
     with k.loop(length, whole) as j:
-        single = Accumulator(k, epilogue.sums, 0)
-        multiply(single, j)
-        at = [*outer, k.add(first, j)]
-        epilogue.store(k, single.cell.get(), extras, out, at, sizes)
+        sum_one(k, epilogue, multiply, j, extras, out, [*outer, k.add(first, j)], sizes)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from tilewright.backends.llvm.builder import Int
 from tilewright.backends.llvm.irregular.accumulate import (
     Accumulator,
     Epilogue,
+    sum_one,
     sum_run,
     vectorizes,
 )
@@ -32,7 +33,7 @@ from tilewright.compiler.ir.types import DType
 
 @dataclass(frozen=True)
 class Contract(IrregularKernel):
-    """A unit is a run over the last letter of the result.
+    """A unit is a run over the last letter of the result, or one element of it.
 
     `b_run`: that letter is b's last and not a's, so b's elements for the run are neighbours.
     """
@@ -43,6 +44,7 @@ class Contract(IrregularKernel):
     letters: tuple[str, str, str]
     sizes: tuple[tuple[str, Extent], ...]
     epilogue: Epilogue
+    single: bool = False
 
     def body(self, k: Nest) -> None:
         e = self.epilogue
@@ -67,18 +69,20 @@ class Contract(IrregularKernel):
                 sums.add_product(sums.load(a, left, a_run), sums.load(b, right, b_run))
 
         with k.units() as u:
-            if io:
+            if self.single:
+                *outer, j = k.split(u, sizes) if io else [0]
+                sum_one(k, e, multiply, j, extras, out, [*outer, j] if io else [], sizes)
+            elif io:
                 outer = k.split(u, sizes[:-1])
                 sum_run(k, e, multiply, sizes[-1], vector, extras, out, outer, sizes)
             else:
-                single = Accumulator(k, e.sums, 0)
-                multiply(single, 0)
-                e.store(k, single.cell.get(), extras, out, [], [])
+                sum_one(k, e, multiply, 0, extras, out, [], [])
 
 
 @dataclass(frozen=True)
 class Conv(IrregularKernel):
-    """Channels-last convolution; a unit is one output position and group (all its channels)."""
+    """Channels-last convolution; a unit is one output position and group (all its channels),
+    or one element of the result."""
 
     family: ClassVar[str] = "conv"
     dtype: DType
@@ -90,6 +94,7 @@ class Conv(IrregularKernel):
     depth: Extent
     channels: Extent
     epilogue: Epilogue
+    single: bool = False
 
     def body(self, k: Nest) -> None:
         e = self.epilogue
@@ -111,11 +116,19 @@ class Conv(IrregularKernel):
                     sums.add_product(left, sums.load(w, weight, True))
 
         with k.units() as u:
-            position, group = k.div(u, self.groups), k.rem(u, self.groups)
+            runs = total if self.single else self.groups
+            position, group = k.div(u, runs), k.rem(u, runs)
+            if self.single:
+                channel = group
+                group = k.div(channel, width)
             image, at = k.div(position, area), k.split(k.rem(position, area), spatial)
             ranges, first = self.window.ranges(k, at, have), k.mul(group, width)
-            vector = vectorizes(k, self.weights)
-            sum_run(k, e, multiply, width, vector, extras, out, [image, *at], sizes, first)
+            if self.single:
+                j = k.sub(channel, first)
+                sum_one(k, e, multiply, j, extras, out, [image, *at, channel], sizes)
+            else:
+                vector = vectorizes(k, self.weights)
+                sum_run(k, e, multiply, width, vector, extras, out, [image, *at], sizes, first)
 
 
 def _epilogue(sums: DType, body: Region | None, extras: tuple[Value, ...], out: Value) -> Epilogue:
@@ -135,8 +148,8 @@ def _contract(op: ContractOp, p: Parameters) -> LoweredKernel:
     ia, ib, io = letters
     epilogue = _epilogue(sums, op.body, op.extras, op.out)
     spec = Contract(op.a.dtype, op.b.dtype, (ia, ib, io), extents, epilogue)
-    units = product(op.out.shape[:-1])
-    return LoweredKernel(spec, (op.a, op.b, *op.extras), p.dims, units)
+    units, fine = product(op.out.shape[:-1]), (replace(spec, single=True), product(op.out.shape))
+    return LoweredKernel(spec, (op.a, op.b, *op.extras), p.dims, units, fine=fine)
 
 
 @makes(ConvOp)
@@ -150,5 +163,5 @@ def _conv(op: ConvOp, p: Parameters) -> LoweredKernel:
         op.x.dtype, op.w.dtype, window, op.groups, p.shape(x[1:-1]), p.shape(out[1:-1]),
         p(w[-2]), p(w[-1]), epilogue,
     )  # fmt: skip
-    units = product(out[:-1]) * op.groups
-    return LoweredKernel(spec, (op.x, op.w, *op.extras), p.dims, units)
+    units, fine = product(out[:-1]) * op.groups, (replace(spec, single=True), product(out))
+    return LoweredKernel(spec, (op.x, op.w, *op.extras), p.dims, units, fine=fine)

@@ -44,6 +44,7 @@ class LoweredKernel:
     of `counts` a pointer to an i64 that receives that data symbol's value. `dims` are the values
     of p0, p1, ... `scratch_bytes` is per thread. `error` is the text for a nonzero status, None if
     the kernel cannot fail. `inplace` pairs (result, operand position) that may share memory.
+    `fine`: the same with more and smaller units, and their number, for machines of many threads.
     """
 
     spec: IrregularKernel
@@ -54,6 +55,7 @@ class LoweredKernel:
     error: str | None = None
     counts: tuple[Dim, ...] = ()
     inplace: tuple[tuple[int, int], ...] = ()
+    fine: tuple[IrregularKernel, Dim] | None = None
 
 
 class Parameters:

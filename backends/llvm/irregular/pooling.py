@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -76,7 +76,7 @@ class Window:
 
 @dataclass(frozen=True)
 class Pool(IrregularKernel):
-    """A unit is one output position (all its channels)."""
+    """A unit is one output position (all its channels), or one element of the result."""
 
     family: ClassVar[str] = "pool"
     dtype: DType
@@ -88,6 +88,7 @@ class Pool(IrregularKernel):
     channels: Extent
     count_pad: bool
     p: int
+    single: bool = False
 
     def body(self, k: Nest) -> None:
         x, out = k.arrays(self.dtype, self.dtype)
@@ -96,16 +97,21 @@ class Pool(IrregularKernel):
         vector = self.dtype in (DType.F32, DType.F64)
         whole = k.mul(k.div(channels, LANES), LANES) if vector else 0
         area = k.product(spatial)
-        with k.units() as u:
+        with k.units() as unit:
+            u = k.div(unit, channels) if self.single else unit
             at = k.split(k.rem(u, area), spatial)
             ranges = self.window.ranges(k, at, sizes)
             count = self._count(k, at, sizes, ranges)
             image = k.div(u, area)
-            if vector:
-                with k.loop(whole, 0, LANES) as c:
-                    self._channels(k, x, out, u, image, at, ranges, count, c, LANES)
-            with k.loop(channels, whole) as c:
+            if self.single:
+                c = k.rem(unit, channels)
                 self._channels(k, x, out, u, image, at, ranges, count, c, 0)
+            else:
+                if vector:
+                    with k.loop(whole, 0, LANES) as c:
+                        self._channels(k, x, out, u, image, at, ranges, count, c, LANES)
+                with k.loop(channels, whole) as c:
+                    self._channels(k, x, out, u, image, at, ranges, count, c, 0)
 
     def _count(
         self, k: Nest, at: list[Int], sizes: list[Int], ranges: list[tuple[Int, Int]]
@@ -227,7 +233,9 @@ def _pool(op: nn.Pool, p: Parameters) -> LoweredKernel:
         op.x.dtype, op.kind, _window(op), op.pads_high, p.shape(dims[1:-1]), p.shape(op.shape),
         p(dims[-1]), op.count_pad, op.p,
     )  # fmt: skip
-    return LoweredKernel(spec, (op.x,), p.dims, dims[0] * product(op.shape))
+    units = dims[0] * product(op.shape)
+    fine = (replace(spec, single=True), units * dims[-1])
+    return LoweredKernel(spec, (op.x,), p.dims, units, fine=fine)
 
 
 @makes(nn.MaxPoolIndices)

@@ -16,15 +16,16 @@ from tilewright.compiler.ir.ops.control import Fused
 def lower_plain(low: Lowering, op: Op) -> None:
     """One loop-nest kernel for `op`, its operands made dense."""
     made = irregular.lower(op)
+    spec, units = made.fine if made.fine and low.target.gpu else (made.spec, made.units)
     operands = [low.dense(v) for v in made.operands]
     results = [low.result(v) for v in op.results]
     low.launch(
         op,
-        made.spec,
+        spec,
         [v.at for v in operands],
         [v.at for v in results],
         made.dims,
-        made.units,
+        units,
         label=op.opname,
         scratch=made.scratch_bytes,
         error=made.error or f"{op.opname} failed",
