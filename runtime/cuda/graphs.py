@@ -8,8 +8,8 @@ from typing import Any
 
 from tilewright.runtime.cuda.device import Device
 
-_KEPT = 32
-"""Graphs of a session; one of 100 launches takes about 100 kB."""
+_KEPT = 256
+"""Graphs of a session: as many as a decoding loop has steps."""
 _REMEMBERED = 1024
 """Shapes that ran once. A shape that comes a second time is captured: a decoding loop, whose every
 step has a new one, never pays for a capture."""

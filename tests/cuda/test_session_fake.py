@@ -9,7 +9,7 @@ from support import tiny_cuda
 
 import tilewright.runtime
 from tilewright.runtime import ExecutionError, FeedError
-from tilewright.runtime.cuda import dlpack
+from tilewright.runtime.cuda import dlpack, graphs
 from tilewright.runtime.cuda.arrays import DeviceArray
 from tilewright.runtime.loader import open_artifact
 
@@ -89,7 +89,8 @@ def test_graphs_are_forgotten_when_memory_moves(session):
         check(session.run(None, {"x": small}), small, session.counts)
 
 
-def test_the_number_of_graphs_has_a_limit(session, fake):
+def test_the_number_of_graphs_has_a_limit(session, fake, monkeypatch):
+    monkeypatch.setattr(graphs, "_KEPT", 32)
     for rows in range(40, 0, -1):
         for _ in range(2):
             x = values(rows)
