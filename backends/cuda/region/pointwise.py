@@ -12,15 +12,19 @@ from tilewright.backends.llvm.emit.convert import ITEM_BYTES
 from tilewright.backends.llvm.region import dims
 from tilewright.backends.llvm.region.dims import Dim
 from tilewright.backends.llvm.region.schedule import Schedule
-from tilewright.backends.llvm.region.spec import Load, Piece, RegionSpec
+from tilewright.backends.llvm.region.spec import Load, Op, Piece, RegionSpec
 from tilewright.backends.target import Target
 
 THREADS = 256
 APART = 4
 """Elements of a thread where rows are not aligned, `THREADS` apart."""
 
-MAX_COPIES = 9
-"""Most copies of the body made for pieces (padding two axes takes nine)."""
+MAX_COPIES, MAX_MOVES = 9, 48
+"""Most copies of the body made for pieces (padding two axes takes nine), and of one that computes
+nothing."""
+
+MAX_ARMS = 32
+"""Most arms of pieces in an unrolled body that chooses them for single elements."""
 
 MAX_WORK = 1200
 """Most additions that the unrolled body of a thread is worth."""
@@ -58,13 +62,23 @@ def piece_groups(
     for i, node in enumerate(spec.body):
         if isinstance(node, Piece) and (node.axis != lane or wide > 1):
             groups.setdefault((node.axis, node.starts), []).append(i)
+    most = MAX_COPIES if any(isinstance(n, Op) for n in spec.body) else MAX_MOVES
     chosen, copies = [], 1
     for (axis, starts), nodes in groups.items():
         ways = len(starts) + 1 + (axis == lane)
-        if copies * ways <= MAX_COPIES:
+        if copies * ways <= most:
             copies *= ways
             chosen.append((axis, starts, nodes))
     return chosen
+
+
+def _unless_many_arms(spec: RegionSpec, lane: int, wide: int) -> int:
+    """``wide``, or 1 where the body would have too many branches for single elements."""
+    chosen = {i for _, _, nodes in piece_groups(spec, lane, wide) for i in nodes}
+    arms = sum(
+        len(n.args) for i, n in enumerate(spec.body) if isinstance(n, Piece) and i not in chosen
+    )
+    return wide if wide * arms <= MAX_ARMS else 1
 
 
 def bring(scope: Scope, roots: list[int], wide: int, count: str, base: str, step: int = 1) -> None:
@@ -180,7 +194,7 @@ def choose(
 def emit_pointwise(plan: Schedule, target: Target, name: str) -> tuple[str, tuple[Entry, ...]]:
     """Source and entries of a region without reductions."""
     spec, lane = plan.spec, plan.lane
-    wide = width(plan)
+    wide = _unless_many_arms(spec, lane, width(plan))
     code = Code()
     frame = Frame(code, spec, plan.facts, lane)
     groups = dims.ceildiv(spec.domain[lane], wide)
