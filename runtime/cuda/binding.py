@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 ALIGN = 16
 """Of arrays that kernels use in place: the width of their widest loads."""
 
+_DEFAULT_STREAMS = (None, 0, 1)
+"""Of `__cuda_array_interface__`: nothing to wait for, or the default stream, which runs wait for."""
+
 
 class DeviceBinding(Binding):
     """Arrays of host and device bound to a session on a GPU; made by `Session.bind()`.
@@ -197,6 +200,9 @@ class DeviceBinding(Binding):
                     "expected a writeable array",
                     "bind an array that owns its memory",
                 )
+            if found.stream not in _DEFAULT_STREAMS:
+                with reported(place), engine.device.active():
+                    engine.device.driver("cuStreamSynchronize", found.stream)
             return _checked(place, tensor, found, engine.device)
 
     @staticmethod

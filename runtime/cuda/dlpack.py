@@ -76,6 +76,8 @@ class View:
     shape: tuple[int, ...]
     strides: tuple[int, ...] | None
     read_only: bool = False
+    stream: int | None = None
+    """Where work on it may be queued that is still to be waited for."""
 
     @property
     def contiguous(self) -> bool:
@@ -91,8 +93,8 @@ class View:
 
 
 def view(array: Any, stream: int) -> View | None:
-    """What an array of a device is, None if it is not one. Work that its library has queued for it
-    is waited for in `stream`, as far as the protocol allows."""
+    """What an array of a device is, None if it is not one. `stream` waits for work that DLPack's
+    producers have queued for it."""
     where = getattr(array, "__dlpack_device__", None)
     if where is not None:
         kind, index = where()
@@ -137,6 +139,7 @@ def _from_interface(array: Any, interface: dict[str, Any]) -> View:
         tuple(interface["shape"]),
         None if strides is None else tuple(s // dtype.itemsize for s in strides),
         bool(read_only),
+        interface.get("stream"),
     )
 
 

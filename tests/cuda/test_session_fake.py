@@ -316,6 +316,18 @@ def test_what_cannot_be_bound(session):
         binding.run()
 
 
+@pytest.mark.parametrize(("stream", "waits"), [(None, False), (1, False), (2, True), (99, True)])
+def test_streams_of_foreign_arrays_are_waited_for(session, fake, stream, waits):
+    class Streamed(Tensor):
+        @property
+        def __cuda_array_interface__(self):
+            return {**super().__cuda_array_interface__, "stream": stream}
+
+    fake.calls.clear()
+    session.bind().bind_input("x", Streamed(values(4)))
+    assert ("cuStreamSynchronize" in fake.calls) == waits
+
+
 def test_strides_and_devices_of_foreign_arrays(session):
     class Strided(Tensor):
         @property
