@@ -34,7 +34,7 @@ ALIGN = 16
 """Of arrays that kernels use in place: the width of their widest loads."""
 
 _DEFAULT_STREAMS = (None, 0, 1)
-"""Of `__cuda_array_interface__`: nothing to wait for, or the default stream, which runs wait for."""
+"""Of `__cuda_array_interface__`: nothing to wait for, or the stream that runs wait for anyway."""
 
 
 class DeviceBinding(Binding):
