@@ -150,7 +150,7 @@ def _tiles(spec: GpuAttentionSpec) -> tuple[tuple[Tile, str], ...]:
     wide = _WIDE if packed else f"{ALIGNED} * {_MANY}"
     roomy = 4 if spec.mask is None else 2
     blocks = roomy if largest <= 64 else 2 if largest <= 128 else 1
-    keys = 128 if largest <= 128 else 64
+    keys = 128 if largest <= 128 and spec.mask is None else 64
     long = Tile(2, keys, 2, 1, packed=packed, ordered=largest > 64)
     short = Tile(1, 64, 2, blocks, packed=packed)
     deep = _deep(largest)

@@ -54,8 +54,8 @@ class GpuAttentionSpec(AttentionSpec):
 
 
 def units(_spec: GpuAttentionSpec) -> str:
-    """Rows of the result, a formula over the dims."""
-    return "p0 * p1 * p2"
+    """Blocks of 16 rows, a formula over the dims."""
+    return "p0 * p1 * ceildiv(p2, 16)"
 
 
 def scratch_bytes(_spec: GpuAttentionSpec) -> str:

@@ -310,21 +310,29 @@ static __device__ __forceinline__ void attend(const Problem &p, const TensorMap 
       settled(o);
     }
   };
+  auto add_mask = [&](int key0, i64 step) {
+    const char *one = masked[0] + key0 * step * MASK, *two = masked[1] + key0 * step * MASK;
+#pragma unroll
+    for (int t = 0; t < BN / 8; t++)
+#pragma unroll
+      for (int i = 0; i < 2; i++) {
+        const bool there = key0 + 8 * t + i < keys;
+        const i64 at = (8 * t + i) * step * MASK;
+        const float x = there ? bias(one + at) : 0.0f;
+        const float y = !there || p.mq == 0 ? x : bias(two + at);
+        s[4 * t + i] = s[4 * t + i] * FACTOR + x;
+        s[4 * t + 2 + i] = s[4 * t + 2 + i] * FACTOR + y;
+      }
+  };
   auto softmax = [&](int j) {
     constexpr bool scaled = MASK || FACTOR <= 0.0f;
     const int key0 = j * BN + 2 * c;
     if (MASK) {
-#pragma unroll
-      for (int t = 0; t < BN / 8; t++)
-#pragma unroll
-        for (int i = 0; i < 2; i++) {
-          const int key = key0 + 8 * t + i;
-          const bool there = key < keys;
-          const float x = there ? bias(masked[0] + key * p.mk * MASK) : 0.0f;
-          const float y = !there || p.mq == 0 ? x : bias(masked[1] + key * p.mk * MASK);
-          s[4 * t + i] = s[4 * t + i] * FACTOR + x;
-          s[4 * t + 2 + i] = s[4 * t + 2 + i] * FACTOR + y;
-        }
+      // Neighbours in memory have offsets that are known.
+      if (p.mk == 1)
+        add_mask(key0, 1);
+      else
+        add_mask(key0, p.mk);
     } else if (scaled) {
 #pragma unroll
       for (int i = 0; i < BN / 2; i++) s[i] *= FACTOR;
