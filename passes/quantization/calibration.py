@@ -47,8 +47,11 @@ UNSURE = 1.05
 alike, the selection keeps to those that were encoded, and does not go from guess to guess."""
 
 ALIKE = 8
-"""Sites whose columns say how much more or less error one format makes than another, where both
-read X alike: on other sites that ratio is the same within some percent."""
+"""Sites whose columns say how much more or less error one format makes than another, where it is
+the weights that make it: on other sites that ratio is the same within some percent."""
+
+FEW_BITS = 6.0
+"""Bits of a weight below which its error is far above that of inputs in 8 bits."""
 
 SPREAD = 1.4
 """Greatest of these ratios by the smallest, up to which they count as the same."""
@@ -187,7 +190,9 @@ class Calibration:
         found on other sites."""
         columns = self._at(site).columns(self.inputs[site.name])
         measure = named(MEASURE)
-        if not _kind(made) or not measure.supports(site.k, site.n) or made == measure:
+        bits = 8 * made.bytes(site.k, site.n) / (site.k * site.n)
+        of_weights = _kind(made) or bits < FEW_BITS
+        if not of_weights or not measure.supports(site.k, site.n) or made == measure:
             return columns.error(made)
         known, base = self._ratios.setdefault(made.name, []), columns.error(measure)
         if len(known) < ALIKE or max(known) > SPREAD * min(known):
