@@ -204,7 +204,9 @@ def test_tables_that_are_not_finite_are_not_offered_formats():
 
 
 @runs
-@pytest.mark.parametrize("name", ["w8a8-sym", "w4-g64", "w4a8b64-g64"])
+@pytest.mark.parametrize(
+    "name", ["w8a8-sym", "w8-g64", "w6a8b64-g64", "w5-g64", "w4-g64", "w4a8b64-g64"]
+)
 def test_a_tied_table_in_a_format_has_one_copy(tmp_path, name):
     table = table_of(rows=70, width=128)
     graph = embedding(table, tied=True)
