@@ -60,7 +60,7 @@ class Panel:
     ``bits`` are read of each code. ``slices``: rising, of codes in planes, () for others; the
     matrix then has ``panels`` panels. ``centred``: the zero-point of a symmetric format is the mean
     of all codes, not an integer. ``whole``: scales are those of all bits in planes, not of the
-    narrowest slice.
+    narrowest slice. ``halves``: zero-points are stored as twice what they are.
     """
 
     k: int
@@ -71,6 +71,7 @@ class Panel:
     panels: int = 1
     centred: bool = False
     whole: bool = False
+    halves: bool = False
 
     @property
     def groups(self) -> int:
@@ -259,6 +260,8 @@ def zeros(code: Code, panel: Panel, at: ir.Value | None, lanes: int) -> ir.Value
         return code.splat(2 ** (panel.bits - 1) - (0.5 if panel.centred else 0.0), lanes)
     wide = code.b.zext(code.vload(at, lanes, element=I8), ir.VectorType(I32, lanes))
     found = code.b.sitofp(wide, code.vector(lanes))
+    if panel.halves:
+        return code.b.fmul(found, code.splat(0.5, lanes))
     if not panel.slices or panel.bits == panel.slices[-1]:
         return found
     # Of the widest slice: the middle of the codes that begin alike moves by a half.

@@ -87,6 +87,7 @@ def dot_kernel(code: Code, of: Block) -> ir.Function:
     p = of.panel
     shape = f"{of.rows}x{of.panels}x{of.vectors}{'l' if of.low else ''}"
     kind = f"{p.k}_{p.bits}_{p.group}{'s' if p.symmetric else ''}{'i' if of.int8 else 'b'}"
+    kind += "h" if p.halves else ""
     if p.slices:
         kind += f"_{p.panels}{'all' if p.whole else ''}of{''.join(map(str, p.slices))}"
     name = f"tilewright_grouped_dots_{kind}_{shape}"

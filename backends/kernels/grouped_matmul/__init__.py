@@ -15,6 +15,8 @@ N = 40; each panel begins at a multiple of 64:
       group 1, k = 64..127, zeros from 100 on
       zero-points: 32 of group 0, 32 of group 1
 
+Of 2 bits with zero-points of half steps (compiler.formats.halves) these bytes are 2 z.
+
 Lines of the other widths: backends.llvm.grouped_codes. A line of a group is 16 columns of four k as
 vpdpbusd takes them, twice. 4.4 bits a weight are stored at 4 bits and groups of 64, 3.4 and 2.4 at
 3 and 2. Codes of 5 and 6 bits have their upper four bits in panels like these, the others in a

@@ -66,6 +66,8 @@ def cases() -> tuple[Case, ...]:
         out += [_case(m, 150, 70, kind, e) for m in (3, 40) for e in (BIAS_RELU_RESIDUAL, GELU)]
         out += [_case(m, 150, 70, kind, special=True) for m in ((3, 20) if kind[2] else (20,))]
         out += [_case(m, 65, 1, kind) for m in (0, 1, 33)]
+    for kind in ((2, 64, True, False), (2, 64, False, False)):
+        out += [_case(m, 150, 70, kind, GELU, halves=True) for m in (1, 3, 20)]
     out.append(_case(290, 70, 40, (4, 64, False, False)))
     out.append(_case(70, 1000, 700, (4, 128, True, False)))
     return tuple(out)
@@ -93,11 +95,13 @@ def _case(
     kind: Kind,
     epilogue: Epilogue = IDENTITY,
     special: bool = False,
+    halves: bool = False,
 ) -> Case:
     bits, group, int8, symmetric = kind[:4]
     slices = kind[4] if len(kind) == 5 else ()
-    spec = GroupedMatmulSpec(k, n, bits, group, int8, symmetric, epilogue, slices)
+    spec = GroupedMatmulSpec(k, n, bits, group, int8, symmetric, epilogue, slices, halves)
     whole = slices[-1] if slices else bits
+    zeros = 7 if halves else 2**whole
     rng = np.random.default_rng([m, k, n, bits, group])
     a = rng.standard_normal((m, k)).astype(np.float32)
     if not int8:
@@ -116,7 +120,7 @@ def _case(
             .astype(np.float32),
             "zeros": np.full((groups, n), 2 ** (bits - 1), np.uint8)
             if symmetric
-            else rng.integers(0, 2**whole, (groups, n)).astype(np.uint8),
+            else rng.integers(0, zeros, (groups, n)).astype(np.uint8),
         },
     )
     extras, strides = [], []

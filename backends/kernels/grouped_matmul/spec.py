@@ -16,6 +16,7 @@ from tilewright.backends.llvm.microkernel import PANEL
 from tilewright.backends.target import Target
 from tilewright.compiler.formats import formats
 from tilewright.compiler.formats.activations import Int8, Rounded
+from tilewright.compiler.formats.halves import Halves
 from tilewright.compiler.formats.integers import Integers
 from tilewright.compiler.formats.sliced import GROUP, Sliced, every
 
@@ -43,7 +44,7 @@ class GroupedMatmulSpec:
 
     ``bits``, ``group``, ``symmetric``: as in `Integers`; ``int8``: whether the format reads A as
     8-bit codes by blocks of a group, else rounded to bf16. ``slices``: of `Sliced` codes, of which
-    ``bits`` are read; () for others.
+    ``bits`` are read; () for others. ``halves``: 2 bits, in `Halves`.
     """
 
     k: int
@@ -54,17 +55,22 @@ class GroupedMatmulSpec:
     symmetric: bool = False
     epilogue: Epilogue = IDENTITY
     slices: tuple[int, ...] = ()
+    halves: bool = False
 
     def __post_init__(self) -> None:
+        if self.halves and (self.bits != 2 or self.slices or self.symmetric):
+            raise ValueError("zero-points of a half step are for codes of 2 bits")
         if self.bits not in (self.slices or BITS):
             raise ValueError(f"codes of {self.bits} bits: expected 2, 3, 4, 5, 6 or 8")
         if self.group <= 0 or self.group % PIECE:
             raise ValueError(f"groups of {self.group}: expected a multiple of {PIECE}")
 
     @property
-    def format(self) -> Integers | Sliced:
+    def format(self) -> Integers | Sliced | Halves:
         """The weight format."""
         reads = Int8(self.group) if self.int8 else Rounded()
+        if self.halves:
+            return Halves(self.group, reads)
         if self.slices:
             return Sliced(self.bits, self.slices, reads)
         return Integers(self.bits, self.group, self.symmetric, reads)
@@ -84,7 +90,7 @@ class GroupedMatmulSpec:
         apart = not self.slices and self.bits in (5, 6)
         slices = (4, self.bits) if apart else self.slices
         of = (self.k, self.bits, self.group, self.symmetric, slices, self.panels)
-        return Panel(*of, whole=apart)
+        return Panel(*of, whole=apart, halves=self.halves)
 
     @property
     def panels_per_unit(self) -> int:
@@ -138,23 +144,45 @@ def candidates(task: Any, _target: Target) -> tuple[GroupedMatmulSpec, ...]:
         return ()
     known = dict.fromkeys((*formats().values(), *getattr(task, "rounding", ())))
     sliced = (f for f in every() if f.supports(task.k, task.n))
-    return tuple(
-        GroupedMatmulSpec(
-            task.k, task.n, f.bits, f.group, isinstance(f.reads, Int8), f.symmetric, task.epilogue
+    return (
+        tuple(
+            GroupedMatmulSpec(
+                task.k,
+                task.n,
+                f.bits,
+                f.group,
+                isinstance(f.reads, Int8),
+                f.symmetric,
+                task.epilogue,
+            )
+            for f in known
+            if isinstance(f, Integers) and _read(f) and f.supports(task.k, task.n)
         )
-        for f in known
-        if isinstance(f, Integers) and _read(f) and f.supports(task.k, task.n)
-    ) + tuple(
-        GroupedMatmulSpec(
-            task.k,
-            task.n,
-            f.bits,
-            GROUP,
-            isinstance(f.reads, Int8),
-            epilogue=task.epilogue,
-            slices=f.slices,
+        + tuple(
+            GroupedMatmulSpec(
+                task.k,
+                task.n,
+                2,
+                f.group,
+                isinstance(f.reads, Int8),
+                epilogue=task.epilogue,
+                halves=True,
+            )
+            for f in known
+            if isinstance(f, Halves) and f.supports(task.k, task.n)
         )
-        for f in sliced
+        + tuple(
+            GroupedMatmulSpec(
+                task.k,
+                task.n,
+                f.bits,
+                GROUP,
+                isinstance(f.reads, Int8),
+                epilogue=task.epilogue,
+                slices=f.slices,
+            )
+            for f in sliced
+        )
     )
 
 
