@@ -115,10 +115,11 @@ def test_formats_of_values() -> None:
     assert (handed.a, handed.c) == ("bf16", "bf16")
 
 
-def test_a_constant_that_is_not_finite_is_left_to_others() -> None:
+def test_a_constant_that_is_not_finite_as_f16_is_left_to_others() -> None:
     assert FAMILY.suits is not None
     assert FAMILY.suits(np.ones((2, 2), np.float32))
-    assert not FAMILY.suits(np.array([[np.inf, 1.0]], np.float32))
+    for bad in (np.inf, np.nan, -7e4):
+        assert not FAMILY.suits(np.array([[bad, 1.0]], np.float32))
 
 
 @pytest.mark.parametrize(("element", "products"), spec.ACCURACY)

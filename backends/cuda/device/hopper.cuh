@@ -117,8 +117,8 @@ template <int count>
 static __device__ __forceinline__ void registers_more() {
   asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(count));
 }
-// What the launch before this one wrote is there; the one after this one may be started.
+// The launch after this one may be started; what the one before this one wrote is there.
 static __device__ __forceinline__ void launch_wait() {
-  asm volatile("griddepcontrol.wait;" ::: "memory");
   asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+  asm volatile("griddepcontrol.wait;" ::: "memory");
 }

@@ -155,7 +155,7 @@ def candidates(task: Any, _target: Target) -> tuple[WgmmaMatmulSpec, ...]:
 
 def start(products: int) -> Tile:
     """A tile that fits any product."""
-    return {1: Tile(), 3: Tile(128, 128, 3), 6: Tile(128, 128, 2)}[products]
+    return {1: Tile(128, 128, 6), 3: Tile(128, 128, 3), 6: Tile(128, 128, 2)}[products]
 
 
 def stored(spec: WgmmaMatmulSpec, operands: tuple[str, ...], result: str) -> WgmmaMatmulSpec | None:

@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
 
 from tilewright.backends.kernels.wgmma_matmul.spec import (
     BYTES,
@@ -73,11 +72,13 @@ MEASURED = {
         Row(Tile(128, 128, 3, 2), 0.86, 1.6),
         Row(Tile(128, 64, 4, 2), 0.43, 1.0),
         Row(Tile(64, 64, 6, 1), 0.35, 0.8),
+        Row(Tile(64, 32, 8, 1), 0.28, 0.5),
     ),
     6: (
         Row(Tile(128, 128, 2, 2), 1.73, 1.6),
         Row(Tile(128, 64, 2, 2), 0.89, 1.0),
         Row(Tile(64, 64, 4, 1), 0.58, 0.8),
+        Row(Tile(64, 32, 5, 1), 0.45, 0.5),
     ),
 }
 """Number of products -> tiles, the first one for anything."""
@@ -99,26 +100,39 @@ def _tiles(spec: WgmmaMatmulSpec) -> Iterator[Tile]:
         tile = row.tile
         if tile.columns >= 2 * spec.n and tile.columns > narrow:
             continue
-        yield tile
+        yield _short(tile, spec.steps)
         across = -(-spec.n // tile.columns)
         for split in SPLITS:
             if split * LEAST_STEPS > spec.steps or across * split > 2 * MULTIPROCESSORS:
                 break
-            yield replace(tile, split=split)
+            part = _short(replace(tile, split=split), -(-spec.steps // split))
+            yield part
             small = tile.rows * tile.columns <= 128 * 64
             if small and tile.together and split <= CLUSTER and tile.rows % split == 0:
-                yield replace(tile, split=split, within=True)
+                yield replace(part, within=True)
+
+
+def _short(tile: Tile, steps: int) -> Tile:
+    """A small one with hardly more stages than steps: with less shared memory the next launch finds
+    room earlier. Large ones bring the next tile's operands ahead."""
+    if tile.rows * tile.columns > 128 * 64:
+        return tile
+    return replace(tile, stages=min(tile.stages, max(4, steps)))
+
+
+def _key(products: int, tile: Tile) -> tuple[int, ...]:
+    return products, tile.rows, tile.columns, tile.groups, tile.together, tile.cluster
 
 
 @cache
-def _rows() -> dict[Any, Row]:
-    return {(p, row.tile): row for p, rows in MEASURED.items() for row in rows}
+def _rows() -> dict[tuple[int, ...], Row]:
+    return {_key(p, row.tile): row for p, rows in MEASURED.items() for row in rows}
 
 
 def microseconds(spec: WgmmaMatmulSpec, m: int) -> float:
     """Of a launch with ``m`` rows, without what the epilogue computes."""
     tile = spec.tile
-    row = _rows().get((spec.products, replace(tile, split=1, within=False)))
+    row = _rows().get(_key(spec.products, tile))
     if row is None:
         row = _like(spec)
     tiles = -(-m // (tile.rows * tile.cluster)) * tile.cluster * spec.across * tile.split
