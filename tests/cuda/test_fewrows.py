@@ -26,23 +26,37 @@ def lanes(weights: Weights):
             yield k, n, panel, chunk, lane, column // 8, inside % 8
 
 
+@pytest.mark.parametrize("group", [32, 64, 128, 0])
 @pytest.mark.parametrize("bits", [4, 8])
-def test_a_lane_loads_the_codes_that_its_operands_are_made_of(bits: int) -> None:
-    weights = Weights(K, N, bits, 64, 2)
-    codes = np.random.default_rng(bits).integers(0, 2**bits, (K, N)).astype(np.uint8)
-    words = fewrows.pack_codes(codes, weights).view(np.uint32)
-    words = words.reshape(weights.panels, weights.chunks, bits // 4, 32, 4)
+def test_a_lane_loads_the_codes_that_its_operands_are_made_of(bits: int, group: int) -> None:
+    weights = Weights(K, N, bits, group, 2, zeros=True)
+    rng = np.random.default_rng(bits)
+    codes = rng.integers(0, 2**bits, (K, N)).astype(np.uint8)
+    scales = rng.standard_normal((weights.groups, N)).astype(np.float16)
+    zeros = rng.integers(0, 2**bits, scales.shape).astype(np.uint8)
+    packed = fewrows.pack(weights, codes, scales, zeros)
+    assert packed.nbytes == weights.bytes
+    slots = packed.reshape(weights.panels, weights.steps, weights.slot)
+    words = np.ascontiguousarray(slots[:, :, : weights.codes]).view(np.uint32)
+    words = words.reshape(weights.panels, weights.steps * weights.step // 32, bits // 4, 32, 4)
+    sides = slots[:, :, weights.codes :]
     for k, n, panel, chunk, lane, r, j in lanes(weights):
         shift = 4 * (j // 2) + 16 * (j % 2)
         halves = words[panel, chunk, :, lane, r] >> shift & 15
         assert sum(int(h) << 4 * i for i, h in enumerate(halves)) == codes[k, n]
+        at, of = lane // 4 * 4 + r, sides[panel, k // weights.step]
+        assert of[:64].view(np.float16)[at] == scales[k // weights.size, n]
+        assert of[64:][at] == zeros[k // weights.size, n]
+    back = fewrows.unpack(weights, packed)
+    for found, given in zip(back, (codes, scales, zeros), strict=True):
+        np.testing.assert_array_equal(found, given)
 
 
 def test_numbers_of_16_bits_lie_as_operands() -> None:
     weights = Weights(K, N, 16)
     bits = np.random.default_rng(1).integers(0, 2**16, (K, N)).astype(np.uint16)
-    packed = fewrows.pack_codes(bits, weights).view(np.uint16)
-    packed = packed.reshape(weights.panels, weights.chunks, 4, 32, 8)
+    packed = fewrows.pack(weights, bits).view(np.uint16)
+    packed = packed.reshape(weights.panels, weights.steps, 4, 32, 8)
     for k, n, panel, chunk, lane, r, j in lanes(weights):
         assert packed[panel, chunk, r, lane, j] == bits[k, n]
 
@@ -54,9 +68,14 @@ def test_exactly_one_function_takes_each_number_of_rows(name: str, n: int, bits:
     weights = Weights(1024, n, bits, *((64, 2) if bits == 4 else ()))
     kernel = fewrows.kernel(weights, IDENTITY, TARGETS[name], "kernel")
     for rows in (1, 2, 3, 8, 9, 16, 17, 32, 33, 64, 65, 1000):
-        grids = [[evaluate(g, (rows, 0, 0)) for g in e.grid] for e in kernel.entries]
+        grids = [
+            [evaluate(g.replace("sms", "132"), (rows, 0, 0)) for g in e.grid]
+            for e in kernel.entries
+        ]
         assert sum(0 not in grid for grid in grids) == 1
-    assert all(0 in [evaluate(g, (0, 0, 0)) for g in e.grid] for e in kernel.entries)
+    assert all(
+        0 in [evaluate(g.replace("sms", "132"), (0, 0, 0)) for g in e.grid] for e in kernel.entries
+    )
     for entry in kernel.entries:
         assert int(entry.shared) <= (TARGETS[name].l1_kib - 1) * 1024
         assert name == "sm_90a" or (entry.cluster == (1, 1, 1) and not entry.overlaps)

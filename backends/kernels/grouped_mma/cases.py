@@ -32,6 +32,8 @@ def cases() -> tuple[Case, ...]:
         out += [_case(m, 1000, 300, f) for f in FORMATS[:3]]
     out += [_case(m, 150, 45, f, special=True) for m in (2, 20) for f in FORMATS[:2]]
     out += [_case(m, 65, 1, FORMATS[0]) for m in (0, 1, 33)]
+    # More panels than blocks.
+    out += [_case(m, 140, 8500, FORMATS[0]) for m in (1, 8, 13)]
     return tuple(out)
 
 

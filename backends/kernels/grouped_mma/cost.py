@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tilewright.backends.cuda import fewrows
 from tilewright.backends.kernels import work
 from tilewright.backends.kernels.family import Cost
 from tilewright.backends.kernels.grouped_mma.spec import GroupedMmaSpec
@@ -23,4 +24,5 @@ def estimate(spec: GroupedMmaSpec, dims: tuple[int, ...], _target: Target) -> Co
         converted=spec.k * spec.weights.panels * 32 * -(-m // 64),
         epilogue=work.epilogue(spec.epilogue, m * spec.n),
         written=4 * m * spec.n,
+        nanoseconds=fewrows.nanoseconds(spec.weights, m),
     )

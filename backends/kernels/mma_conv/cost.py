@@ -9,6 +9,9 @@ from tilewright.backends.kernels.family import Cost
 from tilewright.backends.kernels.mma_conv.spec import MmaConvSpec, layout
 from tilewright.backends.target import Target
 
+RATE, LATENCY = 80_000, 3
+"""Operations a nanosecond of many pixels, and nanoseconds for two k of few, as on an H200."""
+
 
 def estimate(spec: MmaConvSpec, dims: tuple[int, ...], _target: Target) -> Cost:
     """2 operations a tap, channel and output (padding counted); X, W, Y and full extras once."""
@@ -28,4 +31,5 @@ def estimate(spec: MmaConvSpec, dims: tuple[int, ...], _target: Target) -> Cost:
         converted=pixels * spec.k * spec.groups,
         epilogue=work.epilogue(spec.epilogue, outputs),
         written=4 * outputs,
+        nanoseconds=max(2 * outputs * spec.k // RATE, LATENCY * spec.k // 2),
     )

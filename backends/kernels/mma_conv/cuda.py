@@ -51,10 +51,17 @@ def kernel(spec: MmaConvSpec, target: Target, name: str) -> CudaKernel:
     ]
     made, entries = pixel_shapes(w, target), []
     blocks = f"ceildiv({pixels(spec)}, 64) * {-(-w.panels // made[0].across) * spec.groups}"
-    few = when(f"sms // 2 - {blocks}") if len(made) > 1 else "0"
+    # Clusters share K where all of them run at once.
+    few = when(f"sms // 4 - {blocks}") if len(made) > 1 else "0"
     for shape, suffix, chosen in zip(made, ("_many", "_few"), (f"(1 - {few})", few), strict=False):
         parts.append(
-            signature(name + suffix, operands, dims, threads=shape.threads)
+            signature(
+                name + suffix,
+                operands,
+                dims,
+                threads=shape.threads,
+                blocks=shape.resident(w),
+            )
             + gather(spec.epilogue, 2, step + 1)
             + f"  __shared__ __align__(16) char table[{shape.rows(w)} * sizeof(Row)];\n"
             "  Problem p;\n"

@@ -19,6 +19,8 @@ SHAPES = (
     (5, 0, 40),
     (0, 7, 40),
     (61, 1280, 170),
+    # More panels than blocks.
+    *((m, 90, 8500) for m in (2, 7, 15)),
 )
 
 

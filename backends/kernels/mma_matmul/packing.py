@@ -5,7 +5,7 @@ from __future__ import annotations
 import ml_dtypes
 import numpy as np
 
-from tilewright.backends.cuda.fewrows import pack_codes, unpack_codes
+from tilewright.backends.cuda import fewrows
 from tilewright.backends.kernels.mma_matmul.spec import MmaMatmulSpec
 
 TYPES = {"f16": np.float16, "bf16": ml_dtypes.bfloat16}
@@ -15,10 +15,11 @@ def pack(weights: np.ndarray, spec: MmaMatmulSpec) -> np.ndarray:
     """[K, N] f32 -> uint8 [bytes], rounded to nearest even."""
     with np.errstate(over="ignore"):
         rounded = weights.astype(TYPES[spec.dtype])
-    return pack_codes(np.ascontiguousarray(rounded).view(np.uint16), spec.weights)
+    return fewrows.pack(spec.weights, np.ascontiguousarray(rounded).view(np.uint16))
 
 
 def unpack(packed: np.ndarray, spec: MmaMatmulSpec) -> np.ndarray:
     """[K, N] f32, exact for weights of the type."""
-    bits = unpack_codes(packed.view(np.uint8), spec.weights)
-    return bits.view(TYPES[spec.dtype]).astype(np.float32)
+    bits, _, _ = fewrows.unpack(spec.weights, packed.view(np.uint8))
+    found: np.ndarray = bits.view(TYPES[spec.dtype]).astype(np.float32)
+    return found

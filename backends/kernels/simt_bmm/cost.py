@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import prod
 
+from tilewright.backends.cuda import simt
 from tilewright.backends.kernels import work
 from tilewright.backends.kernels.family import Cost
 from tilewright.backends.kernels.simt_bmm.spec import SimtBmmSpec
@@ -21,4 +22,5 @@ def estimate(spec: SimtBmmSpec, dims: tuple[int, ...], _target: Target) -> Cost:
         bytes=4 * batch * (m * k + k * n + (1 + full) * m * n),
         epilogue=work.epilogue(spec.epilogue, batch * m * n),
         written=4 * batch * m * n,
+        nanoseconds=simt.nanoseconds(m, n, k, batch),
     )

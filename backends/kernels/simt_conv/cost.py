@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import prod
 
+from tilewright.backends.cuda import simt
 from tilewright.backends.kernels import work
 from tilewright.backends.kernels.f32_conv.spec import layout
 from tilewright.backends.kernels.family import Cost
@@ -15,7 +16,9 @@ def estimate(spec: SimtConvSpec, dims: tuple[int, ...], _target: Target) -> Cost
     """2 operations a tap, channel and output (padding counted); X, W, Y and full extras once."""
     r = spec.rank
     inputs = dims[0] * prod(dims[1 : 1 + r]) * spec.channels
-    outputs = dims[0] * prod(dims[1 + r : 1 + 2 * r]) * spec.out_channels
+    pixels = dims[0] * prod(dims[1 + r : 1 + 2 * r])
+    outputs = pixels * spec.out_channels
+    nanoseconds = simt.nanoseconds(pixels, spec.group_outputs, spec.k, spec.groups)
     full = work.full_extras(spec.epilogue)
     weights = layout(spec).bytes
     return Cost(
@@ -24,4 +27,5 @@ def estimate(spec: SimtConvSpec, dims: tuple[int, ...], _target: Target) -> Cost
         weights=weights,
         epilogue=work.epilogue(spec.epilogue, outputs),
         written=4 * outputs,
+        nanoseconds=0 if spec.depthwise else nanoseconds,
     )
