@@ -45,10 +45,29 @@ static __device__ __forceinline__ void direct(const Problem &p, int row0, int kv
         take<FAST>(values[i][b], v + at * p.vs + size, at < end ? VD - size - g * VE : 0);
       }
   };
+  int limit[2];
+  i64 masked[2];
+#pragma unroll
+  for (int h = 0; h < 2; h++) {
+    const int row = min(row0 + g + 8 * h, p.rows - 1), query = row / p.group;
+    limit[h] = CAUSAL ? (int)min((i64)end, query + p.offset + 1) : end;
+    masked[h] = batch * p.mb + (kv * p.group + row - query * p.group) * p.mh + query * p.mq;
+  }
+  u32 raw[NT][4];
+  auto take_mask = [&](int key) {
+#pragma unroll
+    for (int t = 0; t < NT; t++)
+#pragma unroll
+      for (int i = 0; i < 4; i++) {
+        const int at = min(key + 8 * t + 2 * c + (i & 1), end - 1);
+        raw[t][i] = mask_at(p.mask + (masked[i >> 1] + at * p.mk) * MASK);
+      }
+  };
   // What the first step needs is on its way before the queries are.
   int key = first + warp * STEP;
   if (KP == KB && key < end) take_keys(key, 0);
   if (VP == VB && key < end) take_values(key, 0);
+  if (MASK && key < end) take_mask(key);
 
   u32 *queries = (u32 *)shared;
 #pragma unroll
@@ -75,15 +94,6 @@ static __device__ __forceinline__ void direct(const Problem &p, int row0, int kv
     }
   }
   __syncthreads();
-
-  int limit[2];
-  i64 masked[2];
-#pragma unroll
-  for (int h = 0; h < 2; h++) {
-    const int row = min(row0 + g + 8 * h, p.rows - 1), query = row / p.group;
-    limit[h] = CAUSAL ? (int)min((i64)end, query + p.offset + 1) : end;
-    masked[h] = batch * p.mb + (kv * p.group + row - query * p.group) * p.mh + query * p.mq;
-  }
 
   float highest[2] = {-INF, -INF}, total[2] = {0, 0}, factor[2], sums[VB * VE][4];
 #pragma unroll
@@ -139,9 +149,10 @@ static __device__ __forceinline__ void direct(const Problem &p, int row0, int kv
         const int at = key + 8 * t + 2 * c + (i & 1);
         const bool seen = at < limit[i >> 1];
         float x = (SPLIT ? s[t][i] + small[t][i] : s[t][i]) * FACTOR;
-        if (MASK && seen) x += bias(p.mask + (masked[i >> 1] + at * p.mk) * MASK);
+        if (MASK) x += bias(raw[t][i]);
         s[t][i] = seen ? x : -INF;
       }
+    if (MASK && key + WARPS * STEP < end) take_mask(key + WARPS * STEP);
 #pragma unroll
     for (int h = 0; h < 2; h++) {
       float most = fmaxf(s[0][2 * h], s[0][2 * h + 1]);

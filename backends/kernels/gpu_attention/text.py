@@ -137,11 +137,16 @@ static __device__ __forceinline__ void mma_tf32(float (&d)[4], const u32 (&a)[4]
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
-// What is added to a score, in units of log2 e. The lowest finite number hides keys too, but a row
+// An element of the mask as it lies.
+static __device__ __forceinline__ u32 mask_at(const char *at) {
+  return MASK == 1 ? *(const unsigned char *)at : *(const u32 *)at;
+}
+
+// What it adds to a score, in units of log2 e. The lowest finite number hides keys too, but a row
 // of nothing else has equal weights.
-static __device__ __forceinline__ float bias(const char *at) {
-  if (MASK == 1) return *at ? 0.0f : -INF;
-  const float x = *(const float *)at, lowest = -0x1.fffffep127f;
+static __device__ __forceinline__ float bias(u32 raw) {
+  if (MASK == 1) return raw ? 0.0f : -INF;
+  const float x = __uint_as_float(raw), lowest = -0x1.fffffep127f;
   const float y = x * 0x1.715476p+0f;
   return x == -INF ? x : (y < lowest ? lowest : y);
 }

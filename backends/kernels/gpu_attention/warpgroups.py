@@ -310,29 +310,34 @@ static __device__ __forceinline__ void attend(const Problem &p, const TensorMap 
       settled(o);
     }
   };
-  auto add_mask = [&](int key0, i64 step) {
-    const char *one = masked[0] + key0 * step * MASK, *two = masked[1] + key0 * step * MASK;
+  // The mask of a tile is on its way while the tile before is computed.
+  u32 mask[2][BN / 4];
+  auto take_mask = [&](int j) {
+    if (!MASK || j >= tiles) return;
+    const int key0 = j * BN + 2 * c;
 #pragma unroll
-    for (int t = 0; t < BN / 8; t++)
+    for (int h = 0; h < 2; h++) {
+      if (p.mk == 1 && (j + 1) * BN <= keys) {
+        const char *at = masked[h] + (i64)key0 * MASK;
 #pragma unroll
-      for (int i = 0; i < 2; i++) {
-        const bool there = key0 + 8 * t + i < keys;
-        const i64 at = (8 * t + i) * step * MASK;
-        const float x = there ? bias(one + at) : 0.0f;
-        const float y = !there || p.mq == 0 ? x : bias(two + at);
-        s[4 * t + i] = s[4 * t + i] * FACTOR + x;
-        s[4 * t + 2 + i] = s[4 * t + 2 + i] * FACTOR + y;
+        for (int i = 0; i < BN / 4; i++) mask[h][i] = mask_at(at + (i / 2 * 8 + i % 2) * MASK);
+      } else {
+#pragma unroll
+        for (int i = 0; i < BN / 4; i++) {
+          const int key = min(key0 + i / 2 * 8 + i % 2, keys - 1);
+          mask[h][i] = mask_at(masked[h] + key * p.mk * MASK);
+        }
       }
+    }
   };
   auto softmax = [&](int j) {
     constexpr bool scaled = MASK || FACTOR <= 0.0f;
     const int key0 = j * BN + 2 * c;
     if (MASK) {
-      // Neighbours in memory have offsets that are known.
-      if (p.mk == 1)
-        add_mask(key0, 1);
-      else
-        add_mask(key0, p.mk);
+#pragma unroll
+      for (int i = 0; i < BN / 2; i++)
+        s[i] = s[i] * FACTOR + bias(mask[i / 2 % 2][i / 4 * 2 + i % 2]);
+      take_mask(j + 1);
     } else if (scaled) {
 #pragma unroll
       for (int i = 0; i < BN / 2; i++) s[i] *= FACTOR;
@@ -380,6 +385,7 @@ static __device__ __forceinline__ void attend(const Problem &p, const TensorMap 
       }
   };
 
+  take_mask(0);
   barrier_wait(bars, 0);
   if (tiles > 0) {
     multiply_keys(0);
