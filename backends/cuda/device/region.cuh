@@ -79,6 +79,12 @@ static __device__ __forceinline__ void tw_load_word(T (&to)[V], const T *from) {
     *(word *)to = *(const word *)from;
 }
 
+template <int V, typename T>
+static __device__ __forceinline__ void tw_store_word(T *to, const T (&from)[V]) {
+    typedef typename tw_word<V * sizeof(T)>::type word;
+    *(word *)to = *(const word *)from;
+}
+
 // Elements STEP apart.
 template <int STEP, int V, typename T>
 static __device__ __forceinline__ void tw_load_apart(T (&to)[V], const T *from, int count) {

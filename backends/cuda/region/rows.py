@@ -16,7 +16,7 @@ from tilewright.backends.cuda.region.code import TYPES, Code, dim_text
 from tilewright.backends.cuda.region.function import decode, formula, function, waits
 from tilewright.backends.cuda.region.pointwise import width
 from tilewright.backends.cuda.region.scope import Frame, Scope
-from tilewright.backends.cuda.region.sweep import Unit, kept, phases
+from tilewright.backends.cuda.region.sweep import Unit, kept, late, phases
 from tilewright.backends.cuda.region.teams import Team, teams
 from tilewright.backends.llvm.region import dims
 from tilewright.backends.llvm.region.analysis import is_full
@@ -243,7 +243,7 @@ def emit_reduction(plan: Schedule, target: Target, name: str) -> tuple[str, tupl
     """Source, entries and bytes of workspace of a region with reductions."""
     wide = width(plan, reduced=True) if plan.kind == "rows" else 1
     workspace = "0"
-    plain, shared = teams(plan, wide, len(kept(plan)))
+    plain, shared = teams(plan, wide, len(kept(plan)), len(late(plan)))
     made = [_variant(plan, target, name, team) for team in plain]
     if shared is not None:
         several = _Shared(plan, target, name, shared)

@@ -40,9 +40,6 @@ SLOTS = 4
 LIGHT = 200
 """Most additions that the body of a loop over a long row is worth if it is unrolled."""
 
-EARLY = 40
-"""Most elements that a thread fetches before the phase that needs them."""
-
 
 def phases(plan: Schedule) -> list[int]:
     """Levels that reduce or write something for every point."""
@@ -76,12 +73,12 @@ def kept(plan: Schedule) -> dict[int, int]:
     return keep
 
 
-def late(plan: Schedule, lane: int) -> list[int]:
+def late(plan: Schedule) -> list[int]:
     """Loads that no reduction of the first phase needs: they can be on their way meanwhile."""
     spec, facts = plan.spec, plan.facts
-    if plan.kind != "rows":
+    if plan.kind != "rows" or len(spec.reduced) != 1:
         return []
-    frame = Frame(Code(), spec, facts, lane)
+    frame = Frame(Code(), spec, facts, plan.lane)
     scope = Scope(frame, None, {})
     levels = phases(plan)
     first = scope.reach(phase_roots(spec, facts, levels[0]))
@@ -123,7 +120,7 @@ class Unit:
         """All phases, one after the other."""
         keep = kept(self.plan) if self.cached else {}
         arrays: dict[int, str] = {}
-        if self.cached:
+        if self.cached and self.team.early:
             self._fetch_early()
         for phase in phases(self.plan):
             mine = [i for i, level in keep.items() if level == phase]
@@ -137,12 +134,9 @@ class Unit:
                 self.scope.memo[state.node] = state.result()
 
     def _fetch_early(self) -> None:
-        """Bring what later phases read, where registers allow."""
+        """Declare room for what later phases read; the first one brings it."""
         team, code, spec = self.team, self.code, self.plan.spec
-        nodes = late(self.plan, self.plan.lane)
-        if team.chunks * team.wide * (1 + len(nodes)) > EARLY or len(spec.reduced) != 1:
-            return
-        for node in nodes:
+        for node in late(self.plan):
             load = spec.body[node]
             assert isinstance(load, Load)
             kind = TYPES[self.frame.kind(spec.inputs[load.input])]

@@ -85,18 +85,31 @@ def emit_tiles(plan: Schedule, target: Target, name: str) -> tuple[str, tuple[En
         start = scope.inner({lane: left, block: top}).address(load)
         step = dim_text(load.strides[lane])
         whole.append(f"((u64)(in{load.input} + ({start})) | (u64)({step} * {size})) % 4 == 0")
+    for number, store in enumerate(spec.outputs) if wide > 1 else ():
+        size = ITEM_BYTES[store.dtype] * wide  # of a word
+        start = scope.inner({lane: left, block: top}).offset_of(store.strides, store.offset)
+        step = dim_text(store.strides[block])
+        bytes_ = f"({step} * {ITEM_BYTES[store.dtype]})"
+        whole.append(f"((u64)(out{number} + ({start})) | (u64){bytes_}) % {size} == 0")
+    whole = [code.let("bool", " && ".join(whole), "v")]
 
     def fill(full: bool) -> None:
         """Bring the tiles; those that are full in words, all on their way at once."""
+        first = scope.inner({lane: f"({left} + {y})", block: f"({top} + {x})"})
+        start: dict[int, str] = {}
+        for node in tiles:
+            load = spec.body[node]
+            assert isinstance(load, Load)
+            kind = TYPES[frame.kind(spec.inputs[load.input])]
+            place = f"in{load.input} + ({first.address(load)})"
+            start[node] = code.let(f"{kind} *", place, "from")
         code.line("#pragma unroll")
         with code.block(steps):
-            column, row = code.let("i64", f"{left} + {y} + j"), code.let("i64", f"{top} + {x}")
-            here = scope.inner({lane: column, block: row})
             for node, tile in tiles.items():
                 load = spec.body[node]
                 assert isinstance(load, Load)
                 kind = TYPES[frame.kind(spec.inputs[load.input])]
-                place = f"in{load.input} + ({here.address(load)})"
+                place = f"{start[node]} + j * {dim_text(load.strides[lane])}"
                 to = f"{tile}[{y} + j][{x} + k]"
                 each = f"for (int k = 0; k < {wide}; k++)"
                 if full:
@@ -107,25 +120,55 @@ def emit_tiles(plan: Schedule, target: Target, name: str) -> tuple[str, tuple[En
                     code.line(f"{each} {to} = {word}[k];")
                 else:
                     code.line("#pragma unroll")
-                    inside = f"{column} < {width} && {row} + k < {height}"
+                    inside = f"{left} + {y} + j < {width} && {top} + {x} + k < {height}"
                     code.line(f"{each} if ({inside}) {to} = ({place})[k];")
 
-    with code.block(f"if ({' && '.join(whole)})"):
-        fill(True)
-    with code.block("else"):
-        fill(False)
-    code.line("__syncthreads();")
-    scope.hoist([s.value for s in spec.outputs])
-    numbers = list(range(len(spec.outputs)))
-    code.line("#pragma unroll")
-    with code.block(steps):
-        column, row = code.let("i64", f"{left} + {x}"), code.let("i64", f"{top} + {y} + j")
-        count = f"(int)tw_min({wide}, {dim_text(spec.domain[lane])} - {column})"
-        count = code.let("int", count)
-        with code.block(f"if ({row} < {dim_text(spec.domain[block])} && {count} > 0)"):
+    def drain(full: bool) -> None:
+        """Compute and write; full tiles in words."""
+        raw = {node: f"{tile}[{x} + k][{y} + j]" for node, tile in tiles.items()}
+        column = code.let("i64", f"{left} + {x}")
+        start: dict[int, str] = {}
+        if full:
+            first = scope.inner({lane: column, block: f"({top} + {y})"})
+            for number, store in enumerate(spec.outputs):
+                kind = TYPES[frame.kind(store.dtype)]
+                place = f"out{number} + ({first.offset_of(store.strides, store.offset)})"
+                start[number] = code.name("to")
+                code.line(f"{kind} *const {start[number]} = {place};")
+        code.line("#pragma unroll")
+        with code.block(steps):
+            row = code.let("i64", f"{top} + {y} + j")
             here = scope.inner({block: row})
-            here.raw = {node: f"{tile}[{x} + k][{y} + j]" for node, tile in tiles.items()}
-            write(here, numbers, wide, count, column)
+            here.raw = raw
+            if full:
+                here.hoist([s.value for s in spec.outputs])
+                arrays = []
+                for store in spec.outputs:
+                    arrays.append(code.name("y"))
+                    kind = TYPES[frame.kind(store.dtype)]
+                    code.line(f"alignas(8) {kind} {arrays[-1]}[{wide}];")
+                code.line("#pragma unroll")
+                with code.block(f"for (int k = 0; k < {wide}; k++)"):
+                    inside = here.inner({lane: f"({column} + k)"})
+                    for store, array in zip(spec.outputs, arrays, strict=True):
+                        code.line(f"{array}[k] = {inside.stored(store)};")
+                for number, store in enumerate(spec.outputs):
+                    place = f"{start[number]} + j * {dim_text(store.strides[block])}"
+                    code.line(f"tw_store_word({place}, {arrays[number]});")
+                return
+            count = f"(int)tw_min({wide}, {width} - {column})"
+            count = code.let("int", count)
+            with code.block(f"if ({row} < {height} && {count} > 0)"):
+                write(here, list(range(len(spec.outputs))), wide, count, column)
+
+    for part in (fill, drain):
+        with code.block(f"if ({whole[0]})"):
+            part(True)
+        with code.block("else"):
+            part(False)
+        if part is fill:
+            code.line("__syncthreads();")
+            scope.hoist([s.value for s in spec.outputs])
     source = function(spec, target, name, THREADS, code)
     grid = formula(blocks)
     return source, (Entry((grid, "1", "1"), (THREADS, 1, 1), overlaps=waits(target)),)
