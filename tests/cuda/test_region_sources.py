@@ -96,6 +96,36 @@ def test_kernels_of_hopper_wait_for_the_launch_before_them_and_others_are_not_st
     assert not any(entry.overlaps for entry in late.entries)
 
 
+def normalized(rows, length):
+    """Rows over their sum, times a vector."""
+    body = (
+        Load(0, (length, 1)),
+        Load(1, (0, 1)),
+        Reduce("sum", 0),
+        Op("div", (0, 2), "f32"),
+        Op("mul", (3, 1), "f32"),
+    )
+    return RegionSpec(
+        domain=(rows, length), reduced=(1,), inputs=("f32", "f32"), params=1, body=body,
+        outputs=(Store(4, "f32", (length, 1)),),
+    )  # fmt: skip
+
+
+def test_few_rows_fetch_the_operands_of_the_second_pass_before_the_first_one_ends():
+    kernel = region_kernel(normalized(P(0), 384), HOPPER, "kernel")
+    assert [e.suffix for e in kernel.entries] == ["_few", "_many"]
+    early, late = (
+        text.index("in1 + (") < text.index("__shfl")
+        for text in kernel.source.split('extern "C"')[1:]
+    )
+    assert early
+    assert not late
+    for rows, launched in ((128, "_few"), (2048, "_few"), (2049, "_many")):
+        grids = {e.suffix: evaluate(e.grid[0], {"p0": rows}) for e in kernel.entries}
+        assert [name for name, blocks in grids.items() if blocks] == [launched]
+        assert grids[launched] == -(-rows // 4)
+
+
 def test_exactly_one_form_of_a_reduction_is_launched_for_any_sizes():
     kernel = region_kernel(total(P(0), P(1)), HOPPER, "kernel")
     assert [e.suffix for e in kernel.entries] == ["_warp", "_block", "_shared0", "_shared_end"]
