@@ -16,8 +16,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
+from fcntl import LOCK_EX, flock
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -151,15 +152,19 @@ def _timed(runs: Sequence[Callable[[], object]]) -> tuple[float, float]:
     device, host = [], []
     for _ in range(_REPEATS):
         first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        begun = time.perf_counter()
         first.record()
         for _ in range(rounds):
             for run in runs:
                 run()
         last.record()
-        host.append((time.perf_counter() - begun) / rounds / len(runs) * 1e6)
         last.synchronize()
         device.append(first.elapsed_time(last) * 1e3 / rounds / len(runs))
+        # Few at a time: a long queue would make the host wait.
+        begun = time.perf_counter()
+        for run in runs:
+            run()
+        host.append((time.perf_counter() - begun) / len(runs) * 1e6)
+        torch.cuda.synchronize()
     return statistics.median(device), statistics.median(host)
 
 
@@ -224,31 +229,44 @@ def measure(case: Case, path: Path, peer: tuple[float, float] | None) -> Row:
     )
 
 
-def measure_peer(case: Case) -> tuple[float, float]:
-    """Microseconds and error of torch.compile, in bf16 with CUDA graphs."""
+def measure_peer(case: Case, lock: Path) -> tuple[float, float]:
+    """Microseconds and error of torch.compile, in bf16 with CUDA graphs; the GPU is used while
+    `lock` is held."""
     import torch
 
-    tensors = _tensors(case)
-    module = torch.compile(_module(case, torch.bfloat16), mode="max-autotune", dynamic=False)
-    given = [
-        {k: v.bfloat16() if v.is_floating_point() else v for k, v in one.items()} for one in tensors
-    ]
-    with torch.no_grad():
-        for _ in range(3):
-            found = module(**given[0])
-        found = found[0] if isinstance(found, tuple) else found
-        error = _error(found, _reference(case, tensors[0]))
-        device, _ = _timed([partial(module, **one) for one in given])
+    case.sizes.weights()
+    with lock.open("w") as file:
+        flock(file, LOCK_EX)
+        tensors = _tensors(case)
+        module = torch.compile(_module(case, torch.bfloat16), mode="max-autotune", dynamic=False)
+        given = [
+            {k: v.bfloat16() if v.is_floating_point() else v for k, v in one.items()}
+            for one in tensors
+        ]
+        with torch.no_grad():
+            for _ in range(3):
+                found = module(**given[0])
+            found = found[0] if isinstance(found, tuple) else found
+            error = _error(found, _reference(case, tensors[0]))
+            device, _ = _timed([partial(module, **one) for one in given])
     return device, error
 
 
-def _peer_alone(case: Case, seconds: float) -> tuple[float, float] | None:
-    """`measure_peer` in a process of its own; None if it takes longer."""
-    command = [sys.executable, "-m", "tilewright.tools.bench_gpu_models", "--peer", case.name]
+def _peer_alone(case: Case, lock: Path, end: float) -> tuple[float, float] | None:
+    """`measure_peer` in a process of its own; None if it has not ended at `end`."""
+    command = [sys.executable, "-m", "tilewright.tools.bench_gpu_models"]
+    command += ["--peer", case.name, "--lock", str(lock)]
+    left = end - time.monotonic()
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=True)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=max(left, 0.1), check=True
+        )
     except subprocess.TimeoutExpired:
         print(f"{case.name}: no time left for torch.compile", flush=True)
+        return None
+    except subprocess.CalledProcessError as failure:
+        said = failure.stderr.strip().splitlines()[-1:]
+        print(f"{case.name}: torch.compile failed: {' '.join(said)}", flush=True)
         return None
     device, error = json.loads(done.stdout.splitlines()[-1])
     return device, error
@@ -267,10 +285,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--peer-seconds", type=float, default=300, help="for torch.compile, all cases together"
     )
     parser.add_argument("--peer", help="measure torch.compile alone on one case")
+    parser.add_argument("--lock", type=Path, help="file that is locked while --peer uses the GPU")
     given = parser.parse_args(arguments)
     cases = {case.name: case for case in CASES}
     if given.peer:
-        print(json.dumps(measure_peer(cases[given.peer])))
+        print(json.dumps(measure_peer(cases[given.peer], given.lock)))
         return
     chosen = [cases[name] for name in given.cases.split(",")] if given.cases else CASES
     rows = []
@@ -278,15 +297,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with (
         tempfile.TemporaryDirectory() as folder,
         ProcessPoolExecutor(mp_context=get_context("spawn")) as pool,
+        ThreadPoolExecutor(2) as starters,
     ):
         paths = [Path(folder) / f"{case.name}.tw" for case in chosen]
-        # Compiling goes on beside torch.compile: it takes none of the GPU's time.
+        # Compiling goes on beside torch.compile: it takes none of the GPU's time. Of two processes
+        # of the peer one has the GPU, the other one starts.
         made = [pool.submit(_compile, *pair) for pair in zip(chosen, paths, strict=True)]
         end = time.monotonic() + given.peer_seconds
-        peers = [
-            _peer_alone(case, end - time.monotonic()) if time.monotonic() < end else None
-            for case in chosen
-        ]
+        lock = Path(folder) / "lock"
+        peers = list(starters.map(lambda case: _peer_alone(case, lock, end), chosen))
         for one in made:
             one.result()
         for case, path, peer in zip(chosen, paths, peers, strict=True):
