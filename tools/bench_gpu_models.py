@@ -120,7 +120,8 @@ def _module(case: Case, dtype: Any) -> Any:
     return decoder_module(case.sizes, dtype, case.past is not None)
 
 
-def _graph(case: Case) -> bytes:
+def graph(case: Case) -> bytes:
+    """Its ONNX file."""
     if isinstance(case.sizes, Encoder):
         return bytes(encoder_graph(case.sizes).SerializeToString())
     return bytes(decoder_graph(case.sizes, case.past is not None).SerializeToString())
@@ -273,7 +274,7 @@ def _peer_alone(case: Case, lock: Path, end: float) -> tuple[float, float] | Non
 
 
 def _compile(case: Case, path: Path) -> None:
-    compile_model(_graph(case), path, _options(case))
+    compile_model(graph(case), path, _options(case))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
+from tilewright.tools import bench_gpu_models
 from tilewright.tools.bench.transformer_graphs import (
     Decoder,
     Encoder,
@@ -62,3 +63,25 @@ def test_modules_compute_the_same(past):
     found = found if past else (found,)
     for mine, theirs in zip(found, wanted, strict=True):
         np.testing.assert_allclose(mine.numpy(), theirs, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        bench_gpu_models.Case(ENCODER, 2, 9),
+        bench_gpu_models.Case(DECODER, 2, 5),
+        bench_gpu_models.Case(DECODER, 2, 1, 5),
+    ],
+    ids=lambda case: case.name,
+)
+def test_inputs_fit_the_model(case):
+    (first, *_) = (
+        ort.InferenceSession(bench_gpu_models.graph(case), providers=["CPUExecutionProvider"])
+    ).run(None, bench_gpu_models.inputs(case, 0))
+    assert first.shape[:2] == (case.batch, case.seq)
+    assert np.isfinite(first).all()
+
+
+def test_names_of_cases_are_different():
+    names = [case.name for case in bench_gpu_models.CASES]
+    assert len(set(names)) == len(names)
