@@ -8,7 +8,30 @@ from tilewright.backends.kernels.f32_matmul.cases import BIAS_RELU_RESIDUAL, GEL
 from tilewright.backends.kernels.family import Case
 from tilewright.backends.kernels.simt_matmul.packing import pack
 from tilewright.backends.kernels.simt_matmul.spec import SimtMatmulSpec
-from tilewright.backends.llvm.epilogue import IDENTITY, Epilogue, evaluate, view_extras
+from tilewright.backends.llvm.epilogue import IDENTITY, Epilogue, Extra, Step, evaluate, view_extras
+
+_UNARY = ("neg", "abs", "tanh", "sigmoid", "silu", "erf", "gelu_tanh", "relu", "round")
+
+
+def _every() -> Epilogue:
+    """Every operation on f32 once: a sum of what each gives."""
+    steps = [Step("mul", (0, 1)), Step("abs", (2,)), Step("constant", (), (0.75,))]
+    steps += [Step("add", (3, 4)), Step("sqrt", (5,)), Step("log", (5,)), Step("reciprocal", (5,))]
+    steps += [Step("div", (2, 5)), Step("exp", (9,)), Step("min", (2, 4)), Step("less", (2, 4))]
+    steps += [Step("where", (12, 6, 7)), Step("round_quotient", (2,), (0.3,))]
+    steps += [Step("greater_equal", (2, 6)), Step("where", (15, 8, 4))]
+    parts = [10, 11, 13, 14, 16]
+    for op in _UNARY:
+        steps.append(Step(op, (2,)))
+        parts.append(1 + len(steps))
+    total = parts[0]
+    for part in parts[1:]:
+        steps.append(Step("add", (total, part)))
+        total = 1 + len(steps)
+    return Epilogue((Extra("row", "f16"),), tuple(steps), total)
+
+
+EVERY = _every()
 
 SHAPES = (
     *((m, 33, 70) for m in (1, 2, 3, 4, 5, 8, 9, 16, 17)),
@@ -37,6 +60,7 @@ def cases() -> tuple[Case, ...]:
     out += [_case(m, k, n, BIAS_RELU_RESIDUAL) for m, k, n in FILLING]
     out += [_case(m, 40, 70, IDENTITY, half, special=True) for m in (2, 20) for half in both]
     out.append(_case(2, 40, 70, BIAS_RELU_RESIDUAL, special=True))
+    out.append(_case(25, 9, 40, EVERY))
     return tuple(out)
 
 
@@ -60,7 +84,8 @@ def _case(
     for extra in epilogue.extras:
         shape = {"scalar": (1,), "row": (n,), "col": (m, 1), "full": (m, n)}[extra.index]
         data = rng.standard_normal(shape)
-        extras.append((data > 0).astype(np.int8) if extra.dtype == "i8" else data.astype("f4"))
+        kind = {"f16": np.float16}.get(extra.dtype, np.float32)
+        extras.append((data > 0).astype(np.int8) if extra.dtype == "i8" else data.astype(kind))
         strides += {"col": [1], "full": [n]}.get(extra.index, [])
     with np.errstate(all="ignore"):
         product = a.astype(np.float64) @ b.astype(np.float64)
