@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tilewright.backends.cuda.kernel import CudaKernel, Entry
 from tilewright.backends.cuda.signature import signature, when
-from tilewright.backends.kernels.gpu_attention import direct, planes, warpgroups
+from tilewright.backends.kernels.gpu_attention import direct, finish, planes, warpgroups
 from tilewright.backends.kernels.gpu_attention.fragments import Fragments
 from tilewright.backends.kernels.gpu_attention.planes import padded
 from tilewright.backends.kernels.gpu_attention.spec import GpuAttentionSpec
@@ -49,7 +49,7 @@ def kernel(spec: GpuAttentionSpec, target: Target, name: str) -> CudaKernel:
     hopper = target.name == "sm_90a"
     wait = "launch_wait();" if hopper else ""
     text = ['#include "hopper.cuh"\n'] if hopper else []
-    text += [_constants(spec, fragments), COMMON, direct.DIRECT]
+    text += [_constants(spec, fragments), COMMON, direct.DIRECT, finish.FINISH]
     entries: list[Entry] = []
     few, space, several = "1", "0", parts(fragments)
 
@@ -81,7 +81,7 @@ def kernel(spec: GpuAttentionSpec, target: Target, name: str) -> CudaKernel:
     together = "0"
     if hopper:
         together = f"{few} * {_clusters(fragments)}"
-        text.append(direct.CLUSTER)
+        text.append(finish.CLUSTER)
         body = direct.START.replace("FINISH", direct.TOGETHER)
         add("_cluster", body, 32 * fragments.warps, blocks=fragments.resident)
         entries.append(
@@ -98,7 +98,7 @@ def kernel(spec: GpuAttentionSpec, target: Target, name: str) -> CudaKernel:
     split = f"{few} * {when(f'{several} - 1')}"
     body = direct.START.replace("FINISH", direct.ALONE)
     add("", body, 32 * fragments.warps, blocks=fragments.resident)
-    add("_combine", direct.COMBINE, 128)
+    add("_combine", finish.COMBINE, 128)
     return CudaKernel(
         source="".join(text),
         entries=(
