@@ -45,6 +45,7 @@ SETS = 4
 """Inputs that runs take turns with."""
 _REPEATS = 9
 _HOST_RUNS = 50
+_STEPS = 50
 _ROUND_SECONDS = 0.05
 CODELM = Decoder()
 
@@ -82,7 +83,8 @@ class Row:
     """What was measured of a case. Times are microseconds; errors relative L2 against float64.
 
     device: of a run by events. queue: that the host takes to queue one. host: from numpy arrays to
-    numpy arrays. launches: their number, and the sum of their times alone. peer: torch.compile.
+    numpy arrays. launches: their number, and the sum of their times alone. loop: of a decoder's
+    step on the caches of the step before, so that sizes are new each time. peer: torch.compile.
     """
 
     case: str
@@ -91,6 +93,7 @@ class Row:
     host: float
     launches: int
     launch_sum: float
+    loop: float | None
     error: float
     peer: float | None
     peer_error: float | None
@@ -215,6 +218,7 @@ def measure(case: Case, path: Path, peer: tuple[float, float] | None) -> Row:
             session.run(None, arrays[i % SETS])
         host = (time.perf_counter() - begun) / _HOST_RUNS * 1e6
         profile = session.profile(arrays[0], runs=5)
+        loop = None if case.past is None else _loop(session, tensors[0], stream)
     theirs, theirs_error = peer or (None, None)
     return Row(
         case.name,
@@ -223,11 +227,32 @@ def measure(case: Case, path: Path, peer: tuple[float, float] | None) -> Row:
         host,
         len(profile),
         sum(row.ms for row in profile) / 5 * 1e3,
+        loop,
         error,
         theirs,
         theirs_error,
         None if theirs is None else theirs / device,
     )
+
+
+def _loop(session: Session, tensors: dict[str, Any], stream: int) -> float:
+    """Microseconds of a step, over steps that feed their caches back."""
+    import torch
+
+    binding = cast(DeviceBinding, session.bind())
+    for name, tensor in tensors.items():
+        binding.bind_input(name, tensor)
+    for output in session.get_outputs():
+        binding.bind_output(output.name)
+    for step in range(2 * _STEPS):
+        if step == _STEPS:
+            torch.cuda.synchronize()
+            begun = time.perf_counter()
+        _, k, v = binding.run(stream)
+        binding.bind_input("past_k", k)
+        binding.bind_input("past_v", v)
+    binding.synchronize()
+    return (time.perf_counter() - begun) / _STEPS * 1e6
 
 
 def measure_peer(case: Case, lock: Path) -> tuple[float, float]:
@@ -313,6 +338,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             row = measure(case, path, peer)
             rows.append(row)
             theirs = "" if row.peer is None else f"{row.peer:8.1f} {row.ratio:6.2f}"
+            theirs += "" if row.loop is None else f"  a step of a loop {row.loop:.1f}"
             print(
                 f"{row.case:20} {row.device:8.1f} {row.queue:6.1f} {row.host:8.1f} "
                 f"{row.launches:4d} {row.launch_sum:8.1f} {row.error:9.2e} {theirs}",

@@ -72,6 +72,9 @@ class DeviceBinding(Binding):
                     f"found {checked.shape[axis]}, in shape {checked.shape}",
                     "reshape or pad the array",
                 )
+        for other, held in self._results.items():
+            if held is not None and held.bound is None and held.overlaps(checked):
+                self._results[other] = None  # what a loop feeds back; the next run gets new memory
         self._refuse_shared(place, checked, self._results)
         self._inputs.pop(name, None)
         self._views[name] = checked
@@ -80,7 +83,8 @@ class DeviceBinding(Binding):
         """Write output `name` into `array`, of numpy or on the device as for inputs.
 
         Without an array the output stays on the device: runs return a `DeviceArray`, the same one
-        as long as its shape stays. Its shape is compared when it runs. Raises FeedError.
+        as long as its shape stays and it is not bound as an input. Shapes are compared when it
+        runs. Raises FeedError.
         """
         self._targets = []
         tensor = self._find(self._session.manifest.outputs, name, "output")

@@ -225,6 +225,22 @@ def test_bound_arrays_are_used_in_place(session, fake):
         binding.synchronize()
 
 
+def test_outputs_become_inputs_in_a_loop(session):
+    x = values(6)
+    binding = session.bind()
+    binding.bind_input("x", Tensor(x))
+    binding.bind_output("y")
+    seen = set()
+    for _ in range(4):
+        y = binding.run()[0]
+        wanted = tiny_cuda.expected(x, session.counts)[0]
+        np.testing.assert_allclose(y.numpy(), wanted, rtol=1e-3, atol=1e-2)
+        seen.add(y.address)
+        x = y.numpy()
+        binding.bind_input("x", y)
+    assert len(seen) > 1
+
+
 def test_other_runs_between_those_of_a_binding(session):
     x, other = Tensor(values(6)), values(8)
     binding = session.bind()
