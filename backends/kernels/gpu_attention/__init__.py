@@ -31,8 +31,8 @@ PyTorch 2.11's flash, cuDNN (bf16) and memory-efficient (f32) attention:
 
 Tried: blocks of 128 rows for heads of 64 are slower than of 64, four on a multiprocessor (211 to
 174; the softmax is the limit there), those of 128 faster (337 to 279); taking turns with products
-saves them 3 to 8 %. A warp group that only asks for tiles needs setmaxnreg, which nvJitLink
-ignores; a thread that does it on its way is as fast.
+saves them 3 to 6 %. A warp group that only asks for tiles would need setmaxnreg, which nvJitLink
+ignores; so a thread asks on its way.
 """
 
 from tilewright.backends.kernels.family import KernelFamily
