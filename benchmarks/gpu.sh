@@ -19,3 +19,4 @@ table gemm_f16 bench_gpu_gemm --element f16 --each 12 --seconds 90
 table gemm_f16_gelu bench_gpu_gemm --element f16 --gelu --each 6 --seconds 60
 table weights bench_gpu_weights
 table attention bench_gpu_attention
+table regions bench_gpu_regions
