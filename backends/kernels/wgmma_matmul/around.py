@@ -2,16 +2,8 @@
 
 from __future__ import annotations
 
-CONVERT = """
-  launch_wait();
-  // Eight elements of a row for each thread, K filled up to KP.
-  const bool even = p1 % (16 / (int)sizeof(In)) == 0 && (u64)a0 % 16 == 0;
-  Element *const to = (Element *)workspace;
-  const i64 count = p0 * (KP / 8);
-  for (i64 e = (i64)blockIdx.x * blockDim.x + threadIdx.x; e < count;
-       e += (i64)gridDim.x * blockDim.x) {
-    const i64 m = e / (KP / 8);
-    const int k = (int)(e - m * (KP / 8)) * 8;
+FETCH = """
+    const bool even = p1 % (16 / (int)sizeof(In)) == 0 && (u64)a0 % 16 == 0;
     const In *const from = (const In *)a0 + m * p1 + k;
     Eight<In> x;
     if (even && k + 8 <= K) {
@@ -20,7 +12,19 @@ CONVERT = """
 #pragma unroll
       for (int i = 0; i < 8; i++) x.v[i] = k + i < K ? from[i] : In(0);
     }
-    Eight<Element> part[PLANES];
+"""
+"""The elements k.. of row m of a matrix, as x."""
+
+CONVERT = """
+  launch_wait();
+  // Eight elements of a row for each thread, K filled up to KP.
+  Element *const to = (Element *)workspace;
+  const i64 count = p0 * (KP / 8);
+  for (i64 e = (i64)blockIdx.x * blockDim.x + threadIdx.x; e < count;
+       e += (i64)gridDim.x * blockDim.x) {
+    const i64 m = e / (KP / 8);
+    const int k = (int)(e - m * (KP / 8)) * 8;
+@FETCH@    Eight<Element> part[PLANES];
 #pragma unroll
     for (int i = 0; i < 8; i++) split(x.v[i], i, part);
 #pragma unroll

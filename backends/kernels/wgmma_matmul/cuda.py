@@ -20,8 +20,9 @@ def supports(target: Target) -> bool:
     return target.name == "sm_90a"
 
 
-def emit(spec: WgmmaMatmulSpec, target: Target, name: str) -> CudaKernel:
+def emit(spec: WgmmaMatmulSpec, target: Target, name: str, fetch: str | None = None) -> CudaKernel:
     """Entries: conversion of A, the product (over A itself or the converted one), sums of parts.
+    ``fetch``: text in place of `around.FETCH`; A is then always made by it.
 
     Raises ValueError for a target without wgmma, and for a tile that does not fit."""
     if not supports(target):
@@ -32,7 +33,7 @@ def emit(spec: WgmmaMatmulSpec, target: Target, name: str) -> CudaKernel:
         raise ValueError(f"{tile} takes {shared} of {SHARED} bytes of shared memory")
     operands = 3 + len(spec.epilogue.extras)
     dims = 3 + spec.epilogue.stride_count
-    away = _converted(spec)
+    away = "1" if fetch else _converted(spec)
     blocks = "units" if tile.within else f"min(units, sms // {tile.cluster}) * {tile.cluster}"
     product = _Product(spec, str(shared), blocks)
     entries = []
@@ -48,7 +49,7 @@ def emit(spec: WgmmaMatmulSpec, target: Target, name: str) -> CudaKernel:
         count = f"p0 * {-(-spec.n // 4)}"
         entries.append(_entry(f"min(ceildiv({count}, {THREADS}), sms * 8)", "_reduce"))
         workspace = f"{_round(spec)} + {4 * tile.split * spec.n} * p0"
-    text = _text(spec, name, operands, dims, away != "0")
+    text = _text(spec, name, operands, dims, fetch or around.FETCH)
     return CudaKernel(text, tuple(entries), workspace)
 
 
@@ -122,7 +123,7 @@ def _round(spec: WgmmaMatmulSpec) -> str:
     return f"ceildiv(p0 * {2 * spec.planes * spec.row}, 256) * 256"
 
 
-def _text(spec: WgmmaMatmulSpec, name: str, operands: int, dims: int, converts: bool) -> str:
+def _text(spec: WgmmaMatmulSpec, name: str, operands: int, dims: int, fetch: str) -> str:
     tile = spec.tile
     c = f"a{operands - 1}"
     each = tile.rows // tile.groups if tile.together else tile.rows
@@ -183,16 +184,15 @@ def _text(spec: WgmmaMatmulSpec, name: str, operands: int, dims: int, converts: 
         signature(name, operands, dims, maps=2, threads=tile.threads),
         body,
     ]
-    if converts:
-        text += [
-            f"typedef u16 Element;\ntypedef {'float' if spec.a == 'f32' else 'u16'} In;\n",
-            around.EIGHT,
-            (around.SPLIT_F32 if spec.a == "f32" else around.SPLIT_NOTHING).replace(
-                "@ELEMENT@", spec.element
-            ),
-            signature(f"{name}_convert", operands, dims, threads=THREADS),
-            around.CONVERT,
-        ]
+    text += [
+        f"typedef u16 Element;\ntypedef {'float' if spec.a == 'f32' else 'u16'} In;\n",
+        around.EIGHT,
+        (around.SPLIT_F32 if spec.a == "f32" else around.SPLIT_NOTHING).replace(
+            "@ELEMENT@", spec.element
+        ),
+        signature(f"{name}_convert", operands, dims, threads=THREADS),
+        around.CONVERT.replace("@FETCH@", fetch),
+    ]
     if partial:
         reduce = around.REDUCE.replace("@EXTRAS@", gather).replace("@C@", c)
         text += [
