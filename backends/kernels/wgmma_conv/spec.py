@@ -13,7 +13,6 @@ from tilewright.backends.kernels.wgmma_matmul import tiles
 from tilewright.backends.kernels.wgmma_matmul.spec import Tile, WgmmaMatmulSpec
 from tilewright.backends.target import Target
 
-
 TILE = matmul.start(1)
 
 
@@ -30,7 +29,6 @@ class WgmmaConvSpec(ConvSpec):
     def __post_init__(self) -> None:
         if self.groups != 1:
             raise ValueError("a convolution in groups has no wgmma kernel")
-        assert self.product
 
     @property
     def product(self) -> WgmmaMatmulSpec:
