@@ -87,6 +87,7 @@ def late(plan: Schedule) -> list[int]:
         i
         for i in sorted(others - first)
         if isinstance(spec.body[i], Load)
+        and facts.phase[i] == 0
         and contiguous(frame, i)
         and not any(isinstance(n, Piece) for n in spec.body)
     ]
