@@ -93,3 +93,12 @@ def test_kernels_keep_their_sums_in_registers(name: str) -> None:
     made = to_cubin(to_ptx(source, "kernel", target), "kernel", target)
     assert made.resources
     assert not [r for r in made.resources if r.spill_stores or r.spill_loads]
+
+
+@pytest.mark.parametrize("name", ["mma_matmul", "mma_conv"])
+def test_weights_beyond_f16_are_left_to_others(name: str) -> None:
+    suits = family(name).suits
+    assert suits is not None
+    assert suits(np.array([[65504.0, -1.0]], np.float32))
+    for value in (65520.0, np.inf, np.nan):
+        assert not suits(np.array([[0.0, value]], np.float32))

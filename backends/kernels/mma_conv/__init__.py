@@ -8,6 +8,7 @@ X; k runs over taps with channels inside. Few pixels: blocks of a cluster share 
 from tilewright.backends.kernels.family import KernelFamily
 from tilewright.backends.kernels.mma_conv import cases, cost, cuda, packing, reference, spec
 from tilewright.backends.kernels.mma_conv.spec import MmaConvSpec
+from tilewright.backends.kernels.mma_matmul.packing import suits
 
 FAMILY = KernelFamily(
     name="mma_conv",
@@ -25,6 +26,7 @@ FAMILY = KernelFamily(
     candidates=spec.candidates,
     layout=spec.layout,
     shaped=cases.shaped,
+    suits=suits,
 )
 
 __all__ = ["FAMILY", "MmaConvSpec"]

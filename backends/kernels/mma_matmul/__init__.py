@@ -25,6 +25,7 @@ FAMILY = KernelFamily(
     candidates=spec.candidates,
     layout=spec.layout,
     shaped=cases.shaped,
+    suits=packing.suits,
 )
 
 __all__ = ["FAMILY", "MmaMatmulSpec"]

@@ -23,3 +23,8 @@ def unpack(packed: np.ndarray, spec: MmaMatmulSpec) -> np.ndarray:
     bits, _, _ = fewrows.unpack(spec.weights, packed.view(np.uint8))
     found: np.ndarray = bits.view(TYPES[spec.dtype]).astype(np.float32)
     return found
+
+
+def suits(weights: np.ndarray) -> bool:
+    """Whether weights stay finite when they are rounded to f16."""
+    return bool((np.abs(weights) <= np.finfo(np.float16).max).all())
