@@ -82,6 +82,30 @@ def test_one_way_computes_a_launch(
     assert set(launched(spec, dims(*sizes), at)) == expected
 
 
+def test_strides_of_what_is_there_once_do_not_count() -> None:
+    sizes = dims(1, 12, 128, 128, 64)
+    sizes[6] = sizes[9] = sizes[12] = 1
+    assert set(launched(SMALL, sizes)) == {"_1x64"}
+    sizes[0] = 2
+    assert set(launched(SMALL, sizes)) == {""}
+    # Keys that are the same for all of the batch.
+    sizes[6] = sizes[12] = 128 * 12 * 64
+    sizes[9] = 0
+    assert set(launched(SMALL, sizes)) == {""}
+    sizes[9] = 8
+    assert set(launched(SMALL, sizes)) == {"_1x64"}
+
+
+def test_boxes_have_strides_that_the_accelerator_takes() -> None:
+    sizes = dims(1, 1, 128, 128, 64)
+    sizes[6:8] = [1, 9]
+    values = {f"p{i}": value for i, value in enumerate(sizes)}
+    entry = next(e for e in cuda.kernel(SMALL, SM_90A, "attention").entries if e.maps)
+    for box in entry.maps:
+        steps = [evaluate(text, values) for text in box.strides]
+        assert all(step > 0 and step % 16 == 0 for step in steps), steps
+
+
 def test_blocks_of_a_long_past_fill_the_device() -> None:
     grids = launched(GpuAttentionSpec(128, 128, 0.1, **BF16), dims(1, 32, 1, 32768, 128, 4))
     assert grids[""] == (8, 16, 1)

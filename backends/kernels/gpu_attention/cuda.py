@@ -9,7 +9,7 @@ from tilewright.backends.kernels.gpu_attention.fragments import Fragments
 from tilewright.backends.kernels.gpu_attention.planes import padded
 from tilewright.backends.kernels.gpu_attention.spec import GpuAttentionSpec
 from tilewright.backends.kernels.gpu_attention.text import COMMON
-from tilewright.backends.kernels.gpu_attention.warpgroups import ALIGNED, Tile
+from tilewright.backends.kernels.gpu_attention.warpgroups import Tile
 from tilewright.backends.target import Target
 
 PART = 256
@@ -147,7 +147,7 @@ def _tiles(spec: GpuAttentionSpec) -> tuple[tuple[Tile, str], ...]:
         keys = 64 if largest <= 64 else 32
         return ((Tile(2, keys, 2, 1, planes=count, packed=True), _WIDE),)
     packed = not warpgroups.lies_so(spec)
-    wide = _WIDE if packed else f"{ALIGNED} * {_MANY}"
+    wide = _WIDE if packed else f"{warpgroups.aligned(spec)} * {_MANY}"
     roomy = 4 if spec.mask is None else 2
     blocks = roomy if largest <= 64 else 2 if largest <= 128 else 1
     keys = 128 if largest <= 128 and spec.mask is None else 64

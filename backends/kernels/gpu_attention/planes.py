@@ -52,6 +52,16 @@ def parts(spec: GpuAttentionSpec) -> tuple[Part, Part, Part]:
     )
 
 
+def steps(part: Part) -> tuple[str, str, str]:
+    """Its strides, 0 where there is one index only: those may be anything."""
+    counts = ("p0", part.heads, part.sequence)
+    batch, head, step = (
+        f"{stride} * min(1, {count} - 1)"
+        for stride, count in zip(part.strides, counts, strict=True)
+    )
+    return batch, head, step
+
+
 def size(spec: GpuAttentionSpec, planes: int) -> str:
     """Bytes of the workspace, a formula."""
     return f"2 * ({' + '.join(part.elements(planes) for part in parts(spec))})"

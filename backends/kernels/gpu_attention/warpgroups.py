@@ -71,7 +71,7 @@ class Tile:
             return planes.maps(spec, self.planes, rows)
         found = []
         for operand, part in enumerate(planes.parts(spec)):
-            batch, head, step = part.strides
+            batch, head, step = planes.steps(part)
             width = chunk(part.size)
             found.append(
                 TensorMap(
@@ -93,9 +93,18 @@ def lies_so(spec: GpuAttentionSpec) -> bool:
     return spec.math == "bf16" and stored == {"bf16"} and not sizes
 
 
-_LOOSE = " + ".join([*(f"a{i} % 16" for i in range(3)), *(f"p{i} % 8" for i in range(6, 15))])
-ALIGNED = f"(1 - min(1, {_LOOSE}))"
-"""1 where Q, K and V can be copied in boxes, else 0."""
+def aligned(spec: GpuAttentionSpec) -> str:
+    """1 where Q, K and V can be copied in boxes, else 0."""
+    loose = [f"a{i} % 16" for i in range(3)]
+    for part in planes.parts(spec):
+        loose += [f"{step} % 8" for step in planes.steps(part)]
+        # What is repeated has no stride that the accelerator takes.
+        counts = ("p0", part.heads, part.sequence)
+        loose += [
+            f"min(1, {count} - 1) * (1 - min(1, {stride}))"
+            for stride, count in zip(part.strides, counts, strict=True)
+        ]
+    return f"(1 - min(1, {' + '.join(loose)}))"
 
 
 def chunk(size: int) -> int:
