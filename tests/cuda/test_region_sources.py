@@ -9,7 +9,15 @@ from tilewright.backends.cuda.region import region_kernel
 from tilewright.backends.cuda.toolchain import to_cubin, to_ptx, tools
 from tilewright.backends.llvm.emit.elementwise import OPS
 from tilewright.backends.llvm.region import dims
-from tilewright.backends.llvm.region.spec import COMPARISONS, Load, Op, Reduce, RegionSpec, Store
+from tilewright.backends.llvm.region.spec import (
+    COMPARISONS,
+    Gather,
+    Load,
+    Op,
+    Reduce,
+    RegionSpec,
+    Store,
+)
 from tilewright.runtime.expressions import evaluate
 
 P = dims.param
@@ -124,6 +132,36 @@ def test_few_rows_fetch_the_operands_of_the_second_pass_before_the_first_one_end
         grids = {e.suffix: evaluate(e.grid[0], {"p0": rows}) for e in kernel.entries}
         assert [name for name, blocks in grids.items() if blocks] == [launched]
         assert grids[launched] == -(-rows // 4)
+
+
+def picked(rows, length):
+    """Every row times the row of a table that its largest element's position picks."""
+    gather = Gather(1, length, length, 3)
+    body = (
+        Load(0, (length, 1)),
+        Reduce("argmax", 0),
+        Load(1, (0, 1), 0, (gather,)),
+        Op("mul", (0, 2), "f32"),
+    )
+    return RegionSpec(
+        domain=(rows, length), reduced=(1,), inputs=("f32", "f32"), body=body,
+        outputs=(Store(3, "f32", (length, 1)),),
+    )  # fmt: skip
+
+
+def test_what_a_reduction_picks_is_loaded_after_it():
+    source = region_kernel(picked(8, 64), HOPPER, "kernel").source
+    assert source.index("in1 + (") > source.rindex("__shfl")
+
+
+def test_a_region_that_reduces_nothing_writes_once_a_row():
+    spec = RegionSpec(
+        domain=(4, 64), reduced=(1,), inputs=("f32",), body=(Load(0, (1, 0)),),
+        outputs=(Store(0, "f32", (1, 0)),),
+    )  # fmt: skip
+    source = region_kernel(spec, HOPPER, "kernel").source
+    assert source.count("out0[") == 1
+    assert "for (" not in source
 
 
 def test_exactly_one_form_of_a_reduction_is_launched_for_any_sizes():

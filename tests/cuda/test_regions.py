@@ -3,12 +3,13 @@
 import importlib.util
 from pathlib import Path
 
+import numpy as np
 import pytest
-from support import device_regions, region_runner
+from support import device_regions, region_oracle, region_runner
 from support.random_regions import random_region
 
 from tilewright.backends.llvm.region import dims
-from tilewright.backends.llvm.region.spec import Load, Reduce, RegionSpec, Store
+from tilewright.backends.llvm.region.spec import Gather, Load, Op, Reduce, RegionSpec, Store
 
 pytestmark = pytest.mark.cuda
 
@@ -86,3 +87,25 @@ def test_results_have_the_same_bits_in_every_run():
     (x,) = region_runner.randoms(params)
     runs = [device_regions.DeviceRegion(spec)([x], [3], params)[1][0] for _ in range(5)]
     assert all((r == runs[0]).all() for r in runs)
+
+
+def test_a_load_that_a_reduction_picks():
+    gather = Gather(1, 64, 64, 3)
+    body = (Load(0, (64, 1)), Reduce("argmax", 0), Load(1, (0, 1), 0, (gather,)),
+            Op("mul", (0, 2), "f32"))  # fmt: skip
+    spec = RegionSpec(
+        domain=(9, 64), reduced=(1,), inputs=("f32", "f32"), body=body,
+        outputs=(Store(3, "f32", (64, 1)),),
+    )  # fmt: skip
+    region_runner.check(spec, region_runner.randoms((9, 64), (64, 64)), [9 * 64])
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "i8", "f32", "i64"])
+@pytest.mark.parametrize("shape", [(64, 128), (130, 66), (256, 257), (3, 200, 136)])
+def test_transposes_of_full_and_partial_tiles(dtype, shape):
+    order = (*range(len(shape) - 2), len(shape) - 1, len(shape) - 2)
+    numbers = np.arange(np.prod(shape)) % 113
+    x = numbers.reshape(shape).astype(region_oracle.DTYPES[dtype])
+    spec = MODULES[2].transposed(shape, order, dtype)
+    (got,) = region_runner.check(spec, [x], [x.size])
+    assert (got.reshape([shape[a] for a in order]) == x.transpose(order)).all()

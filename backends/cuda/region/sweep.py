@@ -76,11 +76,11 @@ def kept(plan: Schedule) -> dict[int, int]:
 def late(plan: Schedule) -> list[int]:
     """Loads that no reduction of the first phase needs: they can be on their way meanwhile."""
     spec, facts = plan.spec, plan.facts
-    if plan.kind != "rows" or len(spec.reduced) != 1:
+    levels = phases(plan)
+    if plan.kind != "rows" or len(spec.reduced) != 1 or len(levels) < 2:
         return []
     frame = Frame(Code(), spec, facts, plan.lane)
     scope = Scope(frame, None, {})
-    levels = phases(plan)
     first = scope.reach(phase_roots(spec, facts, levels[0]))
     others = scope.reach([i for k in levels[1:] for i in phase_roots(spec, facts, k)])
     return [
