@@ -51,14 +51,15 @@ def kernel(spec: GpuAttentionSpec, target: Target, name: str) -> CudaKernel:
     text = ['#include "hopper.cuh"\n'] if hopper else []
     text += [_constants(spec, fragments), COMMON, direct.DIRECT, finish.FINISH]
     entries: list[Entry] = []
-    few, space, several = "1", "0", parts(fragments)
+    wide, tiles = _tiles(spec) if hopper else ("0", ())
+    few, space, several = f"(1 - {wide})", "0", parts(fragments)
 
     def add(suffix: str, body: str, threads: int, maps: int = 0, blocks: int = 1) -> None:
         bounds = {"maps": maps, "threads": threads, "blocks": blocks}
         text.append(signature(name + suffix, spec.operands, spec.dims, **bounds))
         text.append(_bound(spec, body, wait))
 
-    for tile, condition in _tiles(spec) if hopper else ():
+    for tile, condition in tiles:
         if tile.packed and space == "0":
             text.append(f"#define SPLIT_PLANES {tile.planes}\n{planes.SPLIT}")
             add("_split", planes.START, planes.THREADS)
@@ -77,7 +78,6 @@ def kernel(spec: GpuAttentionSpec, target: Target, name: str) -> CudaKernel:
                 overlaps=True,
             )
         )
-        few = f"{few} * (1 - {condition})"
     together = "0"
     if hopper:
         together = f"{few} * {_clusters(fragments)}"
@@ -137,24 +137,24 @@ def _deep(size: int) -> str:
     return when(f"min(p3 - 256, {blocks} - sms // 2)")
 
 
-def _tiles(spec: GpuAttentionSpec) -> tuple[tuple[Tile, str], ...]:
-    """Tiles of warp groups, and when they compute a launch: 1 or 0, of at most one of them."""
+def _tiles(spec: GpuAttentionSpec) -> tuple[str, tuple[tuple[Tile, str], ...]]:
+    """When tiles of warp groups compute a launch, 1 or 0, and each with when it is the one."""
     largest = max(padded(spec.head_dim), padded(spec.value_dim))
     if spec.math != "bf16":
         count = PLANES[spec.math]
         if largest > 128:
-            return ()
+            return "0", ()
         keys = 64 if largest <= 64 else 32
-        return ((Tile(2, keys, 2, 1, planes=count, packed=True), _WIDE),)
+        return _WIDE, ((Tile(2, keys, 2, 1, planes=count, packed=True), _WIDE),)
     packed = not warpgroups.lies_so(spec)
-    wide = _WIDE if packed else f"{warpgroups.aligned(spec)} * {_MANY}"
+    wide = f"({_WIDE})" if packed else f"({_MANY} * {warpgroups.aligned(spec)})"
     roomy = 4 if spec.mask is None else 2
     blocks = roomy if largest <= 64 else 2 if largest <= 128 else 1
     keys = 128 if largest <= 128 and spec.mask is None else 64
     long = Tile(2, keys, 2, 1, packed=packed, ordered=largest > 64)
     short = Tile(1, 64, 2, blocks, packed=packed)
     deep = _deep(largest)
-    return (long, f"{wide} * {deep}"), (short, f"{wide} * (1 - {deep})")
+    return wide, ((long, f"{wide} * {deep}"), (short, f"{wide} * (1 - {deep})"))
 
 
 def _constants(spec: GpuAttentionSpec, fragments: Fragments) -> str:
