@@ -18,6 +18,8 @@ Digits are the order in memory, N = 40, K = 65:
 Bytes are s8; u8 weights are held less 128, with zero points less 128. An AMX tile is 16 quads by 16
 columns (rows of 64 bytes, 128 apart); vpdpbusd multiplies a quad by 16 columns at once.
 
+On GPUs (`cuda`) the same packed words are operands of mma.m16n8k32.
+
 Everything up to the sums is exact modulo 2**32, on every instruction set: without VNNI bytes are
 widened and multiplied by vpmaddwd, since vpmaddubsw saturates.
 
@@ -36,13 +38,22 @@ long as the loop, and its 768 KiB of f32 go to L2 at 4 cycles a vector.
 """
 
 from tilewright.backends.kernels.family import KernelFamily
-from tilewright.backends.kernels.int8_matmul import cases, cost, llvm, packing, reference, spec
+from tilewright.backends.kernels.int8_matmul import (
+    cases,
+    cost,
+    cuda,
+    llvm,
+    packing,
+    reference,
+    spec,
+)
 from tilewright.backends.kernels.int8_matmul.spec import Int8MatmulSpec, IntegerMatmulTask
 
 FAMILY = KernelFamily(
     name="int8_matmul",
     op="contraction",
     emit=llvm.emit,
+    cuda=cuda.kernel,
     reference=reference.run,
     units=spec.units,
     scratch_bytes=spec.scratch_bytes,

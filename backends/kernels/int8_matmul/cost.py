@@ -21,6 +21,8 @@ SIZES = {"i32": 4, "f32": 4, "u8": 1, "s8": 1, "f32_tensor": 4}
 def estimate(spec: Int8MatmulSpec, dims: tuple[int, ...], target: Target) -> Cost:
     """2 M K N operations; A, packed B, C and full extras once."""
     m = dims[0]
+    if target.gpu:
+        return _on_gpu(spec, m)
     product, passes = Work(), 0
     for rows, times in work.row_blocks(m, spec.rows_per_unit):
         product += product_work(target, spec, rows) * times
@@ -38,6 +40,22 @@ def estimate(spec: Int8MatmulSpec, dims: tuple[int, ...], target: Target) -> Cos
         epilogue=work.epilogue(spec.epilogue, m * spec.n) + m * spec.n,
         written=SIZES[spec.out] * m * spec.n,
         blocks=product.blocks,
+    )
+
+
+def _on_gpu(spec: Int8MatmulSpec, m: int) -> Cost:
+    """`cuda`: tiles of 16 or 32 rows a warp; A is read again for every panel."""
+    depth, full = steps(spec.k) * STEP, 4 * work.full_extras(spec.epilogue) + SIZES[spec.out]
+    panels, own = spec.panel_count, m * spec.k * SIZES[spec.a]
+    return Cost(
+        flops=2 * m * spec.k * spec.n,
+        bytes=own + full * m * spec.n + spec.packed_bytes,
+        unit="int8_tile",
+        issued=2 * -(-m // 16) * 16 * depth * PANEL * panels,
+        weights=spec.packed_bytes,
+        streamed=own * panels + -(-m // 32) * spec.packed_bytes,
+        epilogue=work.epilogue(spec.epilogue, m * spec.n),
+        written=SIZES[spec.out] * m * spec.n,
     )
 
 

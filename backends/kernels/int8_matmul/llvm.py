@@ -14,8 +14,8 @@ from tilewright.backends.target import Target
 
 
 def supports(target: Target) -> bool:
-    """Targets with products of 8- or 16-bit integers: all of x86-64, Arm with dot products."""
-    return int8.of(target) is not None
+    """Targets with products of 8- or 16-bit integers: x86-64, Arm with dot products, GPUs."""
+    return target.gpu or int8.of(target) is not None
 
 
 def emit(module: ir.Module, spec: Int8MatmulSpec, target: Target, name: str) -> ir.Function:

@@ -139,6 +139,8 @@ def scratch_bytes(spec: Int8MatmulSpec) -> str:
 
 def variants(spec: Int8MatmulSpec, target: Target) -> tuple[Int8MatmulSpec, ...]:
     """``spec`` and other divisions of the same work; all compute the same bits."""
+    if target.gpu:
+        return (spec,)
     count = spec.panel_count
     others = {min(count, p) for p in (1, 4, 16)} - {spec.panels_per_unit}
     return (spec, *(replace(spec, panels=p) for p in sorted(others)))
