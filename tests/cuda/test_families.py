@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache, partial
+from multiprocessing import get_context
 from os import cpu_count
 from typing import Any
 
@@ -63,8 +64,10 @@ def test_kernel_on_the_device_is_the_reference(
         name = f"kernel{len(kernels)}"
         if case.spec not in kernels:
             kernels[case.spec] = family.cuda(case.spec, target, name), name
-    with ThreadPoolExecutor(cpu_count()) as pool:
-        made = pool.map(lambda pair: machine_code(*pair, target, device), kernels.values())
+    # In processes: NVRTC compiles one text at a time.
+    one = partial(machine_code, target=target, capability=device.capability)
+    with ProcessPoolExecutor(cpu_count(), get_context("spawn")) as pool:
+        made = pool.map(one, *zip(*kernels.values(), strict=True))
         code = dict(zip(kernels, made, strict=True))
     for case in cases:
         kernel, name = kernels[case.spec]

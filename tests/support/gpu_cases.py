@@ -17,9 +17,9 @@ POISON = 0xFF
 """NaN in every format of floating-point numbers, -1 in integers."""
 
 
-def machine_code(kernel: CudaKernel, name: str, target: Target, device: Device) -> bytes:
-    """What the device loads: a cubin where it is made for this device, else PTX."""
-    if target.name.removeprefix("sm_").rstrip("a") == str(device.capability):
+def machine_code(kernel: CudaKernel, name: str, target: Target, capability: int) -> bytes:
+    """What a device of a compute capability loads: a cubin where it is made for it, else PTX."""
+    if target.name.removeprefix("sm_").rstrip("a") == str(capability):
         return cubin(kernel, name, target).code
     text = kernel.source
     if kernel.language == "cuda":
