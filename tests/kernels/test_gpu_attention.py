@@ -50,7 +50,7 @@ def launched(
 
 
 SMALL, LARGE = (GpuAttentionSpec(size, size, 0.125, **BF16) for size in (64, 128))
-PLAIN = GpuAttentionSpec(64, 64, 0.125)
+PLAIN, MASKED = GpuAttentionSpec(64, 64, 0.125), GpuAttentionSpec(64, 64, 0.125, "f32", **BF16)
 
 
 @pytest.mark.parametrize(
@@ -61,6 +61,8 @@ PLAIN = GpuAttentionSpec(64, 64, 0.125)
         (SMALL, (1, 12, 1024, 1024, 64), 256, {"_2x128"}),
         (LARGE, (4, 16, 2048, 2048, 128), 256, {"_2x128"}),
         (SMALL, (1, 12, 128, 128, 64), 256, {"_1x64"}),
+        (MASKED, (1, 12, 128, 128, 64), 256, {""}),
+        (MASKED, (32, 12, 128, 128, 64), 256, {"_1x64"}),
         # Not where boxes could lie.
         (SMALL, (4, 16, 2048, 2048, 64), 264, {""}),
         (SMALL, (1, 4, 1, 100, 64), 256, {""}),
@@ -88,12 +90,12 @@ def test_strides_of_what_is_there_once_do_not_count() -> None:
     assert set(launched(SMALL, sizes)) == {"_1x64"}
     sizes[0] = 2
     assert set(launched(SMALL, sizes)) == {""}
-    # Keys that are the same for all of the batch.
+    # Keys that are the same for all of the batch, and that are all the same.
     sizes[6] = sizes[12] = 128 * 12 * 64
     sizes[9] = 0
-    assert set(launched(SMALL, sizes)) == {""}
-    sizes[9] = 8
     assert set(launched(SMALL, sizes)) == {"_1x64"}
+    sizes[11] = 0
+    assert set(launched(SMALL, sizes)) == {""}
 
 
 def test_boxes_have_strides_that_the_accelerator_takes() -> None:

@@ -24,9 +24,9 @@ static __device__ __forceinline__ void settled(float (&d)[N]) {
 }
 
 static __device__ __forceinline__ void attend(const Problem &p, const TensorMap *mq,
-                                              const TensorMap *mk, const TensorMap *mv, int first,
-                                              int head, int kv, int batch, int heads,
-                                              int kv_heads, int keys, char *raw) {
+                                              const TensorMap *mk, const TensorMap *mv, int2 at_q,
+                                              int2 at_k, int2 at_v, int first, int head, int batch,
+                                              int keys, char *raw) {
   const u32 q = (shared_address(raw) + 1023) / 1024 * 1024;
   const u32 k = q + GROUPS * QBLOCK, v = k + ST * KBYTES, bars = v + ST * VBYTES;
   // Barriers: queries; keys there, keys read, values there, values read, one a stage.
@@ -44,8 +44,6 @@ static __device__ __forceinline__ void attend(const Problem &p, const TensorMap 
   __syncthreads();
   launch_wait();
   const int tiles = (keys + BN - 1) / BN;
-  const int above = PACKED ? batch * heads + head : head;
-  const int kv_above = PACKED ? batch * kv_heads + kv : kv;
   const bool asks = threadIdx.x == 0;
   auto ask_keys = [&](int j) {
     if (!asks || j >= tiles) return;
@@ -55,7 +53,7 @@ static __device__ __forceinline__ void attend(const Problem &p, const TensorMap 
 #pragma unroll
     for (int i = 0; i < PLANES * (QD / KC); i++)
       load_tile(k + s * KBYTES + i * BN * KC * 2, mk, k_there + 8 * s, i % (QD / KC) * KC, j * BN,
-                kv_above, PACKED ? i / (QD / KC) : batch);
+                at_k.x, PACKED ? i / (QD / KC) : at_k.y);
   };
   auto ask_values = [&](int j) {
     if (!asks || j >= tiles) return;
@@ -65,15 +63,15 @@ static __device__ __forceinline__ void attend(const Problem &p, const TensorMap 
 #pragma unroll
     for (int i = 0; i < PLANES * (OD / VC); i++)
       load_tile(v + s * VBYTES + i * BN * VC * 2, mv, v_there + 8 * s, i % (OD / VC) * VC, j * BN,
-                kv_above, PACKED ? i / (OD / VC) : batch);
+                at_v.x, PACKED ? i / (OD / VC) : at_v.y);
   };
   if (asks) {
     barrier_expect(bars, GROUPS * QBLOCK);
 #pragma unroll
     for (int i = 0; i < GROUPS * PLANES * (QD / KC); i++) {
       const int part = i % (QD / KC), plane = i / (QD / KC) % PLANES, row = i / (QD / KC) / PLANES;
-      load_tile(q + i * 64 * KC * 2, mq, bars, part * KC, first + row * 64, above,
-                PACKED ? plane : batch);
+      load_tile(q + i * 64 * KC * 2, mq, bars, part * KC, first + row * 64, at_q.x,
+                PACKED ? plane : at_q.y);
     }
   }
 #pragma unroll
@@ -294,7 +292,15 @@ START = r"""
   int keys = (int)p3;
   if (CAUSAL) keys = (int)max((i64)0, min((i64)keys, min((i64)(tile + 1) * rows, p2) + p5));
   extern __shared__ __align__(16) char shared[];
-  SPACE::attend(p, &m0, &m1, &m2, tile * rows, head, kv, batch, (int)p1,
-                (int)p1 / (int)p4, keys, shared);
+  // Heads and batch in the maps: of planes as one, and the first of what is repeated.
+  const int kv_heads = (int)p1 / (int)p4;
+  int2 at_q = make_int2(p7 ? head : 0, p6 ? batch : 0);
+  int2 at_k = make_int2(p10 ? kv : 0, p9 ? batch : 0);
+  int2 at_v = make_int2(p13 ? kv : 0, p12 ? batch : 0);
+  if (SPACE::PACKED) {
+    at_q.x = batch * (int)p1 + head;
+    at_k.x = at_v.x = batch * kv_heads + kv;
+  }
+  SPACE::attend(p, &m0, &m1, &m2, at_q, at_k, at_v, tile * rows, head, batch, keys, shared);
 }
 """

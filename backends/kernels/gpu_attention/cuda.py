@@ -15,13 +15,10 @@ from tilewright.backends.target import Target
 PART = 256
 """Keys of a block at least, where several share those of a head."""
 
-TILES = "p0 * (p1 // max(p4, 1)) * ceildiv(p2 * p4, 16)"
-"""Blocks of 16 rows that share a head of K and V."""
-
 
 def share(fragments: Fragments) -> str:
-    """Blocks that a multiprocessor has at once, for each of `TILES`."""
-    return f"({fragments.resident} * sms // max(1, {TILES}))"
+    """Blocks that a multiprocessor has at once, for each unit."""
+    return f"({fragments.resident} * sms // max(1, units))"
 
 
 def parts(fragments: Fragments) -> str:
@@ -86,7 +83,7 @@ def kernel(spec: GpuAttentionSpec, target: Target, name: str) -> CudaKernel:
         add("_cluster", body, 32 * fragments.warps, blocks=fragments.resident)
         entries.append(
             Entry(
-                (f"{TILES} * {together}", "8", "1"),
+                (f"units * {together}", "8", "1"),
                 (32 * fragments.warps, 1, 1),
                 shared=str(fragments.shared + 16 * 4 * (spec.value_dim + 2)),
                 suffix="_cluster",
@@ -104,7 +101,7 @@ def kernel(spec: GpuAttentionSpec, target: Target, name: str) -> CudaKernel:
         entries=(
             *entries,
             Entry(
-                (f"{TILES} * {few}", several, "1"),
+                (f"units * {few}", several, "1"),
                 (32 * fragments.warps, 1, 1),
                 shared=str(fragments.shared),
                 overlaps=hopper,
@@ -116,8 +113,8 @@ def kernel(spec: GpuAttentionSpec, target: Target, name: str) -> CudaKernel:
                 overlaps=hopper,
             ),
         ),
-        workspace=f"max({space}, "
-        f"{split} * (256 + {several} * p0 * p1 * p2 * {4 * (spec.value_dim + 2)}))",
+        workspace=f"max({space}, {several} * {when(f'{several} - 1')} * "
+        f"p0 * p1 * p2 * {4 * (spec.value_dim + 2)} + 256)",
     )
 
 
@@ -147,7 +144,9 @@ def _tiles(spec: GpuAttentionSpec) -> tuple[str, tuple[tuple[Tile, str], ...]]:
         keys = 64 if largest <= 64 else 32
         return _WIDE, ((Tile(2, keys, 2, 1, planes=count, packed=True), _WIDE),)
     packed = not warpgroups.lies_so(spec)
-    wide = f"({_WIDE})" if packed else f"({_MANY} * {warpgroups.aligned(spec)})"
+    # Few blocks with a mask take longer than blocks of 16 rows do.
+    enough = _WIDE if packed or spec.mask is not None else _MANY
+    wide = f"({enough})" if packed else f"({enough} * {warpgroups.aligned(spec)})"
     roomy = 4 if spec.mask is None else 2
     blocks = roomy if largest <= 64 else 2 if largest <= 128 else 1
     keys = 128 if largest <= 128 and spec.mask is None else 64

@@ -53,13 +53,9 @@ def parts(spec: GpuAttentionSpec) -> tuple[Part, Part, Part]:
 
 
 def steps(part: Part) -> tuple[str, str, str]:
-    """Its strides, 0 where there is one index only: those may be anything."""
-    counts = ("p0", part.heads, part.sequence)
-    batch, head, step = (
-        f"{stride} * min(1, {count} - 1)"
-        for stride, count in zip(part.strides, counts, strict=True)
-    )
-    return batch, head, step
+    """Its strides, 0 for a batch or a head that is the only one: those may be anything."""
+    batch, head, step = part.strides
+    return f"{batch} * min(1, p0 - 1)", f"{head} * min(1, {part.heads} - 1)", step
 
 
 def size(spec: GpuAttentionSpec, planes: int) -> str:

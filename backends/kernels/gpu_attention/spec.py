@@ -54,8 +54,8 @@ class GpuAttentionSpec(AttentionSpec):
 
 
 def units(_spec: GpuAttentionSpec) -> str:
-    """Blocks of 16 rows, a formula over the dims."""
-    return "p0 * p1 * ceildiv(p2, 16)"
+    """Blocks of 16 rows (queries of all heads that share K and V), a formula over the dims."""
+    return "p0 * (p1 // max(p4, 1)) * ceildiv(p2 * p4, 16)"
 
 
 def scratch_bytes(_spec: GpuAttentionSpec) -> str:
