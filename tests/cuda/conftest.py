@@ -3,8 +3,10 @@
 import weakref
 
 import pytest
-from support import fake_cuda
+from support import fake_cuda, tiny_cuda
+from support.stand_in_arrays import CUBIN
 
+import tilewright.runtime
 from tilewright.runtime.cuda import device, driver
 
 
@@ -15,3 +17,11 @@ def fake(monkeypatch):
     monkeypatch.setattr(driver, "_drivers", {})
     monkeypatch.setattr(device, "_devices", weakref.WeakValueDictionary())
     return made
+
+
+@pytest.fixture(params=[False, True], ids=["fixed", "counts"])
+def stand_in(request, fake, tmp_path):
+    path = tiny_cuda.write(tmp_path / "tiny.tw", request.param, CUBIN)
+    with tilewright.runtime.load(path) as opened:
+        opened.counts = request.param
+        yield opened
