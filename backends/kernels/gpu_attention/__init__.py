@@ -18,16 +18,17 @@ of the result before, 2e-7 so).
 Measured on an H200, operands [batch, sequence, heads, size] from memory, microseconds beside
 PyTorch 2.11's flash, cuDNN (bf16) and memory-efficient (f32) attention:
 
-    12 heads of 32, 128 x 128           2.7 (3.3 with a mask), flash 4.1, cuDNN 5.9; f32 4.2, efficient 14.5
-       batch 32                         8.9 (14.5), 11.8, 11.3; f32 30, 53
-    12 heads of 64, 128 x 128           3.4, 5.3, 5.8
-       batch 32                         14.0, 15.9, 12.0; f32 58, 64
-       1024 x 1024, causal              13.8, 23.7, 15.0; f32 50, 144
-    4 x 16 of 64, 2048 x 2048           174 (396 TFLOP/s), 241, 155
-    4 x 16 of 128, 2048 x 2048          270 (508), 403, 216
-    16 of 128, 8192 x 8192              952 (578), 1539, 812
-    8 x 32 of 128, 8 of K, 1 x 8192     70 (3.8 TB/s), 70, 68
-    6 of 64, 2 of K, 1 x 128            3.2; f32 5.0, 1024 keys 6.7 (with two launches 9.7)
+    12 heads of 32, 128 x 128         2.7 (with a mask 3.3), flash 4.1, cuDNN 5.9
+                               f32    4.2, efficient 14.5
+       batch 32                       8.9 (14.5), 11.8, 11.3; f32 30, 53
+    12 heads of 64, 128 x 128         3.4, 5.3, 5.8
+       batch 32                       14.0 (18.2), 15.9, 12.0; f32 58, 64
+       1024 x 1024, causal            13.8, 23.7, 15.0; f32 50, 144
+    4 x 16 of 64, 2048 x 2048         174 (396 TFLOP/s), 241, 155
+    4 x 16 of 128, 2048 x 2048        270 (508 TFLOP/s), 403, 216
+    16 of 128, 8192 x 8192            952 (578 TFLOP/s), 1539, 812
+    8 x 32 of 128, 8 of K, 1 x 8192   70 to 78 (3.4 to 3.8 TB/s), 70, 68
+    6 of 64, 2 of K, 1 x 128          3.2; f32 5.0, 1024 keys 6.7 (with two launches 9.7)
 
 Figures with masks are from before those were asked for a tile ahead.
 
