@@ -12,14 +12,13 @@ of any kernel:
 
 Formulas are text over p0, p1, ... and `units` with + - * // % and ceildiv, min, max; `sms` is the
 number of multiprocessors of the device, a0, a1, ... are the addresses of the operands modulo 256
-(for their alignment: a kernel may have entries of which only one has a grid that is not empty). Maps of an
-entry whose grid is empty are not made.
+(for their alignment: a kernel may have entries of which only one has a grid that is not empty).
+Maps of an entry whose grid is empty are not made.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-
 
 WORKSPACE = -1
 """In place of a map's operand."""
