@@ -57,20 +57,9 @@ struct Geometry {{
 """
 
 GATHER_A = """
-  // A is gathered from X, four channels of a tap at once where channels come in fours; else the
-  // channel and the tap of a thread's k are the same in all its rows.
+  // A is gathered from X: the channel and the tap of a thread's k are the same in all its rows.
   template <int BM, int BK, int AS, int THREADS>
   __device__ __forceinline__ void load_a(unsigned to, i64, int k0, int tid) const {
-    if (Geometry::width % 4 == 0 && ((unsigned long long)a & 15) == 0 && lda % 4 == 0) {
-#pragma unroll
-      for (int e = tid; e < BM * BK / 4; e += THREADS) {
-        const int r = e / (BK / 4), kk = e % (BK / 4) * 4, at = k0 + kk;
-        i64 from;
-        const bool live = g.inside(rows[r], at / Geometry::width, from) && at < k;
-        copy16(to + 4 * (r * AS + kk), live ? a + from + at % Geometry::width : a, live);
-      }
-      return;
-    }
     const int kk = tid % BK, at = k0 + kk;
     const int tap = at / Geometry::width, channel = at % Geometry::width;
 #pragma unroll

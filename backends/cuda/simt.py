@@ -110,18 +110,9 @@ STORE = """
 """Of a Problem with members c, ldc, columns, extras and first, the column that n = 0 is."""
 
 ROWS_A = """
-  // A lies in rows, lda elements apart; in fours where all of its rows are aligned.
+  // A lies in rows, lda elements apart.
   template <int BM, int BK, int AS, int THREADS>
   __device__ __forceinline__ void load_a(unsigned to, i64 m0, int k0, int tid) const {
-    if (((unsigned long long)a & 15) == 0 && lda % 4 == 0 && k % 4 == 0) {
-#pragma unroll
-      for (int e = tid; e < BM * BK / 4; e += THREADS) {
-        const int r = e / (BK / 4), kk = e % (BK / 4) * 4;
-        const bool live = m0 + r < m && k0 + kk < k;
-        copy16(to + 4 * (r * AS + kk), live ? a + (m0 + r) * lda + k0 + kk : a, live);
-      }
-      return;
-    }
     const int kk = tid % BK;
     const float *from = a + k0 + kk;
 #pragma unroll
@@ -149,18 +140,9 @@ PANELS_B = """
 """
 
 ROWS_B = """
-  // B lies in rows, ldb elements apart; in fours where all of its rows are aligned.
+  // B lies in rows, ldb elements apart.
   template <int BN, int BK, int BS, int THREADS>
   __device__ __forceinline__ void load_b(unsigned to, i64 n0, int k0, int tid) const {
-    if (((unsigned long long)b & 15) == 0 && ldb % 4 == 0 && columns % 4 == 0) {
-#pragma unroll
-      for (int e = tid; e < BK * BN / 4; e += THREADS) {
-        const int kk = e / (BN / 4), nn = e % (BN / 4) * 4;
-        const bool live = n0 + nn < columns && k0 + kk < k;
-        copy16(to + 4 * (kk * BS + nn), live ? b + (k0 + kk) * ldb + n0 + nn : b, live);
-      }
-      return;
-    }
 #pragma unroll
     for (int e = tid; e < BK * BN; e += THREADS) {
       const int kk = e / BN, nn = e % BN;

@@ -187,27 +187,23 @@ static __device__ __forceinline__ void few_step(float acc[2][MT][4], unsigned sl
 }
 
 // Rows first .. first + tokens - 1 of A from step s0 to s1, in parts of 16 bits, to shared memory:
-// [chunk][column][32 k]. All THREADS of a block, BATCH loads at once; blocks begin at different
-// places, so that they do not all ask the same part of the cache at once.
+// [chunk][column][32 k]. All THREADS of a block, BATCH loads at once.
 template <int BATCH, int THREADS, class P>
 static __device__ __forceinline__ void few_stage(const P &p, tw_i64 first, int tokens, int s0, int s1,
                                                  char *shared, int tid) {
   constexpr int PARTS = P::parts;
   const int octets = (s1 - s0) * (P::step / 8), all = octets * tokens, cols = tokens * PARTS;
-  const int begin = (int)((tw_i64)all * (blockIdx.x % 64) / 64);
   for (int e0 = tid; e0 < all; e0 += BATCH * THREADS) {
     float x[BATCH][8];
 #pragma unroll
     for (int u = 0; u < BATCH; u++) {
-      const int turned = begin + e0 + u * THREADS, e = turned < all ? turned : turned - all;
-      if (e0 + u * THREADS < all)
-        p.load(first + e / octets, (tw_i64)s0 * P::step + e % octets * 8, x[u]);
+      const int e = e0 + u * THREADS;
+      if (e < all) p.load(first + e / octets, (tw_i64)s0 * P::step + e % octets * 8, x[u]);
     }
 #pragma unroll
     for (int u = 0; u < BATCH; u++) {
-      const int turned = begin + e0 + u * THREADS, e = turned < all ? turned : turned - all;
-      if (e0 + u * THREADS >= all) break;
-      const int token = e / octets, octet = e % octets;
+      const int e = e0 + u * THREADS, token = e / octets, octet = e % octets;
+      if (e >= all) break;
       uint4 parts[PARTS];
       few_split<PARTS, P::half>(x[u], parts);
 #pragma unroll
