@@ -14,9 +14,9 @@ copies of B beyond the L2; us, in brackets cuBLAS with B in f16:
     14336 x 4096   12.3 (31.8)   14.6 (32.3)   18.7 (32.1)    81 (34.0)
     4096 x 14336   11.4 (32.8)   19.0 (36.2)   24.3 (33.8)   129 (37.7)
 
-One row is at 41 to 63 % of the bytes' time at 4.3 TB/s: 3 us of a launch are waiting for the one
-before, rows of A and the last sums. More rows read A in f32 from L2 in every block, which is what
-M = 8 and 16 lose. Tried at 4096 x 4096 and M = 1: 16 warps a block 5.8 us, a block for every panel
+One row is at 41 to 63 % of the bytes' time at 4.3 TB/s; 3 to 5 us of a launch are not bytes. More
+rows take longer by reading A, in f32 and once for every block, which has not been taken apart.
+Tried at 4096 x 4096 and M = 1: 16 warps a block 5.8 us, a block for every panel
 5.2 to 5.6, blocks of the next launch started at once 5.9, clusters over K 6.3.
 """
 
