@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tilewright.backends.cuda import fewrows, prelude
-from tilewright.backends.cuda.fewrows import Weights
+from tilewright.backends.cuda import fewrows, operands, prelude
+from tilewright.backends.cuda.operands import Weights
 from tilewright.backends.cuda.toolchain import to_cubin, to_ptx, tools
 from tilewright.backends.kernels.family import evaluate
 from tilewright.backends.kernels.registry import family
@@ -34,7 +34,7 @@ def test_a_lane_loads_the_codes_that_its_operands_are_made_of(bits: int, group: 
     codes = rng.integers(0, 2**bits, (K, N)).astype(np.uint8)
     scales = rng.standard_normal((weights.groups, N)).astype(np.float16)
     zeros = rng.integers(0, 2**bits, scales.shape).astype(np.uint8)
-    packed = fewrows.pack(weights, codes, scales, zeros)
+    packed = operands.pack(weights, codes, scales, zeros)
     assert packed.nbytes == weights.bytes
     slots = packed.reshape(weights.panels, weights.steps, weights.slot)
     words = np.ascontiguousarray(slots[:, :, : weights.codes]).view(np.uint32)
@@ -47,7 +47,7 @@ def test_a_lane_loads_the_codes_that_its_operands_are_made_of(bits: int, group: 
         at, of = lane // 4 * 4 + r, sides[panel, k // weights.step]
         assert of[:64].view(np.float16)[at] == scales[k // weights.size, n]
         assert of[64:][at] == zeros[k // weights.size, n]
-    back = fewrows.unpack(weights, packed)
+    back = operands.unpack(weights, packed)
     for found, given in zip(back, (codes, scales, zeros), strict=True):
         np.testing.assert_array_equal(found, given)
 
@@ -55,7 +55,7 @@ def test_a_lane_loads_the_codes_that_its_operands_are_made_of(bits: int, group: 
 def test_numbers_of_16_bits_lie_as_operands() -> None:
     weights = Weights(K, N, 16)
     bits = np.random.default_rng(1).integers(0, 2**16, (K, N)).astype(np.uint16)
-    packed = fewrows.pack(weights, bits).view(np.uint16)
+    packed = operands.pack(weights, bits).view(np.uint16)
     packed = packed.reshape(weights.panels, weights.steps, 4, 32, 8)
     for k, n, panel, chunk, lane, r, j in lanes(weights):
         assert packed[panel, chunk, r, lane, j] == bits[k, n]

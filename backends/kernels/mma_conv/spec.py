@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
-from tilewright.backends.cuda.fewrows import Weights
+from tilewright.backends.cuda.operands import Weights
 from tilewright.backends.kernels.f32_conv.spec import ConvSpec, pixels
 from tilewright.backends.kernels.family import Layout
 from tilewright.backends.kernels.mma_matmul.spec import ACCURACY

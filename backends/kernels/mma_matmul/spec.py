@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from tilewright.backends.cuda.fewrows import Weights
+from tilewright.backends.cuda.operands import Weights
 from tilewright.backends.kernels.family import Layout
 from tilewright.backends.kernels.tasks import MatmulTask
 from tilewright.backends.llvm.epilogue import IDENTITY, Epilogue
