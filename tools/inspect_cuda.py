@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,8 +13,6 @@ if TYPE_CHECKING:
     from tilewright.backends.llvm.backend import Lowered
     from tilewright.runtime.loader import ArtifactFile
     from tilewright.runtime.manifest import Variant
-
-DISASSEMBLER = "cuobjdump"
 
 
 @dataclass(frozen=True)
@@ -38,7 +33,7 @@ class GpuKernel:
         """The ``parts`` ("source", "ptx", "sass") that there are, one after another."""
         found = [getattr(self, part).strip("\n") for part in parts]
         if "sass" in parts and not self.sass:
-            found.append(f"// no SASS: there is no {DISASSEMBLER} on this machine")
+            found.append("// no SASS: there is no cuobjdump on this machine")
         return "\n\n".join(part for part in found if part)
 
 
@@ -51,6 +46,7 @@ def from_model(lowered: Lowered, wanted: str) -> GpuKernel:
     from tilewright.backends.cuda.backend import kernel_jobs
     from tilewright.backends.cuda.codegen import compile_kernel
     from tilewright.backends.cuda.nvptx import wrapped
+    from tilewright.backends.cuda.toolchain import disassemble
 
     jobs = {job.name: job for job in kernel_jobs(lowered)}
     name = choose_kernel(wanted, kernel_sources(lowered))
@@ -68,6 +64,8 @@ def from_model(lowered: Lowered, wanted: str) -> GpuKernel:
 
 def from_artifact(file: ArtifactFile, variant: Variant, wanted: str) -> GpuKernel:
     """One kernel of an artifact. Raises ArtifactError for an unknown one."""
+    from tilewright.backends.cuda.toolchain import disassemble
+
     launches = file.manifest.launches if variant.launches is None else variant.launches
     sources: dict[str, list[str]] = {}
     for launch in launches:
@@ -91,17 +89,3 @@ def from_artifact(file: ArtifactFile, variant: Variant, wanted: str) -> GpuKerne
         disassemble(part("cubin")),
         tuple(module["resources"]),
     )
-
-
-def disassemble(cubin: bytes) -> str:
-    """SASS of a cubin; empty without code or where cuobjdump is missing or refuses."""
-    tool = shutil.which(DISASSEMBLER)
-    if tool is None or not cubin:
-        return ""
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as code:
-        code.write(cubin)
-        code.flush()
-        made = subprocess.run(
-            [tool, "-sass", code.name], capture_output=True, text=True, check=False
-        )
-    return made.stdout if made.returncode == 0 else ""

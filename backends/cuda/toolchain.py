@@ -17,11 +17,15 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from tilewright.backends.target import Target
 from tilewright.compiler.errors import UserError
+
+WHEEL_TOOL = "cu*/bin/cuobjdump"
+"""Where the wheel has it, in the namespace package of NVIDIA's wheels."""
 
 
 class CudaToolError(RuntimeError):
@@ -83,6 +87,32 @@ def tools() -> tuple[str, str]:
         compilers[0][0] if compilers else "",
         assemblers[0][0] if assemblers else "",
     )
+
+
+def disassembler() -> str:
+    """Path of cuobjdump, on the PATH or of the wheel nvidia-cuda-cuobjdump; "" without one."""
+    found = shutil.which("cuobjdump")
+    if found is not None:
+        return found
+    spec = find_spec("nvidia")
+    if spec is None or spec.submodule_search_locations is None:
+        return ""
+    tools = (t for folder in spec.submodule_search_locations for t in Path(folder).glob(WHEEL_TOOL))
+    return str(next(tools, ""))
+
+
+def disassemble(cubin: bytes) -> str:
+    """SASS of a cubin; empty without code or where cuobjdump is missing or refuses."""
+    tool = disassembler()
+    if not tool or not cubin:
+        return ""
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as code:
+        code.write(cubin)
+        code.flush()
+        made = subprocess.run(
+            [tool, "-sass", code.name], capture_output=True, text=True, check=False
+        )
+    return made.stdout if made.returncode == 0 else ""
 
 
 def architecture(target: Target) -> str:

@@ -8,11 +8,11 @@ import onnx
 import pytest
 from support.command_line import call, refused
 
+from tilewright.backends.cuda import toolchain
 from tilewright.backends.cuda.here import device_here, why_not_here
 from tilewright.backends.target import lookup
 from tilewright.compiler.driver import compile_model
 from tilewright.compiler.options import Options
-from tilewright.tools import inspect_cuda
 
 
 @pytest.fixture(scope="module")
@@ -72,9 +72,10 @@ def test_what_was_asked_for_is_printed(files, capsys) -> None:
 def test_sass_comes_from_cuobjdump(files, capsys, monkeypatch, tmp_path) -> None:
     words = ("inspect", files[1], "--target", "sm_90a", "--kernel", "soft", "--asm")
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(toolchain, "WHEEL_TOOL", "nothing")
     without = call(capsys, *words).out
     assert "// no SASS: there is no cuobjdump on this machine" in without
-    tool = tmp_path / inspect_cuda.DISASSEMBLER
+    tool = tmp_path / "cuobjdump"
     tool.write_text('#!/bin/sh\necho "MUFU.EX2 of $1"\n')
     os.chmod(tool, 0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}/bin{os.pathsep}/usr/bin")

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-from pathlib import Path
-
 import pytest
 
-from tilewright.backends.cuda.toolchain import tools
+from tilewright.backends.cuda.toolchain import disassemble, disassembler, tools
 from tilewright.backends.kernels.gpu_attention import FAMILY, GpuAttentionSpec, cuda
 from tilewright.backends.kernels.gpu_attention.spec import LARGEST, candidates
 from tilewright.backends.kernels.tasks import AttentionTask
@@ -144,14 +140,10 @@ def test_no_register_is_spilled(spec: GpuAttentionSpec, target: Target) -> None:
 
 
 @needs_compiler
-def test_tensor_cores_multiply(tmp_path: Path) -> None:
-    if shutil.which("cuobjdump") is None:
+def test_tensor_cores_multiply() -> None:
+    if not disassembler():
         pytest.skip("no cuobjdump to look at machine code with")
-    path = tmp_path / "attention.cubin"
-    path.write_bytes(cubin(cuda.kernel(SMALL, SM_90A, "attention"), "attention", SM_90A).code)
-    text = subprocess.run(
-        ["cuobjdump", "--dump-sass", path], check=True, capture_output=True, text=True
-    ).stdout
+    text = disassemble(cubin(cuda.kernel(SMALL, SM_90A, "attention"), "attention", SM_90A).code)
     # Scores of 128 keys, values of 64 sizes.
     assert "HGMMA.64x128x16.F32.BF16" in text
     assert "HGMMA.64x64x16.F32.BF16" in text

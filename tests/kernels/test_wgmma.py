@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tilewright.backends.cuda.toolchain import Resources, tools
+from tilewright.backends.cuda.toolchain import Resources, disassemble, disassembler, tools
 from tilewright.backends.kernels.wgmma_matmul import (
     FAMILY,
     Tile,
@@ -52,18 +49,11 @@ def test_no_register_is_spilled(one: WgmmaMatmulSpec) -> None:
 
 
 @needs_compiler
-def test_the_tensor_cores_multiply(tmp_path: Path) -> None:
-    if shutil.which("cuobjdump") is None:
+def test_the_tensor_cores_multiply() -> None:
+    if not disassembler():
         pytest.skip("no cuobjdump to look at machine code with")
     one = WgmmaMatmulSpec(512, 512, a="bf16", c="bf16", tile=Tile(128, 256, 4, 2))
-    path = tmp_path / "product.cubin"
-    path.write_bytes(cubin(cuda.emit(one, SM_90A, "product"), "product", SM_90A).code)
-    text = subprocess.run(
-        ["cuobjdump", "--dump-sass", "--function", "product", path],
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
+    text = disassemble(cubin(cuda.emit(one, SM_90A, "product"), "product", SM_90A).code)
     # Four depths of 16 of a step, whole rows of 256 columns at once.
     assert text.count("HGMMA.64x256x16.F32.BF16") >= 4
     assert "UTMALDG" in text
