@@ -34,7 +34,7 @@ def middle_of(path, name):
     with zipfile.ZipFile(path) as archive:
         info = archive.getinfo(name)
     name_bytes, extra = struct.unpack_from("<HH", data, info.header_offset + 26)
-    return info.header_offset + 30 + name_bytes + extra + info.file_size // 2
+    return info.header_offset + 30 + name_bytes + extra + info.compress_size // 2
 
 
 def test_the_artifact_has_the_entries_that_are_damaged_below(small_artifact) -> None:
