@@ -13,9 +13,13 @@ quads q:
     3 bits  two lines as of 2 bits with the lower bits, then one with the upper ones: of quads 0 to
             2 in bits 2, 4, 6, of 4 to 6 in bits 3, 5, 7, of 3 and 7 in bits 0 and 1       3
     1 bit   the line has quads 0 .. 7 in bits 0 .. 7                                       1
+    5 bits  four lines as of 4 bits, of even quads the lower four bits, of odd quads the upper four;
+            one with the others, of quads 2j + 1 and 2j in bits 2j and 2j + 1              5
+    6 bits  the same, two bits of each quad in two lines: of quads 4l + 1, 4l, 4l + 3 and 4l + 2 in
+            bits 0-1, 2-3, 4-5, 6-7                                                        6
 
-Codes of 5 and 6 bits lie in planes: their upper four bits in the panels, as of 4 bits, the others
-in a plane of 1 or 2 bits behind all panels.
+With 5 and 6 bits one shift puts the others of a pair of quads beside where their four bits lie:
+above those of the even quad, below those of the odd one.
 
 Codes that are read in slices (compiler.formats.sliced) lie in planes: the panels hold the bits of
 the narrowest slice, their scales and the zero-points of the widest. Behind all panels come planes
@@ -40,6 +44,7 @@ PIECE = 32
 QUADS = PIECE // 4
 LINE_BYTES = 4 * PANEL
 F16 = ir.HalfType()
+_SELECT = 0xCA  # vpternlogd: the first operand's ones choose the second, its zeros the third
 
 
 @dataclass(frozen=True)
@@ -59,8 +64,7 @@ class Panel:
 
     ``bits`` are read of each code. ``slices``: rising, of codes in planes, () for others; the
     matrix then has ``panels`` panels. ``centred``: the zero-point of a symmetric format is the mean
-    of all codes, not an integer. ``whole``: scales are those of all bits in planes, not of the
-    narrowest slice. ``halves``: zero-points are stored as twice what they are.
+    of all codes, not an integer. ``halves``: zero-points are stored as twice what they are.
     """
 
     k: int
@@ -70,7 +74,6 @@ class Panel:
     slices: tuple[int, ...] = ()
     panels: int = 1
     centred: bool = False
-    whole: bool = False
     halves: bool = False
 
     @property
@@ -179,12 +182,12 @@ Line = Callable[[int, int], ir.Value]
 
 def fields(code: Code, panel: Panel, line: Line) -> list[Field]:
     """The eight quads of a piece."""
-    own = _fields(code, panel.own_bits, partial(line, 0))
+    own = lined(code, panel.own_bits, partial(line, 0))
     if not panel.planes:
         return own
     parts = [(panel.own_bits, panel.bits - panel.own_bits, own)]
     for number, plane in enumerate(panel.planes, 1):
-        parts.append((plane.bits, plane.low, _fields(code, plane.bits, partial(line, number))))
+        parts.append((plane.bits, plane.low, lined(code, plane.bits, partial(line, number))))
     out = []
     for quad in range(QUADS):
         placed = [_placed(code, found[quad], bits, low) for bits, low, found in parts]
@@ -199,7 +202,7 @@ def _placed(code: Code, field: Field, bits: int, low: int) -> ir.Value:
     return mask(code, _right(code, field.lanes, field.shift - low), 2**bits - 1 << low)
 
 
-def _fields(code: Code, bits: int, line: Callable[[int], ir.Value]) -> list[Field]:
+def lined(code: Code, bits: int, line: Callable[[int], ir.Value]) -> list[Field]:
     """Of the codes in one plane; ``line(i)`` loads a vector of line i."""
     if bits == 8:
         return [Field(line(q), 0, True) for q in range(QUADS)]
@@ -207,6 +210,8 @@ def _fields(code: Code, bits: int, line: Callable[[int], ir.Value]) -> list[Fiel
         share = 8 // bits
         lines = [line(i) for i in range(QUADS // share)]
         return [Field(lines[q // share], bits * (q % share), False) for q in range(QUADS)]
+    if bits in (5, 6):
+        return _pairs(code, bits, line)
     assert bits == 3
     upper = line(2)
     found = []
@@ -222,14 +227,40 @@ def _fields(code: Code, bits: int, line: Callable[[int], ir.Value]) -> list[Fiel
     return found
 
 
+def _pairs(code: Code, bits: int, line: Callable[[int], ir.Value]) -> list[Field]:
+    """Of codes of 5 or 6 bits: even quads from bit 0 on, odd ones up to bit 7."""
+    others = bits - 4
+    share = 4 // others
+    lines = [line(i) for i in range(QUADS // 2 + others)]
+    found = []
+    for pair, own in enumerate(lines[: QUADS // 2]):
+        by = 2 * others * (pair % share) - (4 - others)
+        beside = _right(code, lines[QUADS // 2 + pair // share], by)
+        beside = mask(code, beside, 2 ** (2 * others) - 1 << 4 - others)
+        found.append(Field(_halves(code, own, beside), 0, True))
+        found.append(Field(_halves(code, beside, own), 4 - others, True))
+    return found
+
+
+def _halves(code: Code, low: ir.Value, high: ir.Value) -> ir.Value:
+    """Bits 0 to 3 of every byte of ``low``, 4 to 7 of ``high``."""
+    if low.type.count < 16 or "avx512f" not in code.target.all_features:
+        return code.b.or_(mask(code, low, 0x0F), mask(code, high, 0xF0))
+    # As and, and, or, the last masks would join that of `_pairs`, which makes two more of it.
+    kind = low.type
+    fn = code.declare(
+        "llvm.x86.avx512.pternlog.d.512", ir.FunctionType(kind, [kind, kind, kind, I32])
+    )
+    which = ir.Constant(kind, [0x0F0F0F0F] * kind.count)
+    return code.b.call(fn, [which, low, high, ir.Constant(I32, _SELECT)])
+
+
 def cleaned(code: Code, field: Field, bits: int, *, low: bool = False) -> ir.Value:
     """The codes times 2^shift as bytes, all other bits 0; ``low``: not multiplied."""
     lanes, shift = field.lanes, field.shift
     if low and shift:
         lanes, shift = _right(code, lanes, shift), 0
-    return (
-        lanes if field.clean and shift == field.shift else mask(code, lanes, 2**bits - 1 << shift)
-    )
+    return lanes if field.clean else mask(code, lanes, 2**bits - 1 << shift)
 
 
 def _right(code: Code, lanes: ir.Value, by: int) -> ir.Value:
@@ -249,7 +280,7 @@ def mask(code: Code, lanes: ir.Value, byte: int) -> ir.Value:
 def scales(code: Code, panel: Panel, at: ir.Value, lanes: int) -> ir.Value:
     """f32 of ``lanes`` f16 scales."""
     found = code.b.fpext(code.vload(at, lanes, element=F16), code.vector(lanes))
-    if panel.whole or panel.bits == panel.own_bits:
+    if panel.bits == panel.own_bits:
         return found
     return code.b.fmul(found, code.splat(2.0 ** (panel.own_bits - panel.bits), lanes))
 

@@ -5,7 +5,7 @@ Activations of 8 bits: codes stay unsigned for vpdpbusd (or vpmaddwd), and
     sum s (q - z) x = sum over groups of s f (sum q x' - z sum x')      x = f x'
 
 (MixPE's dequantization after the group; zero-points by sums of blocks as in ONNX Runtime's MLAS).
-Codes of 4 and 2 bits are not shifted into place: q 2^j is multiplied, with sums of its own that are
+Codes below 8 bits are not shifted into place: q 2^j is multiplied, with sums of its own that are
 shifted back once a group. bf16 activations: codes become the bf16 numbers 128 + q by one mask and
 one or, exactly, in pairs of k 0, 2 and 1, 3; the 128 goes with the zero-point.
 """
@@ -19,7 +19,7 @@ from llvmlite import ir
 
 from tilewright.backends.llvm import bf16, grouped_rows, int8
 from tilewright.backends.llvm.bf16_microkernel import internal
-from tilewright.backends.llvm.builder import I8, I32, I64, PTR, VOID, Code, zeros
+from tilewright.backends.llvm.builder import I8, I32, I64, PTR, VOID, Code, Int, zeros
 from tilewright.backends.llvm.grouped_codes import (
     LINE_BYTES,
     PIECE,
@@ -37,7 +37,7 @@ from tilewright.backends.target import Target
 AHEAD = 1536
 """Bytes that each stream of B is asked for before its use."""
 
-_SHIFTS = {8: (0,), 4: (0, 4), 3: (0, 2, 4), 2: (0, 2, 4, 6)}
+_SHIFTS = {8: (0,), 6: (0, 2), 5: (0, 3), 4: (0, 4), 3: (0, 2, 4), 2: (0, 2, 4, 6)}
 _ONE = 0x4300
 """bf16 128.0, whose lower seven bits count ones."""
 
@@ -60,7 +60,7 @@ class Block:
     def shifts(self) -> tuple[int, ...]:
         """Powers of two that sums are multiplied with."""
         if not self.int8:
-            return (0, 4) if self.panel.bits > 4 else (0,)
+            return (0, 4) if self.panel.bits > 7 else (0,)
         return (0,) if self.low or self.panel.planes else _SHIFTS[self.panel.bits]
 
 
@@ -89,7 +89,7 @@ def dot_kernel(code: Code, of: Block) -> ir.Function:
     kind = f"{p.k}_{p.bits}_{p.group}{'s' if p.symmetric else ''}{'i' if of.int8 else 'b'}"
     kind += "h" if p.halves else ""
     if p.slices:
-        kind += f"_{p.panels}{'all' if p.whole else ''}of{''.join(map(str, p.slices))}"
+        kind += f"_{p.panels}of{''.join(map(str, p.slices))}"
     name = f"tilewright_grouped_dots_{kind}_{shape}"
     found = code.module.globals.get(name)
     if found is not None:
@@ -105,6 +105,7 @@ def dot_kernel(code: Code, of: Block) -> ir.Function:
         count = of.rows * len(places) * len(of.shifts)
         base = code.at(b, code.mul(group.index, p.group_bytes), I8)
         left = code.at(rows, code.mul(group.index, p.group * (1 if of.int8 else 2)), I8)
+        ahead = _ahead(code, of, group.index)
         with code.loop(0, p.pieces, 1, [zeros(kind_of_sums)] * count) as piece:
             held = list(piece.carried)
             codes = code.at(base, code.mul(piece.index, p.piece_bytes), I8)
@@ -118,7 +119,7 @@ def dot_kernel(code: Code, of: Block) -> ir.Function:
                     code.at(at, code.add(part * own, code.mul(code.add(first, v), 4 * lanes)), I8)
                     for at, own in zip((codes, *beside), sizes, strict=True)
                 ]
-                _piece(code, of, lines, taken, held, i, len(places), v)
+                _piece(code, of, (lines, ahead), taken, held, (i, len(places), v))
                 # Without it operands of several vectors are held at once, which spills.
                 code.b.fence("seq_cst", "singlethread")
             piece.next = held
@@ -151,23 +152,36 @@ def dot_kernel(code: Code, of: Block) -> ir.Function:
     return fn
 
 
+def _ahead(code: Code, of: Block, group: ir.Value) -> list[Int]:
+    """How far ahead the panel and its planes are asked for in a group: behind the end of a panel,
+    where the next ones begin that are not read beside it."""
+    p = of.panel
+    streams = [(p.bytes, p.group_bytes)]
+    streams += [(x.panel_bytes, p.pieces * x.bits * LINE_BYTES) for x in p.planes]
+    found = []
+    for size, step in streams:
+        late = code.cmp(">=", group, max(p.groups - round(AHEAD / step), 0))
+        found.append(code.select(late, AHEAD + (of.panels - 1) * size, AHEAD))
+    return found
+
+
 def _piece(
     code: Code,
     of: Block,
-    lines: Sequence[ir.Value],
+    streams: tuple[Sequence[ir.Value], Sequence[Int]],
     left: ir.Value,
     sums: list[ir.Value],
-    place: int,
-    places: int,
-    vector: int,
+    where: tuple[int, int, int],
 ) -> None:
-    """32 k of one vector of columns, added to ``sums`` in place. lines: of the panel, of planes."""
+    """32 k of one vector of columns, added to ``sums`` in place. streams: lines of the panel and of
+    planes, how far ahead they are asked for. where: which place, of how many, which vector."""
     lanes = code.target.lanes_f32
+    place, places, vector = where
 
     def line(plane: int, i: int) -> ir.Value:
-        at = code.at(lines[plane], i * LINE_BYTES, I8)
+        at = code.at(streams[0][plane], i * LINE_BYTES, I8)
         if vector * lanes % 16 == 0:
-            code.prefetch(code.at(at, AHEAD, I8))
+            code.prefetch(code.at(at, streams[1][plane], I8))
         return code.vload(at, lanes, element=I32)
 
     for quad, field in enumerate(fields(code, of.panel, line)):
@@ -199,7 +213,7 @@ def _pairs(
 ) -> list[ir.Value]:
     """k 0 and 2, then 1 and 3, of the whole codes or of their lower and upper halves."""
     kind = field.lanes.type
-    bits = min(of.panel.bits, 4)
+    bits = of.panel.bits // len(of.shifts)
     clear, one = (
         ir.Constant(kind, [word | word << 16] * kind.count) for word in (2**bits - 1, _ONE)
     )

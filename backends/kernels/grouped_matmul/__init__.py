@@ -19,8 +19,8 @@ Of 2 bits with zero-points of half steps (compiler.formats.halves) these bytes a
 
 Lines of the other widths: backends.llvm.grouped_codes. A line of a group is 16 columns of four k as
 vpdpbusd takes them, twice. 4.4 bits a weight are stored at 4 bits and groups of 64, 3.4 and 2.4 at
-3 and 2. Codes of 5 and 6 bits have their upper four bits in panels like these, the others in a
-plane behind all panels.
+3 and 2. Codes of 5 and 6 bits have four of their bits in lines like these and the others in one or
+two lines behind them.
 
 Sliced codes (compiler.formats.sliced) lie in planes: the panels as above hold the bits of the
 narrowest slice, planes of further bits follow behind all panels. Slices 8 and 4 of the same matrix:

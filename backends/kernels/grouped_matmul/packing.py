@@ -91,13 +91,18 @@ def _rows(values: np.ndarray, spec: GroupedMatmulSpec) -> np.ndarray:
 
 
 def _lines(quads: np.ndarray, bits: int) -> np.ndarray:
-    """Eight quads (first axis) of a piece in ``bits`` lines."""
+    """Quads (first axis), the eight of a piece in ``bits`` lines."""
     if bits == 3:
         lower = _lines(quads & 3, 2)
         upper = np.zeros_like(lower[0])
         for quad, bit in _UPPER:
             upper |= (quads[quad] >> 2) << bit
         return np.concatenate((lower, upper[None]))
+    if bits in (5, 6):
+        even, odd = quads[::2], quads[1::2]
+        own = np.stack((even & 15, odd >> bits - 4), axis=1).reshape(quads.shape)
+        others = even >> 4 << bits - 4 | odd & 2 ** (bits - 4) - 1
+        return np.concatenate((_lines(own, 4), _lines(others, 2 * (bits - 4))))
     share = 8 // bits
     found = np.zeros((len(quads) // share, *quads.shape[1:]), np.uint8)
     for i in range(share):
@@ -106,11 +111,16 @@ def _lines(quads: np.ndarray, bits: int) -> np.ndarray:
 
 
 def _quads(lines: np.ndarray, bits: int) -> np.ndarray:
-    """The eight quads of the lines of a piece."""
+    """The quads of lines, eight of a piece."""
     if bits == 3:
         found = _quads(lines[:2], 2)
         for quad, bit in _UPPER:
             found[quad] |= (lines[2] >> bit & 1) << 2
+        return found
+    if bits in (5, 6):
+        found, others = _quads(lines[:4], 4), _quads(lines[4:], 2 * (bits - 4))
+        found[::2] |= others >> bits - 4 << 4
+        found[1::2] = found[1::2] << bits - 4 | others & 2 ** (bits - 4) - 1
         return found
     share = 8 // bits
     found = np.zeros((len(lines) * share, *lines.shape[1:]), np.uint8)

@@ -87,10 +87,8 @@ class GroupedMatmulSpec:
     @property
     def panel(self) -> Panel:
         """The packed bytes of one panel."""
-        apart = not self.slices and self.bits in (5, 6)
-        slices = (4, self.bits) if apart else self.slices
-        of = (self.k, self.bits, self.group, self.symmetric, slices, self.panels)
-        return Panel(*of, whole=apart, halves=self.halves)
+        of = (self.k, self.bits, self.group, self.symmetric, self.slices, self.panels)
+        return Panel(*of, halves=self.halves)
 
     @property
     def panels_per_unit(self) -> int:

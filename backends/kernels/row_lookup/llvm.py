@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from llvmlite import ir
 
@@ -17,7 +16,7 @@ from tilewright.backends.kernels.row_lookup.spec import (
 )
 from tilewright.backends.llvm.builder import F32, I8, I32, I64, Code, Int, i64
 from tilewright.backends.llvm.frame import Frame
-from tilewright.backends.llvm.grouped_codes import PIECE
+from tilewright.backends.llvm.grouped_codes import PIECE, cleaned, lined
 from tilewright.backends.llvm.microkernel import PANEL
 from tilewright.backends.target import Target
 
@@ -159,9 +158,10 @@ def _words(code: Code, spec: RowLookupSpec, table: ir.Value, number: Int, out: i
             code.store(code.b.fmul(value, _filled(code, scale, lanes)), code.at(target, place))
 
         def piece(index: Int, count: int) -> None:
-            parts = _parts(code, rows, (table, own, at, index), number)
-            words = [_quad(code, parts, quad) for quad in range(-(-count // panels.WORD))]
-            for quad, codes in enumerate(words):
+            words = code.mul(lane, panels.WORD)
+            words = code.at(own, code.add(code.mul(index, rows.bits * panels.STEP), words), I8)
+            quads = _quads(code, rows.bits, words)[: -(-count // panels.WORD)]
+            for quad, codes in enumerate(quads):
                 first = code.add(code.mul(index, PIECE), panels.WORD * quad)
                 left = count - panels.WORD * quad
                 if left >= panels.WORD:
@@ -183,54 +183,14 @@ def _words(code: Code, spec: RowLookupSpec, table: ir.Value, number: Int, out: i
         group(whole, spec.width % rows.group)
 
 
-def _parts(
-    code: Code, rows: panels.Rows, place: tuple[ir.Value, ir.Value, Int, Int], number: Int
-) -> list[_Part]:
-    """Of the codes of a piece. place: the table, a group of the panel of row ``number``, which
-    group, which piece of it."""
-    table, own, group, piece = place
-    lane = code.mul(code.rem(number, PANEL), panels.WORD)
-    at = code.at(own, code.add(code.mul(piece, rows.own_bits * panels.STEP), lane), I8)
-    found = [_Part(at, rows.own_bits, rows.bits - rows.own_bits)]
-    for plane in rows.planes:
-        start = code.at(table, code.mul(code.div(number, PANEL), plane.panel_bytes), I8)
-        before = code.add(code.mul(group, rows.group // PIECE), piece)
-        line = code.add(code.mul(before, plane.bits * panels.STEP), lane)
-        at = code.at(start, code.add(line, plane.start), I8)
-        found.append(_Part(at, plane.bits, plane.low))
-    return found
+def _quads(code: Code, bits: int, words: ir.Value) -> list[ir.Value]:
+    """Codes of a piece, <4 x i8> for each quad. words: those of a row, STEP bytes apart."""
 
+    def line(number: int) -> ir.Value:
+        return code.load(code.at(words, number * panels.STEP, I8), ir.VectorType(I32, 1))
 
-@dataclass
-class _Part:
-    """``bits`` of each code of a piece, from bit ``low`` on; the words of a row that have them are
-    STEP bytes apart from ``at`` on, and are loaded once."""
-
-    at: ir.Value
-    bits: int
-    low: int
-    words: dict[int, ir.Value] = field(default_factory=dict)
-
-    def codes(self, code: Code, quad: int) -> ir.Value:
-        """Of four k, in the bytes of an i32."""
-        share = 8 // self.bits
-        line = quad // share
-        if line not in self.words:
-            self.words[line] = code.load(code.at(self.at, line * panels.STEP, I8), I32)
-        word, by = self.words[line], self.bits * (quad % share) - self.low
-        if by:
-            count = ir.Constant(I32, abs(by))
-            word = code.b.lshr(word, count) if by > 0 else code.b.shl(word, count)
-        mask = (2**self.bits - 1 << self.low) * 0x01010101
-        return word if self.bits == 8 else code.b.and_(word, ir.Constant(I32, mask))
-
-
-def _quad(code: Code, parts: list[_Part], quad: int) -> ir.Value:
-    """Codes of four k, <4 x i8>."""
-    found = parts[0].codes(code, quad)
-    for part in parts[1:]:
-        found = code.b.or_(found, part.codes(code, quad))
-    return code.b.bitcast(found, _many(I8, panels.WORD))
+    found = [cleaned(code, field, bits, low=True) for field in lined(code, bits, line)]
+    return [code.b.bitcast(quad, _many(I8, panels.WORD)) for quad in found]
 
 
 def _half(code: Code, bits: ir.Value) -> ir.Value:

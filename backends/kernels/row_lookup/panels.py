@@ -4,9 +4,8 @@ A word of 4 bytes holds neighbouring elements of a row, the words of a row lie 1
 
     w8a8-sym (int8_scaled_matmul)   4 codes, s8; the scale of a row behind all codes of its panel
     groups (grouped_matmul)         32 / bits codes, the lowest bits of its bytes the first four,
-                                    the next bits the next four; f16 scales behind each group, zeros
-                                    behind all; of 5 and 6 bits the upper 4 lie so, the others in a
-                                    plane behind all panels
+                                    the next bits the next four (5 and 6 bits: llvm.grouped_codes);
+                                    f16 scales behind each group, zeros behind all
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ from tilewright.backends.kernels import grouped_matmul, int8_scaled_matmul
 from tilewright.backends.kernels.family import KernelFamily
 from tilewright.backends.kernels.grouped_matmul import GroupedMatmulSpec
 from tilewright.backends.kernels.int8_scaled_matmul import ScaledMatmulSpec
-from tilewright.backends.llvm.grouped_codes import Plane
 from tilewright.backends.llvm.microkernel import PANEL
 from tilewright.compiler.formats import formats, named
 from tilewright.compiler.formats.activations import Int8, Rounded
@@ -47,21 +45,19 @@ class Product:
 class Rows:
     """Where the parts of a row lie in its panel of ``panel_bytes``, counted for row 0.
 
-    ``bits`` of a code, ``own_bits`` of them in the panel, the lower ones in ``planes``; signed ones
-    without zeros; ``group`` elements share a scale; the words of a group begin ``group_bytes``
-    after those of the one before, ``scales`` is where its scale lies from there on. ``zeros``:
-    where the zeros of the groups lie, PANEL bytes apart; -1: all are ``middle``.
+    ``bits`` of a code; signed ones without zeros; ``group`` elements share a scale; the words of a
+    group begin ``group_bytes`` after those of the one before, ``scales`` is where its scale lies
+    from there on. ``zeros``: where the zeros of the groups lie, PANEL bytes apart; -1: all are
+    ``middle``.
     """
 
     panel_bytes: int
     bits: int
-    own_bits: int
     group: int
     group_bytes: int
     scales: int
     zeros: int = -1
     middle: int = 0
-    planes: tuple[Plane, ...] = ()
 
     @property
     def signed(self) -> bool:
@@ -91,18 +87,16 @@ def layout(name: str, width: int, rows: int) -> Rows:
     if isinstance(found, ScaledMatmulSpec):
         depth = found.depth
         scales = depth * PANEL + 4 * PANEL  # behind the codes and their column sums
-        return Rows(found.panel_bytes, 8, 8, depth, 0, scales)
+        return Rows(found.panel_bytes, 8, depth, 0, scales)
     panel = found.panel
     return Rows(
         panel.bytes,
         found.bits,
-        panel.own_bits,
         found.group,
         panel.group_bytes,
         panel.code_bytes,
         -1 if found.symmetric else panel.zeros_at,
         2 ** (found.bits - 1) if found.symmetric else 0,
-        panel.planes,
     )
 
 
