@@ -27,6 +27,9 @@ from tilewright.backends.llvm.grouped_codes import zeros as zero_points
 from tilewright.backends.llvm.microkernel import PANEL
 
 assert STEP == PIECE, "a piece is a step of bf16 panels"
+AHEAD = 1536
+"""Bytes that codes are asked for before their use, also those of the next panel."""
+
 _MANTISSA = 23
 _BIAS = 127
 
@@ -75,6 +78,8 @@ def _piece(
 
     def line(plane: int, i: int) -> ir.Value:
         at = code.at(codes[plane], i * LINE_BYTES + 4 * v * lanes, I8)
+        if 4 * v * lanes % 64 == 0:
+            code.prefetch(code.at(at, AHEAD, I8))
         return code.vload(at, lanes, element=I32)
 
     for quad, field in enumerate(fields(code, panel, line)):
