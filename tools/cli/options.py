@@ -124,7 +124,7 @@ slice_option = click.option(
     "slice_",
     type=click.IntRange(min=1),
     metavar="BITS",
-    help="Bits of the weights' codes that are read, of an artifact compiled with --slices."
+    help="Bits of the weights' codes that are read, of an artifact compiled with slices."
     "  [default: the most]",
 )
 
