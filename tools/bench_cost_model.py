@@ -36,10 +36,11 @@ from tilewright.backends import profile as profiles
 from tilewright.backends import target as targets
 from tilewright.backends.kernels.candidates import Candidate
 from tilewright.backends.kernels.family import evaluate
+from tilewright.backends.llvm.jit import Library, load
 from tilewright.backends.tuning.sources import family_version
 from tilewright.tools.bench.cost_fit import Point, choices, fit, judge
 from tilewright.tools.bench.cost_points import Shape, shapes, unreached
-from tilewright.tools.bench.launches import Code, compile_family, launch
+from tilewright.tools.bench.launches import compile_family, launch
 from tilewright.tools.bench.parallel import Pool
 from tilewright.tools.bench.record import record
 
@@ -181,7 +182,7 @@ class Bench:
         """Time the shapes that are not complete yet until the time is over."""
         end = perf_counter() + seconds
         left = 0
-        loaded: dict[str, Code] = {}
+        loaded: dict[str, Library] = {}
         pools = {n: Pool(n, self.target) for n in self.counts if n > 1}
         for shape in (s for use in self.shapes.values() for s in use):
             kernels = self.candidates(shape)
@@ -199,8 +200,8 @@ class Bench:
             for c in kernels:
                 code, number = self.place(c)
                 if code not in loaded:
-                    loaded[code] = Code.load(self.work / "objects" / code, self.target)
-                kernel = loaded[code].kernel(number)
+                    loaded[code] = load((self.work / "objects" / code).read_bytes(), self.target)
+                kernel = loaded[code].kernel(f"kernel{number}")
                 at = launch(c, shape.task, shape.dims, kernel, threads=max(self.counts))
                 for n in self.counts:
                     launches[self.key(shape, c, n)] = partial(at.run, pool=pools.get(n))

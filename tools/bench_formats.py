@@ -23,9 +23,10 @@ from tilewright.backends import target as targets
 from tilewright.backends.cost.model import predict
 from tilewright.backends.kernels.candidates import Candidate, candidates
 from tilewright.backends.kernels.tasks import MatmulTask
+from tilewright.backends.llvm.jit import load
 from tilewright.backends.profile import MachineProfile, profile_for
 from tilewright.compiler.formats import formats
-from tilewright.tools.bench.launches import Code, Launch, compile_family, launch
+from tilewright.tools.bench.launches import Launch, compile_family, launch
 from tilewright.tools.bench.record import record
 
 SHAPES = ("256x256", "1024x1024", "4096x4096", "4096x11008")
@@ -86,7 +87,7 @@ def rows(
             paths = [compile_family(c.family.name, [c.spec], target, folder) for c in found]
             runs = []
             for c, path in zip(found, paths, strict=True):
-                kernel = Code.load(path, target).kernel(0)
+                kernel = load(path.read_bytes(), target).kernel("kernel0")
                 runs.append([launch(c, task, dims, kernel, cold=cold) for cold in (False, True)])
             times = _times([run for pair in runs for run in pair], seconds)
             yield [

@@ -32,11 +32,11 @@ from tilewright.backends.cost import probes
 from tilewright.backends.cost.model import predict
 from tilewright.backends.kernels.candidates import Candidate
 from tilewright.backends.kernels.tasks import MatmulTask
-from tilewright.backends.llvm.jit import compile_module
+from tilewright.backends.llvm.jit import compile_module, load
 from tilewright.backends.profile import profile_for
 from tilewright.tools import bench_kernel_shapes
 from tilewright.tools.bench.cost_points import Shape
-from tilewright.tools.bench.launches import Code, compile_family, launch
+from tilewright.tools.bench.launches import compile_family, launch
 from tilewright.tools.bench.linear import Layer, torch_linear
 from tilewright.tools.bench.record import record
 
@@ -123,7 +123,9 @@ def rows(
     bare = loops(target) if todo else {}
     codes = [compile_family(c.family.name, [c.spec], target, folder) for _, c in todo]
     for (shape, c), code in zip(todo, codes, strict=True):
-        kernel = launch(c, shape.task, shape.dims, Code.load(code, target).kernel(0), cold=False)
+        kernel = launch(
+            c, shape.task, shape.dims, load(code.read_bytes(), target).kernel("kernel0"), cold=False
+        )
         cost = c.family.cost(c.spec, shape.dims, target)
         loop = bare[cost.unit]
         peer = None

@@ -241,7 +241,7 @@ def _regions(
     count: int,
 ) -> float:
     """Nanoseconds of one region: the median of 25 runs of ``count``."""
-    address = library.engine.get_function_address
+    address = library.address
     create = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_int64)(address(names[0]))
     destroy = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(address(names[1]))
     word, pointer = ctypes.c_int64, ctypes.c_void_p

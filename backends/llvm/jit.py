@@ -1,19 +1,19 @@
-"""Runs emitted kernels in this process through LLVM's in-memory loader: for tests and tuning.
-
-Artifacts never come from here; they are linked by the ELF writer.
-"""
+"""Runs emitted code in this process, linked as artifacts are: for tests, benches and tuning."""
 
 from __future__ import annotations
 
 import ctypes
+import os
+import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from llvmlite import binding as llvm
 from llvmlite import ir
 
 from tilewright.backends.llvm.cpuid import request_tile_permission
+from tilewright.backends.llvm.elf import link
+from tilewright.backends.llvm.elf_object import SHN_UNDEF, STB_LOCAL, parse_object
 from tilewright.backends.target import Target, target_machine
 
 KERNEL = ctypes.CFUNCTYPE(
@@ -29,20 +29,50 @@ KERNEL = ctypes.CFUNCTYPE(
 Kernel = Callable[..., int]
 
 
-@dataclass
 class Library:
-    """Loaded machine code; the engine owns the pages."""
+    """Machine code of one object file, unloaded when neither it nor one of its functions is used.
 
-    engine: llvm.ExecutionEngine
+    Not LLVM's own loader, which maps code and constants wherever there is room and aborts the
+    process where they come to lie more than 2 GiB apart.
+    """
+
+    def __init__(self, code: bytes) -> None:
+        symbols = parse_object(code, "the object").symbols
+        self._names = {
+            s.name for s in symbols if s.binding != STB_LOCAL and s.section != SHN_UNDEF and s.name
+        }
+        descriptor = os.memfd_create("kernels", os.MFD_CLOEXEC)
+        try:
+            with os.fdopen(os.dup(descriptor), "wb") as file:
+                file.write(link([code], sorted(self._names), "kernels.so"))
+            # dlopen knows what is loaded by its path, which is this one's while it stays open
+            self._loaded = ctypes.CDLL(f"/proc/self/fd/{descriptor}")
+        except BaseException:
+            os.close(descriptor)
+            raise
+        self._finalizer = weakref.finalize(self, _unload, self._loaded._handle, descriptor)
+        self._finalizer.atexit = False
+
+    def address(self, name: str) -> int:
+        """Where the function or the data ``name`` lies; KeyError if there is none."""
+        if name not in self._names:
+            raise KeyError(name)
+        found = ctypes.cast(getattr(self._loaded, name), ctypes.c_void_p).value
+        assert found is not None
+        return found
 
     def kernel(self, name: str) -> Kernel:
-        address = self.engine.get_function_address(name)
-        if not address:
-            raise KeyError(name)
-        kernel = KERNEL(address)
-        # The code lives as long as its engine, so the callable holds on to it.
+        kernel = KERNEL(self.address(name))
+        # The code lives as long as its library, so the callable holds on to it.
         kernel.library = self  # type: ignore[attr-defined]
         return kernel
+
+
+def _unload(handle: int, descriptor: int) -> None:
+    from _ctypes import dlclose
+
+    dlclose(handle)
+    os.close(descriptor)
 
 
 def machine_code(module: ir.Module, target: Target) -> bytes:
@@ -71,10 +101,7 @@ def load(code: bytes, target: Target) -> Library:
     process."""
     if "amx-tile" in target.all_features and not request_tile_permission():
         raise OSError("the system does not let this process use AMX tile registers")
-    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target_machine(target))
-    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
-    engine.finalize_object()
-    return Library(engine)
+    return Library(code)
 
 
 def call(

@@ -11,6 +11,7 @@ from llvmlite import binding, ir
 from tilewright.backends import target
 from tilewright.backends.llvm.emit.llvm_arith import LlvmArith
 from tilewright.backends.llvm.emit.numpy_arith import NumpyArith
+from tilewright.backends.llvm.jit import Library
 from tilewright.backends.llvm.vecmath import UNARY, emit_pow, emit_unary
 from tilewright.backends.llvm.vecmath_pow import pow_
 
@@ -152,10 +153,9 @@ def compiled(emit, dtype, lanes, row, arity=1):
     parsed = binding.parse_assembly(str(module))
     assembly = machine.emit_assembly(binding.parse_assembly(str(module)))
     assert "call" not in assembly, "a libm call"
-    engine = binding.create_mcjit_compiler(parsed, machine)
-    engine.finalize_object()
+    library = Library(machine.emit_object(parsed))
     proto = ctypes.CFUNCTYPE(None, *([ctypes.c_void_p] * (arity + 1)))
-    call = proto(engine.get_function_address("f"))
+    call = proto(library.address("f"))
 
     def run(*arrays):
         out = np.empty_like(arrays[0])
@@ -164,7 +164,7 @@ def compiled(emit, dtype, lanes, row, arity=1):
             call(*(a[i:].ctypes.data for a in arrays), out[i:].ctypes.data)
         return out
 
-    run.keep = engine
+    run.keep = library
     return run
 
 

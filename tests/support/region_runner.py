@@ -9,6 +9,7 @@ from support.guarded import Guarded
 from support.region_oracle import DTYPES, reference
 
 from tilewright.backends import target
+from tilewright.backends.llvm.jit import Library
 from tilewright.backends.llvm.mlir.lower import MlirUnavailable, bindings
 from tilewright.backends.llvm.region import dims
 from tilewright.backends.llvm.region.kernel import emit_region, scratch_bytes, units
@@ -77,13 +78,12 @@ class CompiledRegion:
             line.split()[-1].split("@")[0] for line in text.splitlines() if "\tcall" in line
         }
         self.assembly = text
-        self._engine = binding.create_mcjit_compiler(parsed, machine)
-        self._engine.finalize_object()
+        self._library = Library(machine.emit_object(parsed))
         proto = ctypes.CFUNCTYPE(
             ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64,
             ctypes.c_void_p,
         )  # fmt: skip
-        self._call = proto(self._engine.get_function_address("kernel"))
+        self._call = proto(self._library.address("kernel"))
 
     def units(self, params):
         return dims.evaluate(units(self.spec, self.row), params)

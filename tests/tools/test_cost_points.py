@@ -8,13 +8,14 @@ import pytest
 from tilewright.backends.kernels.candidates import candidates
 from tilewright.backends.kernels.family import Cost
 from tilewright.backends.kernels.tasks import MatmulTask
+from tilewright.backends.llvm.jit import load
 from tilewright.backends.profile import Fit, shipped
 from tilewright.backends.target import TARGETS, detect
 from tilewright.tools import bench_kernel_shapes, bench_kernels
 from tilewright.tools.bench.cost_fit import Point, fit, judge
 from tilewright.tools.bench.cost_points import shapes, unreached
 from tilewright.tools.bench.cost_tasks import Kind, kinds
-from tilewright.tools.bench.launches import Code, compile_family, launch
+from tilewright.tools.bench.launches import compile_family, launch
 from tilewright.tools.bench.parallel import Pool
 
 PROFILE = shipped()["sapphirerapids"]
@@ -66,8 +67,9 @@ def test_kernels_of_a_shape_are_one_a_family_and_class() -> None:
 def test_a_launch_on_a_pool_computes_the_same(tmp_path) -> None:
     target, task, dims = detect(), MatmulTask(40, 256), (9, 40, 256)
     chosen = next(c for c in candidates(task, target) if c.family.name == "f32_matmul")
-    code = Code.load(compile_family("f32_matmul", [chosen.spec], target, tmp_path), target)
-    ready = launch(chosen, task, dims, code.kernel(0), cold=False, threads=2)
+    path = compile_family("f32_matmul", [chosen.spec], target, tmp_path)
+    kernel = load(path.read_bytes(), target).kernel("kernel0")
+    ready = launch(chosen, task, dims, kernel, cold=False, threads=2)
     result = ready.keep[-1].view(np.float32)
     ready.run()
     alone = result.copy()

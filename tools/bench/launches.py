@@ -13,15 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from llvmlite import binding as llvm
 from llvmlite import ir
 
 from tilewright.backends.kernels.candidates import Candidate
 from tilewright.backends.kernels.family import evaluate
 from tilewright.backends.kernels.registry import family
-from tilewright.backends.llvm.cpuid import request_tile_permission
-from tilewright.backends.llvm.jit import KERNEL, machine_code
-from tilewright.backends.target import Target, target_machine
+from tilewright.backends.llvm.jit import machine_code
+from tilewright.backends.target import Target
 from tilewright.tools.bench.parallel import Pool
 
 COLD_BYTES = 32 << 20
@@ -52,29 +50,6 @@ def compile_family(name: str, specs: Sequence[Any], target: Target, folder: Path
         part.write_bytes(machine_code(module, target))
         part.replace(path)
     return path
-
-
-@dataclass
-class Code:
-    """Loaded kernels of one object file; the engine owns the pages."""
-
-    engine: llvm.ExecutionEngine
-
-    @classmethod
-    def load(cls, path: Path, target: Target) -> Code:
-        """Raises OSError where the system keeps AMX from this process."""
-        if "amx-tile" in target.all_features and not request_tile_permission():
-            raise OSError("the system does not let this process use AMX tile registers")
-        engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target_machine(target))
-        engine.add_object_file(llvm.ObjectFileRef.from_data(path.read_bytes()))
-        engine.finalize_object()
-        return cls(engine)
-
-    def kernel(self, number: int) -> Any:
-        """A callable that keeps its code in memory."""
-        kernel = KERNEL(self.engine.get_function_address(f"kernel{number}"))
-        kernel.code = self  # type: ignore[attr-defined]
-        return kernel
 
 
 @dataclass

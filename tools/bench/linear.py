@@ -21,10 +21,11 @@ import numpy as np
 from tilewright.backends.cost.model import predict
 from tilewright.backends.kernels.candidates import Candidate, allowed, candidates
 from tilewright.backends.kernels.tasks import MatmulTask
+from tilewright.backends.llvm.jit import load
 from tilewright.backends.profile import MachineProfile
 from tilewright.backends.target import Target
 from tilewright.runtime.expressions import evaluate
-from tilewright.tools.bench.launches import Code, Launch, compile_family, launch
+from tilewright.tools.bench.launches import Launch, compile_family, launch
 from tilewright.tools.bench.peer_process import PeerProcess
 from tilewright.tools.bench.timing import Elapsed, interleave
 
@@ -86,7 +87,7 @@ def time_layers(
         for layer in found:
             chosen = best(layer, target, profile, error)
             code = compile_family(chosen.family.name, [chosen.spec], target, Path(folder))
-            kernel = Code.load(code, target).kernel(0)
+            kernel = load(code.read_bytes(), target).kernel("kernel0")
             task = MatmulTask(layer.k, layer.n)
             ours = launch(chosen, task, (layer.m, layer.k, layer.n), kernel, cold=False)
             contenders: dict[str, Callable[[], object]] = {chosen.family.name: partial(_ours, ours)}

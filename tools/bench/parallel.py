@@ -39,7 +39,7 @@ class Pool:
         _export_parallel(module, functions.parallel)
         _emit_mark(module)
         self._library = compile_module(module, target)
-        at = self._library.engine.get_function_address
+        at = self._library.address
         create = ctypes.CFUNCTYPE(_POINTER, _WORD)(at("bench_create"))
         self._destroy = ctypes.CFUNCTYPE(None, _POINTER)(at("bench_destroy"))
         kind = ctypes.CFUNCTYPE(ctypes.c_int32, *(_POINTER,) * 4, _WORD, _POINTER, _WORD)
