@@ -125,9 +125,12 @@ TARGETS: dict[str, Target] = {
             name="sapphirerapids",
             inherits="x86-64-v4",
             cpu="sapphirerapids",
-            features=("avx512vnni", "avx512bf16", "avx512fp16", "amx-tile", "amx-int8", "amx-bf16"),
+            features=(
+                *("avx512vnni", "avx512vbmi2", "avx512bf16", "avx512fp16"),
+                *("amx-tile", "amx-int8", "amx-bf16"),
+            ),
             cpuinfo=(
-                *("avx512_vnni", "avx512_bf16", "avx512_fp16"),
+                *("avx512_vnni", "avx512_vbmi2", "avx512_bf16", "avx512_fp16"),
                 *("amx_tile", "amx_int8", "amx_bf16"),
             ),
             vector_bits=512,
