@@ -8,7 +8,6 @@ import numpy as np
 
 from tilewright.compiler.formats.caches import CACHES, CacheFormat
 from tilewright.runtime.caches import CacheInfo
-from tilewright.runtime.session import Session
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -34,6 +33,6 @@ def leaving(caches: Sequence[CacheInfo], outputs: Arrays) -> dict[str, np.ndarra
     return made
 
 
-def stored(session: Session) -> dict[str, CacheFormat]:
-    """The formats of those outputs of an artifact that are caches."""
-    return {cache.present: CACHES[cache.format] for cache in session.caches}
+def stored(caches: Sequence[CacheInfo]) -> dict[str, CacheFormat]:
+    """The formats of those outputs that are caches."""
+    return {cache.present: CACHES[cache.format] for cache in caches}

@@ -51,7 +51,8 @@ class Contract:
     their names. reference: what errors are measured against. calibration, held_out: numbers of
     samples. rounds: all choices in the order in which they were built; chosen: which of them the
     artifact is. timing: how the choice was timed against one without weight formats. caches: of
-    key-value caches in codes.
+    key-value caches in codes. emulated: targets that nothing here runs: "measured" of them is what
+    their numerics make in numpy.
     """
 
     bound: float
@@ -67,6 +68,7 @@ class Contract:
     max_size: int | None = None
     timing: tuple[Mapping[str, Any], ...] = field(default_factory=tuple)
     caches: CacheRecord | None = None
+    emulated: tuple[str, ...] = ()
 
     @property
     def predicted(self) -> Errors:
@@ -112,6 +114,8 @@ class Contract:
             found |= {"metric": self.metric, "change": self.rounds[self.chosen].change}
         if self.caches is not None:
             found["kv_cache"] = self.caches.document()
+        if self.emulated:
+            found["emulated"] = list(self.emulated)
         if self.timing:
             found["timing"] = [dict(row) for row in self.timing]
         return found

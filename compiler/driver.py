@@ -13,6 +13,9 @@ from typing import Any
 
 from tilewright.backends.artifact.error_report import operations
 from tilewright.backends.artifact.package import write_package
+from tilewright.backends.cached_runs import stored
+from tilewright.backends.cuda.here import why_not_here
+from tilewright.backends.emulation import emulated
 from tilewright.backends.llvm.codegen import Known
 from tilewright.backends.llvm.lowering.lower import questions
 from tilewright.backends.target import Target, resolve_targets
@@ -20,6 +23,7 @@ from tilewright.backends.trial import (
     Feeds,
     Run,
     Times,
+    deviations,
     interleaved,
     original,
     require_here,
@@ -41,6 +45,7 @@ from tilewright.compiler.driver_stages import (
     run_passes,
     silent,
     with_caches,
+    with_code,
 )
 from tilewright.compiler.errors import UserError
 from tilewright.compiler.ir.core import Graph
@@ -53,6 +58,7 @@ from tilewright.passes.quantization import agreement, slices
 from tilewright.passes.quantization.cache_choice import choose_caches
 from tilewright.passes.quantization.planned import Formats, Planned
 from tilewright.passes.quantization.terms import Terms
+from tilewright.runtime.caches import cache_infos
 
 __all__ = [
     "CompileResult",
@@ -128,6 +134,7 @@ def compile_front(
             shop.options = replace(options, max_error=bound, optimize=objective)
             try:
                 built, result.contract = agreement.agree(made.under(bound), shop.options, shop)
+                built = shop.finished(built)
             except UserError as refusal:
                 found.append(FrontPoint(bound, objective, refusal=refusal.found))
                 continue
@@ -159,7 +166,7 @@ def measure_plans(
         for plan in draw(made, shop.operations()):
             built, predicted = shop.build(replace(made.terms, bound=inf, fixed=plan))
             yield plan, predicted, shop.deviations(built, made.expected, made.samples.held_out)
-            built.at.unlink()
+            built.at.unlink(missing_ok=True)
 
 
 def _keep_contract(source: Any, shop: _Workshop) -> Built:
@@ -170,8 +177,7 @@ def _keep_contract(source: Any, shop: _Workshop) -> Built:
         builds, shop.result.slices = slices.agree(made, shop.options, shop)
         return join_slices(shop.result, builds, shop.options, shop.done, shop.say, shop.known)
     built, shop.result.contract = agreement.agree(made, shop.options, shop)
-    shop.result.variants = [v.lowered for v in built.variants]
-    return built
+    return shop.finished(built)
 
 
 def _prepare(source: Any, shop: _Workshop) -> agreement.Agreement:
@@ -193,7 +199,8 @@ def _prepare(source: Any, shop: _Workshop) -> agreement.Agreement:
 class _Workshop:
     """Compiles, runs and times for `passes.quantization.agreement`.
 
-    stack: closes what is running, and removes the artifacts that were only measured.
+    stack: closes what is running, and removes the artifacts that were only measured. Builds for
+    GPUs that this machine does not have are run in numpy; their code is generated in the end.
     """
 
     result: CompileResult
@@ -206,6 +213,13 @@ class _Workshop:
 
     def __post_init__(self) -> None:
         self.stack.callback(self.known.close)
+        self._absent = [t for t in self.targets if t.gpu and why_not_here(t)]
+        self._here = [t for t in self.targets if t not in self._absent]
+
+    @property
+    def emulated(self) -> tuple[str, ...]:
+        """Names of targets whose builds are run in numpy."""
+        return tuple(target.name for target in self._absent)
 
     def _folder(self) -> Path:
         made = tempfile.TemporaryDirectory(prefix="tilewright-")
@@ -233,11 +247,24 @@ class _Workshop:
         if terms.sites is not None:  # not a choice, but a probe
             options = replace(options, max_size=None, plan=None)
         built = build_code(
-            self.result, self.targets, options, self.done, self.say, terms, self.known
+            self.result,
+            self.targets,
+            options,
+            self.done,
+            self.say,
+            terms,
+            self.known,
+            self.emulated,
         )
         assert built is not None
         built.at = self._folder() / "trial.tw"
-        write_package(built.at, "trial", built.variants, built.weights, [], trial=True)
+        if self._here:
+            ready = [v for v in built.variants if v.code]
+            write_package(built.at, "trial", ready, built.weights, [], trial=True)
+        for variant in built.variants:
+            if not variant.code:
+                chosen = operations(variant.lowered.state.selection)
+                built.emulations.append(emulated(variant.lowered.graph, chosen, terms.stored))
         predicted = built.predicted
         if terms.caches:
             squares = zip(predicted, terms.caches, strict=True)
@@ -261,10 +288,22 @@ class _Workshop:
         assert exact is not None
         names = exact.output_names
         with self.done.stage("measure"):
-            return worst_errors(built.at, self.targets, expected, samples, names)
+            rows = []
+            if self._here:
+                rows.append(worst_errors(built.at, self._here, expected, samples, names))
+            for run in built.emulations:
+                caches = stored(cache_infos(self.result.graph.metadata))
+                found = deviations(run, expected, samples, names, caches)
+                rows.append(tuple(d.error for d in found))
+            return tuple(max(errors) for errors in zip(*rows, strict=True))
 
     def worst(self, built: Built, metric: Callable[[Run], float]) -> float:
-        return worst_value(built.at, self.targets, metric)
+        values = [metric(run) for run in built.emulations]
+        return max([worst_value(built.at, self._here, metric)] * bool(self._here) + values)
+
+    def finished(self, built: Built) -> Built:
+        """With the code of all targets, of what was only run in numpy too."""
+        return with_code(self.result, built, self.options, self.done, self.say, self.known)
 
     def chosen(self, built: Built) -> dict[str, str]:
         chosen = operations(built.variants[0].lowered.state.selection)

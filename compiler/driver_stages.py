@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tilewright.backends import reference
 from tilewright.backends.artifact.error_report import operations
 from tilewright.backends.artifact.package import Variant, check_size, write_package
@@ -41,6 +43,7 @@ from tilewright.passes.quantization.planned import Planned, for_target, read_for
 from tilewright.passes.quantization.terms import Terms
 from tilewright.passes.selection.tables import solve_tables
 
+Run = Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
 Progress = Callable[[str, str], None]
 """Called with (stage, what is being done) as the compile goes on."""
 
@@ -72,11 +75,13 @@ class CompileResult:
 
 @dataclass
 class Built:
-    """Code for all targets, to be written. at: where it was written to be measured."""
+    """Code for all targets, to be written. at: where it was written to be measured. emulations:
+    what runs variants without code."""
 
     variants: list[Variant]
     weights: list[PackedWeight]
     at: Path = Path()
+    emulations: list[Run] = field(default_factory=list)
 
     @property
     def predicted(self) -> Errors:
@@ -162,10 +167,11 @@ def build_code(
     say: Progress,
     terms: Terms | None = None,
     known: Known | None = None,
+    without: Sequence[str] = (),
 ) -> Built | None:
     """The stages from lowering to code; None if one of them was the last asked for.
 
-    known: kernels of earlier builds.
+    known: kernels of earlier builds. without: targets that get no code.
     """
     graph = result.graph
     for made in (result.variants, result.plans, result.tiers):
@@ -191,7 +197,26 @@ def build_code(
     if done.stopped:
         return None
 
-    return _generate(result, weights, options, done, say, known)
+    return _generate(result, weights, options, done, say, known, without)
+
+
+def with_code(
+    result: CompileResult,
+    built: Built,
+    options: Options,
+    done: Stages,
+    say: Progress,
+    known: Known,
+) -> Built:
+    """`built` with the code of all its variants."""
+    result.variants[:] = [v.lowered for v in built.variants]
+    if all(v.code for v in built.variants):
+        return built
+    result.plans[:] = [v.plan for v in built.variants if isinstance(v.plan, Plan)]
+    result.tiers.clear()
+    made = _generate(result, built.weights, options, done, say, known)
+    assert made is not None
+    return made
 
 
 def join_slices(
@@ -223,10 +248,15 @@ def _generate(
     done: Stages,
     say: Progress,
     known: Known | None,
+    without: Sequence[str] = (),
 ) -> Built | None:
     files: list[Mapping[str, bytes]] = []
     with done.stage("codegen"):
         for lowered in result.variants:
+            if lowered.target.name in without:
+                files.append({})
+                result.tiers.append({})
+                continue
             code, tiers = (build_gpu if lowered.target.gpu else build)(
                 lowered,
                 jobs=options.jobs,

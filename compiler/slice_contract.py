@@ -28,7 +28,8 @@ class SliceContract:
     """The slices of an artifact, the widest first.
 
     bound: what every output's relative L2 error may come to in all of them, inf for any. reference:
-    what errors are measured against. calibration, held_out: numbers of samples.
+    what errors are measured against. calibration, held_out: numbers of samples. emulated: as of
+    `Contract`.
     """
 
     bound: float
@@ -37,6 +38,7 @@ class SliceContract:
     calibration: int
     held_out: int
     slices: tuple[Slice, ...]
+    emulated: tuple[str, ...] = ()
 
     def document(self) -> dict[str, Any]:
         """For plan.json and --json."""
@@ -54,4 +56,5 @@ class SliceContract:
                 }
                 for s in self.slices
             ],
+            **({"emulated": list(self.emulated)} if self.emulated else {}),
         }

@@ -5,9 +5,10 @@ feeds |= {past: output[present] for cache in session.caches for present, past in
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tilewright.runtime.manifest import CACHES_KEY, Manifest, ManifestError
+from tilewright.runtime.manifest import CACHES_KEY, ManifestError
 
 
 @dataclass(frozen=True)
@@ -31,9 +32,9 @@ class CacheInfo:
         return (self.present, self.past), (self.present_scale, self.past_scale)
 
 
-def cache_infos(manifest: Manifest) -> tuple[CacheInfo, ...]:
-    """The caches that a manifest lists. Raises ManifestError for a list that cannot be read."""
-    text = manifest.metadata.get(CACHES_KEY)
+def cache_infos(metadata: Mapping[str, str]) -> tuple[CacheInfo, ...]:
+    """Those that a model's metadata list. Raises ManifestError for a list that cannot be read."""
+    text = metadata.get(CACHES_KEY)
     if text is None:
         return ()
     import json  # only artifacts with caches need it

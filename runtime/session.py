@@ -184,7 +184,7 @@ class Session:
     @property
     def caches(self) -> tuple[CacheInfo, ...]:
         """Key-value caches in codes: a decoding loop feeds their outputs as their inputs."""
-        return cache_infos(self.manifest)
+        return cache_infos(self.manifest.metadata)
 
     @property
     def arena_bytes(self) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from tilewright.backends.reference.interpreter import Array, Context, reference
@@ -29,5 +31,20 @@ def _attention(
     v_scale: Array,
     mask: Array | None,
 ) -> Array:
+    return attend_cached(op, at, q, k, k_scale, v, v_scale, mask)
+
+
+def attend_cached(
+    op: CachedAttention,
+    at: Context,
+    q: Array,
+    k: Array,
+    k_scale: Array,
+    v: Array,
+    v_scale: Array,
+    mask: Array | None,
+    read: Callable[[Array], Array] = np.asarray,
+) -> Array:
+    """Attention with the attributes of `op` over what codes stand for. read: as of `attend`."""
     made = CACHES[op.format]
-    return attend(op, at, q, made.decode(k, k_scale), made.decode(v, v_scale), mask)
+    return attend(op, at, q, made.decode(k, k_scale), made.decode(v, v_scale), mask, read)

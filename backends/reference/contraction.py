@@ -46,7 +46,8 @@ def _finish(total: Array, at: Context, dtype: DType) -> Array:
     return wrapped(total.astype(np.int64) if total.dtype.kind == "f" else total, dtype)
 
 
-def _epilogue(body: Region | None, at: Context, first: Array, extras: tuple[Array, ...]) -> Array:
+def epilogue(body: Region | None, at: Context, first: Array, extras: tuple[Array, ...]) -> Array:
+    """The result of an operation with a fused body, for what its sums are."""
     return first if body is None else at.region(body, (first, *extras))[0]
 
 
@@ -56,7 +57,7 @@ def _contract(op: Contract, at: Context, a: Array, b: Array, extras: tuple[Array
     exact = op.a.dtype in small and op.b.dtype in small
     dtype = DType.I32 if exact else op.a.dtype
     total = product_sum(op.spec, _wide(a, op.a.dtype, exact), _wide(b, op.b.dtype, exact))
-    return _epilogue(op.body, at, _finish(total, at, dtype), extras)
+    return epilogue(op.body, at, _finish(total, at, dtype), extras)
 
 
 @reference(Conv)
@@ -94,4 +95,4 @@ def _conv(
     if np.ndim(sums) == 0:  # no taps
         sums = np.zeros((groups, n * int(np.prod(shape)), total // groups), wide_x.dtype)
     out = np.ascontiguousarray(sums.transpose(1, 0, 2)).reshape((n, *shape, total))
-    return _epilogue(op.body, at, _finish(out, at, dtype), extras)
+    return epilogue(op.body, at, _finish(out, at, dtype), extras)

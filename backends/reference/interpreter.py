@@ -15,6 +15,9 @@ from tilewright.compiler.ir.weights import WeightStore
 
 Array = np.ndarray[Any, Any]
 Observer = Callable[[Op, list[Array]], None]
+Instead = Callable[[Op, "Context", list[Any]], list[Array] | None]
+"""The results of an operation for its operands (as `reference` functions take them), computed in
+another way than its definition; None for what is computed by definition."""
 
 _WIDE_IN_F64 = (DType.F32, DType.F16, DType.BF16)
 
@@ -34,6 +37,7 @@ class Context:
     weights: Mapping[str, Any]
     precision: str | None = None
     observe: Observer | None = None
+    instead: Instead | None = None
     values: dict[Value, Array] = field(default_factory=dict)
 
     def size(self, dim: Dim) -> int:
@@ -84,7 +88,9 @@ class Context:
             else:
                 arguments.append(None if operand is None else self.values[operand])
         with np.errstate(all="ignore"):
-            found = FUNCTIONS[type(op)](op, self, *arguments)
+            found = None if self.instead is None else self.instead(op, self, arguments)
+            if found is None:
+                found = FUNCTIONS[type(op)](op, self, *arguments)
         results = list(found) if isinstance(found, (list, tuple)) else [found]
         results = [
             self._checked(op, value, r) for value, r in zip(op.results, results, strict=True)
@@ -172,17 +178,18 @@ def run(
     *,
     precision: str | None = None,
     observe: Observer | None = None,
+    instead: Instead | None = None,
 ) -> list[Array]:
     """The outputs of `graph` for `feeds`, by input name or in input order.
 
     precision: None computes in the declared types; "f64" carries every f32, f16 and bf16 tensor in
     float64, for measuring errors. `observe(op, results)` is called after every operation, nested
-    ones too. Raises `UserError` for feeds that do not fit and `DataError` for bad data.
+    ones too; `instead` before, and may give the results. Raises `UserError` for feeds that do not fit and `DataError` for bad data.
     """
     assert precision in (None, "f64"), f"precision {precision!r} is neither None nor 'f64'"
     arrays = _ordered(graph, feeds)
     env = resolve(graph, arrays)
-    at = Context(env, graph.weights, precision, observe)
+    at = Context(env, graph.weights, precision, observe, instead)
     for value, array in zip(graph.inputs, arrays, strict=True):
         at.values[value] = _carried(at, value, array)
     last = _last_uses(graph)

@@ -1,5 +1,7 @@
 """Softmax, normalizations, rotary embedding and attention by their definitions, in float64."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from tilewright.backends.reference.interpreter import Array, Context, reference
@@ -69,8 +71,10 @@ def attend(
     k: Array,
     v: Array,
     mask: Array | None,
+    read: Callable[[Array], Array] = np.asarray,
 ) -> Array:
-    """Attention with the attributes of `op` over these keys and values."""
+    """Attention with the attributes of `op` over these keys and values. read: how the second product
+    reads the weights of the softmax."""
     queries = _axes(q, op.q_axes, "bhqd")
     keys, values = _axes(k, op.k_axes, "bgkd"), _axes(v, op.v_axes, "bgke")
     repeat = queries.shape[1] // max(keys.shape[1], 1)
@@ -89,7 +93,7 @@ def attend(
     if op.masked_zero:
         blind = np.all(np.isneginf(scores), -1, keepdims=True)
         weights = np.where(blind, 0.0, weights)
-    out = weights @ values
+    out = read(weights) @ values
     return at.rounded(_axes(out, "bhqe", op.out_axes), op.q.dtype)
 
 

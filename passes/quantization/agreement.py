@@ -49,6 +49,10 @@ class Timed(Protocol):
 class Workshop(Protocol[Built]):
     """What compiles and runs."""
 
+    @property
+    def emulated(self) -> tuple[str, ...]:
+        """Targets that this machine cannot run: their builds are run in numpy, and not timed."""
+
     def native(self, graph: Graph) -> Run:
         """A graph, compiled exactly for this machine."""
 
@@ -203,6 +207,7 @@ def agree(made: Agreement, options: Options, workshop: Workshop[Built]) -> tuple
         max_size=options.max_size,
         timing=tuple(timing),
         caches=made.caches,
+        emulated=workshop.emulated,
     )
 
 
@@ -217,7 +222,7 @@ def _not_slower(
     kept, timing = found(made.terms), []
     if options.optimize != "latency" or options.max_size is not None or options.keep:
         return kept, []
-    if options.plan is not None:
+    if options.plan is not None or workshop.emulated:
         return kept, []
     terms = made.terms.tightened(kept.rounds[kept.chosen].share)
     while used := _formats(workshop.chosen(kept.built)):

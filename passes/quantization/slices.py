@@ -103,6 +103,7 @@ def agree(
         len(samples.calibration),
         len(samples.held_out),
         tuple(found),
+        workshop.emulated,
     )
 
 

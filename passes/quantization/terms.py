@@ -11,6 +11,7 @@ from tilewright.compiler.formats.format import Encoded
 from tilewright.passes.quantization.calibration import SMALL, Calibration
 from tilewright.passes.quantization.errors import Squares
 from tilewright.passes.quantization.planned import Formats
+from tilewright.passes.quantization.stored import Multiply, as_stored
 
 LEAST = 0.01
 """Part of a budget that is left for operations where key-value caches take more than the rest."""
@@ -60,6 +61,11 @@ class Terms:
     def formats(self, source: str, constant: str) -> frozenset[str]:
         """Weight formats that a contraction may take."""
         return self.calibration.formats(source, constant) - self.without
+
+    def stored(self, source: str, constant: str, numerics: str) -> Multiply:
+        """What a calibrated operation computes in a weight format, before its epilogue."""
+        encoded = self.encoded(source, constant, numerics)
+        return as_stored(self.calibration.sites[source, constant], encoded, numerics)
 
     def encoded(self, source: str, constant: str, name: str) -> Encoded:
         """The weights of a contraction in a format."""

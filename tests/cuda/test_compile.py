@@ -147,21 +147,6 @@ def test_a_missing_toolchain_is_one_error(tmp_path: Path, monkeypatch: pytest.Mo
     assert not (tmp_path / "m.tw").exists()
 
 
-def test_errors_cannot_be_measured_without_a_gpu(tmp_path: Path) -> None:
-    samples = tmp_path / "samples.npz"
-    np.savez(samples, x=np.zeros((2, 3, 8), np.float32))
-    options = Options(targets=("sm_90a",), calibrate=str(samples), max_error=0.1, jobs=0)
-    with pytest.raises(UserError) as refused:
-        compile_model(model(), tmp_path / "m.tw", options)
-    assert str(refused.value).startswith(
-        "--target sm_90a: this machine cannot run it, so the error of its artifact cannot be"
-        " measured\n  the NVIDIA driver cannot be used: cuda-bindings says: "
-    )
-    assert str(refused.value).endswith(
-        "\n  try: compile without --calibrate, or on a machine that runs it"
-    )
-
-
 def test_no_thread_function_is_visible_but_the_kernel() -> None:
     op = Cumulate(x=Value(TensorType(DType.F32, (4, 8))), kind="sum", axis=1)
     text = wrapped(lower(op).spec, Arity(2, 0), lookup("sm_80"), "sums")

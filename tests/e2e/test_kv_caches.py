@@ -2,7 +2,6 @@
 
 import json
 import zipfile
-from dataclasses import replace
 from functools import cache
 from itertools import pairwise
 
@@ -138,7 +137,7 @@ def test_manifest_and_inputs_say_what_caches_are(files):
     assert decode.caches[0] == infos
     bad = {CACHES_KEY: '[{"format": "int4"}]'}
     with pytest.raises(ManifestError, match=r"metadata\.tilewright\.kv_cache: .*present"):
-        cache_infos(replace(decode.manifest, metadata=bad))
+        cache_infos(bad)
 
 
 def test_verify_says_that_it_compares_no_codes(files, capsys, monkeypatch):

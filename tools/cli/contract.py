@@ -50,11 +50,20 @@ def show_contract(screen: Screen, contract: Mapping[str, Any]) -> None:
         ]
         title = f"key-value caches in {caches['format']}, all else exact"
         screen.table(title, ("output", ">error", ">of storing it"), alone)
+    _show_emulated(screen, contract)
     for timing in contract.get("timing", ()):
         dropped = ", ".join(timing["dropped"])
         screen.text(
             f"timed: {timing['milliseconds']:g} ms, without weight formats"
             f" {timing['without_formats']:g} ms" + (f"; gave up {dropped}" if dropped else "")
+        )
+
+
+def _show_emulated(screen: Screen, document: Mapping[str, Any]) -> None:
+    for target in document.get("emulated", ()):
+        screen.text(
+            f"{target} was not run: its errors are those of its numerics in numpy; on such a"
+            " machine `tilewright verify MODEL ARTIFACT --calibrate SAMPLES` measures them"
         )
 
 
@@ -78,6 +87,7 @@ def show_slices(screen: Screen, document: Mapping[str, Any]) -> None:
     ]
     columns = ("slice", "output", ">bound", ">predicted", ">measured, held out")
     screen.table(title, columns, rows)
+    _show_emulated(screen, document)
 
 
 def show_numerics(screen: Screen, title: str, numerics: Mapping[str, Mapping[str, int]]) -> None:

@@ -34,6 +34,7 @@ tilewright verify model.onnx model.tw --shape batch=2,seq=128
 tilewright verify model.onnx --against float64 --tolerance 1e-5
 tilewright verify model.onnx --inputs samples.npz --per-node
 tilewright verify model.onnx sliced.tw --slice 4 --tolerance 0.05
+tilewright verify model.onnx model.tw --calibrate samples.npz
 """
 
 
@@ -53,6 +54,12 @@ tilewright verify model.onnx sliced.tw --slice 4 --tolerance 0.05
     help="Relative L2 error that passes anyway [1e-6; 1e-5 without ONNX Runtime].",
 )
 @click.option("--per-node", is_flag=True, help="Check every operation in any case.")
+@click.option(
+    "--calibrate",
+    metavar="DATA",
+    help="Check the error contract of ARTIFACT on the held-out part of the samples that it was "
+    "compiled with, on this machine, and nothing else.",
+)
 @feed_options
 @target_option
 @dim_option
@@ -66,6 +73,7 @@ def command(
     against: str,
     tolerance: float | None,
     per_node: bool,
+    calibrate: str | None,
     files: dict[str, str],
     bundle: Path | None,
     shape: dict[str, int],
@@ -91,6 +99,12 @@ def command(
         raise click.UsageError("The model comes first: tilewright verify MODEL.onnx [ARTIFACT.tw]")
     if slice_ is not None and artifact is None:
         raise click.UsageError("--slice goes with an ARTIFACT; MODEL is compiled without slices")
+    if calibrate is not None:
+        from tilewright.tools.cli.verify_contract import check_contract
+
+        if artifact is None:
+            raise click.UsageError("--calibrate goes with an ARTIFACT, whose contract it checks")
+        return check_contract(screen, model, artifact, calibrate, dims, threads, slice_)
     graph = imported(screen, model, dims)
     options = FeedOptions(files, bundle, shape, ranges, seed, index_ranges(graph))
     with (
