@@ -196,6 +196,16 @@ def load_extras(
     return tuple(operands)
 
 
+def from_row(
+    code: Code, epilogue: Epilogue, operands: Sequence[Operand], row: Int
+) -> tuple[Operand, ...]:
+    """``operands`` as a product sees them whose row 0 is ``row`` of theirs."""
+    return tuple(
+        Operand(code.at(o.base, code.mul(row, o.stride_m), _ELEMENTS[extra.dtype]), o.stride_m)
+        for extra, o in zip(epilogue.extras, operands, strict=True)
+    )
+
+
 def emit(
     code: Code,
     epilogue: Epilogue,

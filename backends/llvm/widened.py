@@ -62,7 +62,7 @@ def emit_widened(
     code: Code,
     of: Widened,
     x: Matmul,
-    span: tuple[ir.Value, ir.Value],
+    span: tuple[Int, Int],
     tile: ir.Value,
     room: ir.Value,
 ) -> None:
@@ -76,7 +76,7 @@ def _bf16(
     code: Code,
     of: Widened,
     x: Matmul,
-    span: tuple[ir.Value, ir.Value],
+    span: tuple[Int, Int],
     tile: ir.Value,
     wide: ir.Value,
 ) -> None:
@@ -117,7 +117,7 @@ def _f32(
     code: Code,
     of: Widened,
     x: Matmul,
-    span: tuple[ir.Value, ir.Value],
+    span: tuple[Int, Int],
     tile: ir.Value,
     wide: ir.Value,
 ) -> None:

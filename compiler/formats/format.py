@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -51,6 +52,12 @@ class WeightFormat(ABC):
         side by side are encoded as (`side_by_side`): one launch can then multiply with them all."""
         return False
 
+    @property
+    def columnwise(self) -> bool:
+        """Whether columns are encoded apart from each other, so that some of them say what error
+        all of them make; else `foreseen` says it."""
+        return True
+
     @abstractmethod
     def encode(self, weights: np.ndarray, inputs: Inputs | None = None) -> Encoded:
         """W, f32 [K, N], in this format; `inputs`: what calibration saw of X, to round by.
@@ -95,6 +102,11 @@ class WeightFormat(ABC):
         if not self.activation.exact:
             found += (self.read(x, encoded) - x).astype(np.float32) @ stored
         return found
+
+    def foreseen(self, weights: np.ndarray, inputs: Inputs, notes: dict[str, Any]) -> float:
+        """`error` of what `encode` would make, about, in less time. notes: what formats found out
+        of this matrix and these inputs, for each other."""
+        return self.error(weights, self.encode(weights, inputs), inputs)
 
     def error(self, weights: np.ndarray, encoded: Encoded, inputs: Inputs) -> float:
         """||Y' - X W||_F over all rows of X, estimated from the sample."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil
+from typing import Any
 
 import numpy as np
 
@@ -127,7 +128,7 @@ class Calibration:
         site = self.sites.get((source, constant))
         if site is None or isinstance(site, Lookup) or numerics in (*SUMS, "bf16"):
             return None
-        if (site.name, numerics) in self._squares:
+        if (site.name, numerics) in self._squares or not named(numerics).columnwise:
             return None
         bits = 8 * named(numerics).bytes(site.k, site.n) / (site.k * site.n)
         local = self._size(site) * 2.0**-bits / CORRELATED
@@ -187,8 +188,11 @@ class Calibration:
 
     def _estimate(self, site: Site, made: WeightFormat) -> float:
         """||Y' - X W||_F as some columns say, or as a multiple of what they say of MEASURE that was
-        found on other sites."""
-        columns = self._at(site).columns(self.inputs[site.name])
+        found on other sites, or as the format foresees it."""
+        desk, inputs = self._at(site), self.inputs[site.name]
+        if not made.columnwise:
+            return made.foreseen(desk.weights, inputs, desk.notes)
+        columns = desk.columns(inputs)
         measure = named(MEASURE)
         bits = 8 * made.bytes(site.k, site.n) / (site.k * site.n)
         of_weights = _kind(made) or bits < FEW_BITS
@@ -255,11 +259,12 @@ class Calibration:
 
 @dataclass(eq=False)
 class _Desk:
-    """Of one site: its weights, some columns of them, ||X W||_F."""
+    """Of one site: its weights, some columns of them, ||X W||_F, what formats note."""
 
     weights: np.ndarray
     some: Columns | None = None
     size: float | None = None
+    notes: dict[str, Any] = field(default_factory=dict)
 
     def columns(self, inputs: Inputs) -> Columns:
         if self.some is None:

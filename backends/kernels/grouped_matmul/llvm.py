@@ -37,8 +37,8 @@ class _Call:
 
     spec: GroupedMatmulSpec
     x: Matmul
-    begin: ir.Value
-    end: ir.Value
+    begin: Int
+    end: Int
     scratch: ir.Value
 
     @property
@@ -55,9 +55,17 @@ def emit(module: ir.Module, spec: GroupedMatmulSpec, target: Target, name: str) 
     if not supports(target):
         raise ValueError(f"target '{target.name}' has no conversions of f16")
     frame = Frame.open(module, target, name)
-    code, x = frame.code, Matmul.load(frame, spec.epilogue)
-    call = _Call(spec, x, frame.begin, frame.end, frame.scratch)
-    if dots(spec, target):
+    x = Matmul.load(frame, spec.epilogue)
+    multiply(frame.code, spec, x, frame.begin, frame.end, frame.scratch)
+    return frame.close()
+
+
+def multiply(
+    code: Code, spec: GroupedMatmulSpec, x: Matmul, begin: Int, end: Int, scratch: ir.Value
+) -> None:
+    """The units [begin, end)."""
+    call = _Call(spec, x, begin, end, scratch)
+    if dots(spec, code.target):
         with code.either(code.cmp("<=", x.m, spec.few)) as (small, large):
             with small:
                 _emit_few(code, call)
@@ -65,7 +73,6 @@ def emit(module: ir.Module, spec: GroupedMatmulSpec, target: Target, name: str) 
                 _emit_many(code, call)
     else:
         _emit_many(code, call)
-    return frame.close()
 
 
 def _emit_few(code: Code, call: _Call) -> None:
