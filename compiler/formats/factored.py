@@ -88,7 +88,8 @@ class Factored(WeightFormat):
     def off(self, x: np.ndarray, weights: np.ndarray, encoded: Encoded) -> np.ndarray:
         """Y' - X W, f32 [T, N]: sums in f64, as W' is far from W where X has nothing."""
         exact = x.astype(np.float64) @ weights
-        return (self.multiply(x, encoded) - exact).astype(np.float32)
+        found: np.ndarray = (self.multiply(x, encoded) - exact).astype(np.float32)
+        return found
 
     def foreseen(self, weights: np.ndarray, inputs: Inputs, notes: dict[str, Any]) -> float:
         """By the energies of all directions on the sample, which say it for every rank."""
