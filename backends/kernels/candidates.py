@@ -78,13 +78,38 @@ def candidates(
     """
     found: dict[Any, Candidate] = {}
     for family in families().values():
-        if family.candidates is None or not family.serves(target):
-            continue
-        for spec in family.candidates(task, target):
-            tiled = family.variants(spec, target) if family.variants else (spec,)
-            for variant in tiled:
-                candidate = Candidate(family, variant)
-                named_format = candidate.format
-                if named_format in formats if named_format else candidate.accuracy <= error:
-                    found.setdefault(variant, candidate)
+        if family.candidates is not None and family.serves(target):
+            _add(found, family, family.candidates(task, target), target, error, formats)
     return tuple(found.values())
+
+
+def fitted(
+    task: Any,
+    target: Target,
+    weights: np.ndarray,
+    error: float = 0.0,
+    formats: frozenset[str] = frozenset(),
+) -> tuple[Candidate, ...]:
+    """The same of those that there are for these weights alone (`KernelFamily.fitted`)."""
+    found: dict[Any, Candidate] = {}
+    for family in families().values():
+        if family.fitted is not None and family.serves(target):
+            _add(found, family, family.fitted(task, target, weights), target, error, formats)
+    return tuple(found.values())
+
+
+def _add(
+    found: dict[Any, Candidate],
+    family: KernelFamily,
+    specs: tuple[Any, ...],
+    target: Target,
+    error: float,
+    formats: frozenset[str],
+) -> None:
+    for spec in specs:
+        tiled = family.variants(spec, target) if family.variants else (spec,)
+        for variant in tiled:
+            candidate = Candidate(family, variant)
+            named_format = candidate.format
+            if named_format in formats if named_format else candidate.accuracy <= error:
+                found.setdefault(variant, candidate)

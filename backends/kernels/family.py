@@ -107,7 +107,11 @@ class KernelFamily:
     the class of the result's relative L2 error on random operands: 0.0 for f32-faithful, else
     1e-5, 1e-3 or 1e-2; absent: f32-faithful.
     ``candidates(task, target)``: specs that compute a task (backends.kernels.tasks), () for one
-    that is not this family's; absent: lowering never asks it. ``layout(spec)``: of the packed
+    that is not this family's; absent: lowering never asks it. ``fitted(task, target, weights)``:
+    further specs, for the weights that the model has, [K, N] of a product, where what is packed
+    depends on them (zeros that are not stored); absent: none. ``sample(spec)``: packed weights for
+    measurements, where bytes say where others are, so that any will not do; absent: any will.
+    ``layout(spec)``: of the packed
     constant; families whose packed bytes are the same give the same name and share them.
     ``format(spec)``: name of the weight format (compiler.formats) that the kernel reads, "" for
     weights as they are; absent: as they are. ``pack`` then takes an ``Encoded``, ``unpack`` gives
@@ -140,6 +144,8 @@ class KernelFamily:
     variants: Callable[[Any, Target], tuple[Any, ...]] | None = None
     accuracy: Callable[[Any], float] | None = None
     candidates: Callable[[Any, Target], tuple[Any, ...]] | None = None
+    fitted: Callable[[Any, Target, np.ndarray], tuple[Any, ...]] | None = None
+    sample: Callable[[Any], np.ndarray] | None = None
     layout: Callable[[Any], Layout] | None = None
     format: Callable[[Any], str] | None = None
     codes: bool = False

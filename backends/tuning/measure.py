@@ -114,6 +114,8 @@ def _prepare(
     layout = candidate.layout
     step = 0 if layout is None else -(-layout.bytes // 64) * 64
     copies = max(pool.size // step, 1) if cold and step else 1
+    if family.sample is not None:
+        pool = repeated(family.sample(spec), step, copies)
     table = []
     for copy in range(copies):
         at = [(pool[copy * step :] if a is None else a).ctypes.data for a in shared]
@@ -140,6 +142,13 @@ def _values(size: int) -> np.ndarray:
     whole = size // pattern.size * pattern.size
     raw[:whole].reshape(-1, pattern.size)[...] = pattern
     raw[whole:size] = pattern[: size - whole]
+    return raw
+
+
+def repeated(packed: np.ndarray, step: int, copies: int) -> np.ndarray:
+    """Copies of packed weights, ``step`` bytes apart."""
+    raw = _aligned(step * copies)
+    raw.reshape(copies, step)[:, : packed.nbytes] = packed.reshape(-1).view(np.uint8)
     return raw
 
 

@@ -20,6 +20,7 @@ from tilewright.backends.kernels.family import evaluate
 from tilewright.backends.kernels.registry import family
 from tilewright.backends.llvm.jit import machine_code
 from tilewright.backends.target import Target
+from tilewright.backends.tuning.measure import repeated
 from tilewright.tools.bench.parallel import Pool
 
 COLD_BYTES = 32 << 20
@@ -123,6 +124,8 @@ def launch(
     copies = max(1, min(256, COLD_BYTES // held)) if held and cold else 1
     room = -(-step * copies // MOST_WEIGHTS) * MOST_WEIGHTS
     pool = _weights(room) if held else _values(64)
+    if owner.sample is not None:
+        pool = repeated(owner.sample(spec), step, copies)
     arrays = _operands(tuple(task.operands(dims)))
     pointers = []
     for copy in range(copies):

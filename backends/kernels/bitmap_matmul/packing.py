@@ -8,6 +8,7 @@ from tilewright.backends.kernels.bitmap_matmul.spec import BitmapMatmulSpec
 from tilewright.backends.llvm.bitmap_lines import CELL, LANES, LINE, PER_GROUP, mask_bytes
 from tilewright.backends.llvm.microkernel import PANEL
 from tilewright.compiler.formats.format import Encoded
+from tilewright.compiler.formats.sparse import Sparse
 
 _TYPE = {1: np.uint32, 2: np.uint16, 4: np.int8}
 
@@ -46,6 +47,20 @@ def pack(weights: np.ndarray | Encoded, spec: BitmapMatmulSpec) -> np.ndarray:
         packed[at : at + len(stream)] = stream
         at = end
     return packed
+
+
+def sample(spec: BitmapMatmulSpec) -> np.ndarray:
+    """Packed weights of which as many are there as ``lines`` have room for, anywhere."""
+    rng = np.random.default_rng(0)
+    size = spec.k * spec.n
+    room = max(spec.lines - spec.panels, 0) * LINE * spec.q // 4
+    w = np.zeros(size, np.float32)
+    there = rng.permutation(size)[: min(room, size) * 31 // 32]
+    w[there] = rng.choice([-1, 1], len(there)) * rng.uniform(0.5, 2, len(there))
+    matrix = w.reshape(spec.k, spec.n)
+    if spec.format is None:
+        return pack(matrix, spec)
+    return pack(Sparse(spec.format.bits).encode(matrix), spec)
 
 
 def unpack(packed: np.ndarray, spec: BitmapMatmulSpec) -> np.ndarray | Encoded:

@@ -170,14 +170,15 @@ def candidates(task: Any, _target: Target) -> tuple[BitmapMatmulSpec, ...]:
         return ()
     return tuple(
         BitmapMatmulSpec(task.k, task.n, most_lines(f, task.k, task.n), f, epilogue=task.epilogue)
-        for f in formats().values()
-        if reads(f) and f.pattern is not None and f.supports(task.k, task.n)
+        for f in _read()
+        if f.pattern is not None and f.supports(task.k, task.n)
     )
 
 
-def reads(made: Any) -> bool:
-    """Whether a format is one of this family's: zeros lie anywhere."""
-    return isinstance(made, Sparse) and not isinstance(made.pattern, Blocks)
+def _read() -> tuple[Sparse, ...]:
+    """The formats of this family: zeros lie anywhere."""
+    known = (f for f in formats().values() if isinstance(f, Sparse))
+    return tuple(f for f in known if not isinstance(f.pattern, Blocks))
 
 
 def most_lines(made: Sparse, k: int, n: int) -> int:
@@ -195,9 +196,7 @@ def fitted(task: Any, target: Target, weights: np.ndarray) -> tuple[BitmapMatmul
     edges = np.arange(0, weights.shape[1], PANEL)
     counts = np.add.reduceat(there, edges)
     kinds: list[tuple[int, Sparse | None]] = [(4, None), (2, None)]
-    kinds += [
-        (f.bits // 8, f) for f in formats().values() if isinstance(f, Sparse) and not f.pattern
-    ]
+    kinds += [(f.bits // 8, f) for f in _read() if f.pattern is None]
     return tuple(
         BitmapMatmulSpec(
             task.k,

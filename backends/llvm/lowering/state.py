@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tilewright.backends.kernels.candidates import Candidate, candidates
+from tilewright.backends.kernels.candidates import Candidate, candidates, fitted
+from tilewright.backends.kernels.tasks import MatmulTask
 from tilewright.backends.llvm.limits import upper
 from tilewright.backends.llvm.lowering.choice import Answers, Choices, Part
 from tilewright.backends.llvm.lowering.handing import Formats, Handing
@@ -208,7 +209,7 @@ class Lowering:
     ) -> Candidate | None:
         """`choose` for operations that one launch computes. stored, parts: as of `Question`; load:
         gives their constant."""
-        found = self._permitted(task, parts)
+        found = self._permitted(task, parts, load if stored else None)
         if any(c.family.codes for c in found):
             # A model that stores codes wants few bytes: what would store more stands back.
             found = tuple(c for c in found if c.family.codes or c.format)
@@ -221,20 +222,31 @@ class Lowering:
             return None
         return self.choices.ask(task, dims, parts, stored, found)
 
-    def _permitted(self, task: Any, parts: tuple[Part, ...]) -> tuple[Candidate, ...]:
+    def _permitted(
+        self, task: Any, parts: tuple[Part, ...], load: Callable[[], np.ndarray] | None
+    ) -> tuple[Candidate, ...]:
         """What may run `task` by its error."""
         offers = self.offers
         if offers is None:
             read = frozenset(f.name for f in getattr(task, "rounding", ()))
-            return candidates(task, self.target, self.error, read)
+            return self._known(task, load, read)
         offered = frozenset.intersection(*(offers.formats(*part) for part in parts))
-        found = candidates(task, self.target, self.error, offered)
+        found = self._known(task, load, offered)
         kept = [c for c in found if all(offers.permits(*part, c.numerics) for part in parts)]
         if len(parts) > 1:
             return tuple(c for c in kept if not c.format or named(c.format).by_columns)
         if kept:
             return tuple(kept)
         return tuple(c for c in found if not c.format and c.accuracy <= self.error)
+
+    def _known(
+        self, task: Any, load: Callable[[], np.ndarray] | None, formats: frozenset[str]
+    ) -> tuple[Candidate, ...]:
+        """Candidates for any weights, and those for what `load` gives."""
+        found = candidates(task, self.target, self.error, formats)
+        if load is None or not isinstance(task, MatmulTask):
+            return found
+        return found + fitted(task, self.target, load(), self.error, formats)
 
     def launch(
         self,
