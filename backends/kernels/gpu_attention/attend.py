@@ -17,6 +17,13 @@ static __device__ __forceinline__ void load_tile(u32 to, const TensorMap *map, u
       " [%0], [%1, {%3, %4, %5, %6}], [%2];"
       ::"r"(to), "l"((u64)map), "r"(bar), "r"(x), "r"(y), "r"(z), "r"(w) : "memory");
 }
+// Turns of two warp groups with products.
+static __device__ __forceinline__ void turn_await(int group) {
+  asm volatile("bar.sync %0, 256;" ::"r"(1 + group) : "memory");
+}
+static __device__ __forceinline__ void turn_pass(int group) {
+  asm volatile("bar.arrive %0, 256;" ::"r"(1 + group) : "memory");
+}
 template <int N>
 static __device__ __forceinline__ void settled(float (&d)[N]) {
 #pragma unroll
@@ -226,20 +233,17 @@ static __device__ __forceinline__ void attend(const Problem &p, const TensorMap 
     if (lane == 0) barrier_arrive(k_read);
     softmax(0);
     weights();
-    if (ORDERED && tiles > 1 && warp / 4 == 1)
-      asm volatile("bar.arrive 1, 256;" ::: "memory");
+    if (ORDERED && tiles > 1 && warp / 4 == 1) turn_pass(0);
 #pragma unroll 1
     for (int j = 1; j < tiles; j++) {
       ask_keys(j + ST - 1);
       ask_values(j + ST - 2);
       __syncwarp();
       // One group multiplies while the other is at its softmax.
-      if constexpr (ORDERED)
-        asm volatile("bar.sync %0, 256;" ::"r"(1 + warp / 4) : "memory");
+      if constexpr (ORDERED) turn_await(warp / 4);
       multiply_keys(j);
       multiply_values(j - 1);
-      if constexpr (ORDERED)
-        asm volatile("bar.arrive %0, 256;" ::"r"(2 - warp / 4) : "memory");
+      if constexpr (ORDERED) turn_pass(1 - warp / 4);
       multiply_wait<1>();
       settled(s);
       if (lane == 0) barrier_arrive(k_read + 8 * (j % ST));
