@@ -1,4 +1,4 @@
-"""Weights of full rank whose inputs lie in few dimensions: from samples to an artifact of low rank."""
+"""Weights of full rank whose inputs lie in few dimensions: samples lead to one of low rank."""
 
 import json
 import zipfile
