@@ -126,6 +126,9 @@ class KernelFamily:
     ``normed(spec, norm, width)``: the same with its one activation normalized first (llvm.
     normalization), if its rows have ``width`` elements, None where it cannot; the vectors follow
     the other operands. Absent: never.
+    ``strips(spec)``: most rows of a unit, if packed panels of 32 columns follow each other, so that
+    columns from one on are a product of their own, ``replace(spec, n=...)``, whose packed bytes are
+    those of its panels; 0 where they do not. Absent: they do not.
     ``suits(weights)``: whether results are right for this constant operand, [K, N] of a product, as
     the model has it otherwise; absent: for all.
     """
@@ -152,6 +155,7 @@ class KernelFamily:
     shaped: Callable[[int, int, int], tuple[Case, ...]] | None = None
     stored: Callable[[Any, tuple[str, ...], str], Any] | None = None
     normed: Callable[[Any, Norm, int], Any] | None = None
+    strips: Callable[[Any], int] | None = None
     suits: Callable[[np.ndarray], bool] | None = None
     cuda: Callable[[Any, Target, str], CudaKernel] | None = None
 

@@ -111,3 +111,28 @@ def _top_k(op: reduce.TopK, at: Context, x: Array) -> list[Array]:
         order = np.argsort(keys, op.axis, kind="stable")
     order = np.take(order, np.arange(k), op.axis)
     return [np.take_along_axis(x, order, op.axis), order.astype(np.int64)]
+
+
+@reference(reduce.ReduceRows)
+def _reduce_rows(op: reduce.ReduceRows, at: Context, x: Array, ids: Array | None = None) -> Any:
+    wide = x.astype(np.float64)
+    if op.kind == "top":
+        order = np.argsort(np.flip(wide, -1), -1, kind="stable")
+        order = x.shape[-1] - 1 - np.flip(order, -1)[..., : op.count]
+        return [np.take_along_axis(x, order, -1), order.astype(np.int64)]
+    if op.kind == "argmax":
+        found = np.argmax(np.flip(wide, -1) if op.last else wide, -1)
+        return np.asarray(x.shape[-1] - 1 - found if op.last else found, np.int64)
+    top = np.max(wide, -1, keepdims=True)
+    if op.kind == "max":
+        return at.rounded(top[..., 0], DType.F32)
+    with np.errstate(all="ignore"):
+        if op.kind in ("log_sum_exp", "finite_log_sum_exp"):
+            shift = np.where(np.isfinite(top), top, 0.0) if op.kind == "log_sum_exp" else top
+            total = np.log(np.exp(wide - shift).sum(-1, keepdims=True)) + shift
+            return at.rounded(total[..., 0], DType.F32)
+        assert ids is not None
+        moved = wide - top
+        logs = moved - np.log(np.exp(moved).sum(-1, keepdims=True))
+        taken = np.where(ids < 0, ids + x.shape[-1], ids)
+        return at.rounded(np.take_along_axis(logs, taken, -1), DType.F32)

@@ -23,6 +23,7 @@ FORMS = {
     "channels": "conv",
     "head_dim": "attention",
     "batch_rank": "batched",
+    "reading": "reduction",
 }
 """What a task with such a field is."""
 

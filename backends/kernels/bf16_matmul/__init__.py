@@ -67,6 +67,7 @@ FAMILY = KernelFamily(
     supports=llvm.supports,
     candidates=spec.candidates,
     layout=spec.layout,
+    strips=spec.strips,
     shaped=cases.shaped,
     accuracy=spec.accuracy,
     stored=spec.stored,

@@ -143,3 +143,8 @@ def layout(spec: Bf16MatmulSpec) -> Layout:
     """Of packed B: its planes by steps of K."""
     size = 2 * spec.panels * PANEL * spec.steps * STEP * spec.planes
     return Layout(f"bf16 panels of 32 columns, {spec.planes} planes", size)
+
+
+def strips(spec: Bf16MatmulSpec) -> int:
+    """Panels follow each other."""
+    return spec.rows_per_unit

@@ -43,6 +43,7 @@ FAMILY = KernelFamily(
     accuracy=spec.accuracy,
     candidates=spec.candidates,
     layout=spec.layout,
+    strips=spec.strips,
     shaped=cases.odd,
 )
 

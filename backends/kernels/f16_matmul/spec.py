@@ -92,3 +92,8 @@ def accuracy(spec: F16MatmulSpec) -> float:
 def layout(spec: F16MatmulSpec) -> Layout:
     """Of packed B."""
     return Layout("f16 panels of 32 columns", HALF * spec.panels * PANEL * spec.k)
+
+
+def strips(spec: F16MatmulSpec) -> int:
+    """Panels follow each other."""
+    return spec.rows_per_unit

@@ -52,6 +52,7 @@ FAMILY = KernelFamily(
     unpack=packing.unpack,
     candidates=spec.candidates,
     layout=spec.layout,
+    strips=spec.strips,
     variants=spec.variants,
     shaped=cases.shaped,
 )

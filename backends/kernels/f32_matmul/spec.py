@@ -140,3 +140,8 @@ def candidates(task: Any, _target: Target) -> tuple[MatmulSpec, ...]:
 def layout(spec: MatmulSpec) -> Layout:
     """Of packed B."""
     return Layout(LAYOUT, 4 * spec.panels * PANEL * spec.k)
+
+
+def strips(spec: MatmulSpec) -> int:
+    """Panels follow each other."""
+    return spec.rows_per_unit

@@ -65,6 +65,7 @@ FAMILY = KernelFamily(
     supports=llvm.supports,
     candidates=spec.candidates,
     layout=spec.layout,
+    strips=spec.strips,
     format=spec.name,
     shaped=cases.shaped,
 )

@@ -198,3 +198,8 @@ def name(spec: GroupedMatmulSpec) -> str:
 def layout(spec: GroupedMatmulSpec) -> Layout:
     """Of packed B, whatever A is read as."""
     return Layout(f"grouped {spec.format.stored.name}", spec.panel.matrix_bytes)
+
+
+def strips(spec: GroupedMatmulSpec) -> int:
+    """Panels follow each other, but for planes of slices."""
+    return 0 if spec.slices else spec.rows_per_unit

@@ -76,6 +76,7 @@ FAMILY = KernelFamily(
     variants=spec.variants,
     candidates=spec.candidates,
     layout=spec.layout,
+    strips=spec.strips,
     format=spec.weight_format,
     shaped=cases.odd,
     stored=spec.stored,

@@ -201,3 +201,9 @@ def layout(spec: ScaledMatmulSpec) -> Layout:
     tail = f", copies of {spec.copies} channels" if spec.copies else tail
     tail = f", {REWRITES[spec.rewrite]}" if spec.table_bytes and spec.rewrite else tail
     return Layout(f"s8 panels of 32 columns with scales{tail}", spec.packed_bytes)
+
+
+def strips(spec: ScaledMatmulSpec) -> int:
+    """Panels follow each other; what may lie behind them has no place in a strip."""
+    behind = spec.packed_bytes - spec.panel_count * spec.panel_bytes
+    return 0 if behind else spec.rows_per_unit

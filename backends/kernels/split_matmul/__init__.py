@@ -46,6 +46,7 @@ FAMILY = KernelFamily(
     accuracy=spec.accuracy,
     candidates=spec.candidates,
     layout=spec.layout,
+    strips=spec.strips,
     shaped=cases.shaped,
 )
 

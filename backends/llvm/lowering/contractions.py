@@ -16,6 +16,7 @@ from tilewright.backends.llvm.lowering.products import (
     launch_product,
     rows_of,
 )
+from tilewright.backends.llvm.lowering.row_reductions import left_to_reduction
 from tilewright.backends.llvm.lowering.rules import lowers
 from tilewright.backends.llvm.lowering.siblings import beside_siblings
 from tilewright.backends.llvm.lowering.state import Lowering, formula
@@ -31,6 +32,8 @@ from tilewright.compiler.ir.types import DType
 def contract(low: Lowering, op: Contract) -> None:
     """A matmul with constant weights, a batched one, or the general loop nest."""
     if quantized_products.by_kernel(low, op) or beside_siblings(low, op):
+        return
+    if left_to_reduction(low, op):
         return
     if not _has_kernels(op):
         fallback.lower_with_body(low, op)

@@ -11,6 +11,7 @@ from tilewright.backends.llvm.lowering.concats import claim_parts
 from tilewright.backends.llvm.lowering.control import copy_into
 from tilewright.backends.llvm.lowering.offers import Offers
 from tilewright.backends.llvm.lowering.packed import tied_tables
+from tilewright.backends.llvm.lowering.row_reductions import reduced_products
 from tilewright.backends.llvm.lowering.rules import rules
 from tilewright.backends.llvm.lowering.select import Selecting, select
 from tilewright.backends.llvm.lowering.siblings import siblings
@@ -73,6 +74,7 @@ def _lower(low: Lowering, tied: frozenset[str]) -> Lowering:
         place = Place("input", index)
         low.views[value] = View(place, value.dtype, value.shape, dense_strides(value.shape))
     low.tied, low.siblings = tied, siblings(graph)
+    low.reduced = reduced_products(graph)
     _claim_outputs(low)
     lower_ops(low, graph.ops)
     for index, value in enumerate(graph.outputs):

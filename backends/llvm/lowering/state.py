@@ -21,9 +21,11 @@ from tilewright.compiler.formats import named
 from tilewright.compiler.ir.core import Graph, Op, Value
 from tilewright.compiler.ir.dims import Dim, ceildiv, dmax, dmin, product
 from tilewright.compiler.ir.ops.leaf import Constant
+from tilewright.compiler.ir.ops.reduce import ReduceRows
 from tilewright.compiler.ir.types import DType
 
 if TYPE_CHECKING:
+    from tilewright.backends.llvm.lowering.products import Product
     from tilewright.backends.llvm.lowering.select import Selection
     from tilewright.backends.llvm.lowering.siblings import Sibling
 
@@ -76,6 +78,8 @@ class Lowering:
         self.copies: dict[View, View] = {}
         self.tied: frozenset[str] = frozenset()
         self.siblings: Mapping[Op, tuple[Sibling, ...]] = {}
+        self.reduced: Mapping[Op, ReduceRows] = {}
+        self.waiting: dict[Op, Product] = {}
         self.same: dict[Value, Value] = {}
         self.depth = 0
 

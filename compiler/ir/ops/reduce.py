@@ -4,6 +4,12 @@ from tilewright.compiler.ir.core import Op, Value, op
 from tilewright.compiler.ir.dims import Dim
 from tilewright.compiler.ir.types import DType, TensorType
 
+ROWS = ("max", "argmax", "top", "log_sum_exp", "finite_log_sum_exp", "log_probability")
+"""What `reduce_rows` makes of a row."""
+
+MOST_OF_ROW = 64
+"""Elements or ids of a row that it gives at most."""
+
 KINDS = ("sum", "mean", "prod", "max", "min", "any", "all")
 
 
@@ -96,3 +102,38 @@ class TopK(Op):
         _axes(self, self.x, (self.axis,))
         shape = (*self.x.shape[: self.axis], self.k, *self.x.shape[self.axis + 1 :])
         return (TensorType(self.x.dtype, shape), TensorType(DType.I64, shape))
+
+
+@op("reduce_rows")
+class ReduceRows(Op):
+    """One of `ROWS` of every row along the last axis of x, f32, which is gone in the result.
+
+    max: NaN if there is one. argmax: i64 position of the max, the first or the `last` one, NaN
+    counting as the largest. top: the `count` largest in order with their positions i64 (two
+    results [.., count]), ties by lower position, NaN the largest. log_sum_exp:
+    `log(sum(exp(x - m))) + m`, m the max or 0 where that is infinite; finite_log_sum_exp: the
+    same, NaN where the max is infinite. log_probability:
+    `log_softmax(x)[.., ids[.., j]]`, [.., J]; ids i64, negative ones from the end.
+    """
+
+    x: Value
+    ids: Value | None = None
+    kind: str
+    count: int = 1
+    last: bool = False
+
+    def infer_types(self) -> tuple[TensorType, ...]:
+        self.expect(self.kind in ROWS, f"kind {self.kind!r} is none of {', '.join(ROWS)}")
+        self.expect(self.x.dtype == DType.F32 and self.x.rank > 0, f"rows of {self.x.type}")
+        lead = self.x.shape[:-1]
+        if self.kind == "log_probability":
+            found = None if self.ids is None else self.ids.type
+            fits = found is not None and found.dtype == DType.I64 and found.shape[:-1] == lead
+            self.expect(fits, f"ids {found} do not fit {self.x.type}")
+            assert found is not None
+            return (TensorType(DType.F32, found.shape),)
+        self.expect(self.ids is None, f"{self.kind} reads no ids")
+        if self.kind == "top":
+            shape = (*lead, self.count)
+            return (TensorType(DType.F32, shape), TensorType(DType.I64, shape))
+        return (TensorType(DType.I64 if self.kind == "argmax" else DType.F32, lead),)

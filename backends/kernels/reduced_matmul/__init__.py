@@ -1,0 +1,40 @@
+"""A product with constant B whose rows are reduced while they are in L2: none of it is stored.
+Wijmans et al., Cut Your Losses in Large-Vocabulary Language Models (arXiv:2411.09009).
+
+The product is any family's whose packed panels are strips (KernelFamily.strips): its own kernel
+makes a strip of columns in scratch, and what it adds to each row's state is taken from there.
+
+    row block    |<------- part 0 ------->|<------- part 1 ------->|
+    of A         | strip 0    strip 1     | strip 2    strip 3     |
+                 |    -> state of part 0  |    -> state of part 1  |    row_reduction brings
+                                                                        them together
+
+Parts are what threads share where there are few rows; rows and strips of a part follow each other
+in a fixed order, so any division of units gives the same bits.
+"""
+
+from tilewright.backends.kernels.family import KernelFamily
+from tilewright.backends.kernels.reduced_matmul import cases, cost, llvm, packing, reference, spec
+from tilewright.backends.kernels.reduced_matmul.spec import ReducedMatmulSpec, ReducedMatmulTask
+
+FAMILY = KernelFamily(
+    name="reduced_matmul",
+    op="contraction",
+    emit=llvm.emit,
+    reference=reference.run,
+    units=spec.units,
+    scratch_bytes=spec.scratch_bytes,
+    cost=cost.estimate,
+    cases=cases.cases,
+    pack=packing.pack,
+    unpack=packing.unpack,
+    candidates=spec.candidates,
+    layout=spec.layout,
+    variants=spec.variants,
+    accuracy=spec.accuracy,
+    format=spec.weight_format,
+    stored=spec.stored,
+    shaped=cases.shaped,
+)
+
+__all__ = ["FAMILY", "ReducedMatmulSpec", "ReducedMatmulTask"]
