@@ -18,6 +18,8 @@ from tilewright.runtime.manifest import Variant
 _ARCHITECTURE = re.compile(r"(sm|compute)_(\d+)(\d)(a?)")
 _CLUSTERS, _MULTIPROCESSORS, _MAJOR, _MINOR, _SHARED = 120, 16, 75, 76, 97
 """Numbers of CUdevice_attribute."""
+GROWTH = 1.25
+"""By how much memory grows at least that turned out to be too small."""
 _MAPPED = 2
 """CU_MEMHOSTALLOC_DEVICEMAP"""
 
@@ -99,6 +101,19 @@ class Memory:
         self.free.atexit = False
 
 
+def grown(device: Device, before: int, size: int) -> Memory:
+    """Memory of `size` bytes instead of `before`, which was too small: with room for more, where
+    there is, since what grows once grows again (the past of a decoding loop). Raises Failure."""
+    room = int(before * GROWTH)
+    if room > size:
+        try:
+            return Memory(device, room)
+        except Failure as failure:
+            if failure.status != OUT_OF_MEMORY:
+                raise
+    return Memory(device, size)
+
+
 class Pinned:
     """Host memory at `address` that the device copies from and to, and sees at `mapped`."""
 
@@ -113,11 +128,11 @@ class Pinned:
         self.free.atexit = False
 
     def at_least(self, size: int) -> Pinned:
-        """Itself, or one of `size` bytes instead."""
+        """Itself, or one of `size` bytes or more instead, as `grown`."""
         if self.bytes >= size:
             return self
         self.free()
-        return Pinned(self.device, size)
+        return Pinned(self.device, max(size, int(self.bytes * GROWTH)))
 
 
 def _free(device: Device, function: str, address: int, owner: int) -> None:

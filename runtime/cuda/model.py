@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import threading
 import weakref
-from functools import lru_cache
 from typing import Any
 
 from tilewright.runtime.cuda.device import Device, Memory
 from tilewright.runtime.cuda.driver import Failure, reported
 from tilewright.runtime.cuda.program import Extent, Kernel, Program
 from tilewright.runtime.cuda.reader import read_program
-from tilewright.runtime.cuda.sizes import Evaluate
 from tilewright.runtime.errors import ArtifactError
 from tilewright.runtime.loader import ArtifactFile
 from tilewright.runtime.manifest import Variant
@@ -61,21 +59,12 @@ class DeviceModel:
         self.program: Program = read_program(file.where, file.read(variant.file))
         self._file = file
         self._modules: list[Any] = []
-        self._formulas: dict[tuple[int, int, int], Evaluate] = {}
         with reported(file.where), device.active():
             self._unload = weakref.finalize(self, _unload, device, self._modules)
             self._unload.atexit = False
             self._load_modules()
             self.functions = [self._functions(kernel) for kernel in self.program.kernels]
             self._upload()
-
-    def formulas(self, kernel: int, dims: int, operands: int) -> Evaluate:
-        """`Kernel.evaluator`, which remembers: the layers of a model have the same sizes."""
-        key = (kernel, dims, operands)
-        if key not in self._formulas:
-            evaluate = self.program.kernels[kernel].evaluator(dims, operands)
-            self._formulas[key] = lru_cache(maxsize=64)(evaluate)
-        return self._formulas[key]
 
     def _load_modules(self) -> None:
         code = self._file.read(self.program.code)

@@ -62,12 +62,11 @@ before it has ended, except where the latter `overlaps` and has not waited yet.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from tilewright.runtime.cuda.sizes import Evaluate, Size, compiled
+from tilewright.runtime.cuda.sizes import Size
 
 FORMAT = 1
 WORKSPACE = -1
@@ -80,7 +79,6 @@ MAP_TYPES = {
 }  # fmt: skip
 """Numbers of CUtensorMapDataType; what has no type of its own goes by its bits."""
 
-_ADDRESS = re.compile(r"\ba\d")
 PLACES = ("arena", "weight", "input", "output")
 
 
@@ -165,24 +163,21 @@ class Kernel:
     workspace: Size
     entries: tuple[Entry, ...]
 
-    def evaluator(self, dims: int, operands: int) -> Evaluate:
-        """From p0, p1, ... (`dims` of them), units, sms, a0, a1, ... (`operands` of them) to all
-        formulas one after the other: workspace, and of every entry grid, shared, and of every map
-        dims, strides and offset."""
-        names = {f"p{i}": i for i in range(dims)} | {"units": dims, "sms": dims + 1}
-        names |= {f"a{i}": dims + 2 + i for i in range(operands)}
+    @property
+    def formulas(self) -> tuple[Size, ...]:
+        """All of them, of p0, p1, ... (dims), units, sms, a0, a1, ... (addresses of operands)."""
         sizes: list[Size] = [self.workspace]
         for entry in self.entries:
             sizes += [*entry.grid, entry.shared]
             for tensor in entry.maps:
                 sizes += [*tensor.dims, *tensor.strides, tensor.offset]
-        return compiled(sizes, names)
+        return tuple(sizes)
 
-    @property
-    def aligns(self) -> bool:
-        """Whether a formula asks for the address of an operand."""
-        texts = [str(f) for entry in self.entries for f in (*entry.grid, entry.shared)]
-        return any(_ADDRESS.search(text) for text in [str(self.workspace), *texts])
+
+def formula_names(dims: int, operands: int) -> tuple[str, ...]:
+    """What formulas of a launch with so many dims and operands may use, in order."""
+    own = (*(f"p{i}" for i in range(dims)), "units", "sms")
+    return (*own, *(f"a{i}" for i in range(operands)))
 
 
 @dataclass(frozen=True)

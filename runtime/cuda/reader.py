@@ -27,8 +27,9 @@ from tilewright.runtime.cuda.program import (
     Step,
     Symbol,
     TensorMap,
+    formula_names,
 )
-from tilewright.runtime.cuda.sizes import Size, compiled
+from tilewright.runtime.cuda.sizes import Size, check
 from tilewright.runtime.errors import ArtifactError
 from tilewright.runtime.expressions import FUNCTIONS, ExpressionError
 from tilewright.runtime.fields import FieldError, Fields
@@ -116,7 +117,7 @@ class _Reader:
         if isinstance(value, bool) or not isinstance(value, int | str):
             raise FieldError(f"{place}: expected a size; found {value!r:.40}")
         try:
-            compiled([value], names)
+            check(value, names)
         except ExpressionError as wrong:
             raise FieldError(f"{place}: {wrong}") from None
         return value
@@ -232,7 +233,9 @@ class _Reader:
     def _check_formulas(self, launch: Launch, item: Fields) -> None:
         kernel = self.kernels[launch.kernel]
         try:
-            kernel.evaluator(len(launch.dims), len(launch.operands))
+            names = formula_names(len(launch.dims), len(launch.operands))
+            for formula in kernel.formulas:
+                check(formula, names)
         except ExpressionError as wrong:
             raise FieldError(f"{item.path('kernel')}: {kernel.name}: {wrong}") from None
         for entry in kernel.entries:

@@ -6,8 +6,8 @@ import ctypes
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tilewright.runtime.cuda.device import Memory, Pinned
-from tilewright.runtime.cuda.launching import LaunchState
+from tilewright.runtime.cuda.device import Memory, Pinned, grown
+from tilewright.runtime.cuda.launching import Straight
 from tilewright.runtime.cuda.model import DeviceModel
 from tilewright.runtime.cuda.program import Branch, Copy, Launch, Place, Repeat, Step
 from tilewright.runtime.cuda.sizes import compiled
@@ -81,7 +81,7 @@ class Runner:
         """Called before memory that launches use is freed."""
         self._number = 0
         self._codes: list[int] = []
-        self._launches: list[LaunchState] = []
+        self._straight: list[Straight] = []
         self.control = Pinned(model.device, 64 + self._layout(program.steps))
         self._run: Callable[[Any], None] = self._block(program.steps)
         self._synchronize = model.device.driver.checked("cuStreamSynchronize")
@@ -128,29 +128,44 @@ class Runner:
         self.control.free()
         # The steps are closures over this object: without them nothing refers to itself.
         self._run = _nothing
-        self._launches.clear()
+        self._straight.clear()
 
     def prepare(self) -> None:
         """Make the workspace large enough for all launches of a program whose shapes alone decide.
 
         Before a capture, since nothing may be allocated inside of it.
         """
-        needed = max(
-            (one.prepare(self.values, self.addresses) for one in self._launches), default=0
-        )
-        self._grow(needed, None)
+        needed = [one.prepare(self.values, self.addresses) for one in self._straight]
+        self._grow(max(needed, default=0), None)
 
     def _grow(self, needed: int, stream: Any) -> None:
         if needed > self.workspace.bytes:
             if stream is not None:
                 self._synchronize(stream)
             self.moving()
+            before = self.workspace.bytes
             self.workspace.free()
             self.workspace = Memory(self.model.device, 0)
-            self.workspace = Memory(self.model.device, needed)
+            self.workspace = grown(self.model.device, before, needed)
 
     def _block(self, steps: Sequence[Step]) -> Callable[[Any], None]:
-        parts = [self._step(step) for step in steps]
+        parts: list[Callable[[Any], None]] = []
+        waiting: list[Launch | Copy] = []
+
+        def flush() -> None:
+            if waiting:
+                parts.append(self._queue(tuple(waiting)))
+                waiting.clear()
+
+        for step in steps:
+            if isinstance(step, Launch | Copy):
+                waiting.append(step)
+                if isinstance(step, Launch) and step.counts:
+                    flush()  # what follows depends on what is counted
+                continue
+            flush()
+            parts.append(self._branch(step) if isinstance(step, Branch) else self._repeat(step))
+        flush()
 
         def run(stream: Any) -> None:
             for part in parts:
@@ -158,43 +173,36 @@ class Runner:
 
         return run
 
-    def _step(self, step: Step) -> Callable[[Any], None]:
-        if isinstance(step, Launch):
-            return self._launch(step)
-        if isinstance(step, Copy):
-            return self._copy(step)
-        if isinstance(step, Branch):
-            return self._branch(step)
-        return self._repeat(step)
-
     def _base(self, place: Place) -> int:
         return self._firsts[place.kind] + place.index
 
-    def _launch(self, step: Launch) -> Callable[[Any], None]:
-        bases = [self._base(place) for place in step.operands]
-        state = LaunchState(self.model, step, self._number, bases)
-        number = self._number
-        self._number += 1
-        self._launches.append(state)
+    def _queue(self, steps: Sequence[Launch | Copy]) -> Callable[[Any], None]:
+        """Launches and copies, of which only the last one may count values."""
         mapped = self.control.mapped
-        word = 0 if step.error is None else 1 + self._codes.index(step.error)
-        status = mapped + _WORD * word
-        counts = [mapped + self._counts_at + _COUNT * slot for slot in step.counts]
+        numbered: list[tuple[Launch | Copy, int | None, Sequence[int]]] = []
+        for step in steps:
+            if isinstance(step, Copy):
+                numbered.append((step, None, ()))
+                continue
+            word = 0 if step.error is None else 1 + self._codes.index(step.error)
+            counts = [mapped + self._counts_at + _COUNT * slot for slot in step.counts]
+            numbered.append((step, self._number, (*counts, mapped + _WORD * word)))
+            self._number += 1
+        state = Straight(self.model, numbered, self._base)
+        self._straight.append(state)
+        slots = steps[-1].counts if isinstance(steps[-1], Launch) else ()
 
         def run(stream: Any) -> None:
             needed = state.prepare(self.values, self.addresses)
             if needed > self.workspace.bytes:
                 self._grow(needed, stream)
-            state.store(counts, self.workspace.address, status)
-            timer = self.timer
-            if timer is None:
-                state.launch_on(stream)
+            state.store(self.workspace.address)
+            if self.timer is None:
+                state.queue(stream)
             else:
-                begin = timer.event(stream)
-                state.launch_on(stream)
-                timer.add(number, begin, timer.event(stream))
-            if step.counts:
-                self._read_counts(step.counts, stream)
+                state.queue_timed(stream, self.timer)
+            if slots:
+                self._read_counts(slots, stream)
 
         return run
 
@@ -203,20 +211,6 @@ class Runner:
         for slot in slots:
             at = self.control.address + self._counts_at + _COUNT * slot
             self.values[slot] = ctypes.c_int64.from_address(at).value
-
-    def _copy(self, step: Copy) -> Callable[[Any], None]:
-        source, target = self._base(step.source), self._base(step.target)
-        sizes = compiled([step.bytes, step.source.offset, step.target.offset], self.program.slots)
-        copy = self.model.device.driver.checked("cuMemcpyDtoDAsync")
-
-        def run(stream: Any) -> None:
-            size, source_offset, target_offset = sizes(self.values)
-            begin = self.addresses[source] + source_offset
-            end = self.addresses[target] + target_offset
-            if size > 0 and begin != end:
-                copy(end, begin, size, stream)
-
-        return run
 
     def _flag(self, place: Place) -> Callable[[Any], bool]:
         """Reads the bool at a place."""

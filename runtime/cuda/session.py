@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from tilewright.runtime.cuda.device import Memory, Pinned, open_device
+from tilewright.runtime.cuda.device import Memory, Pinned, grown, open_device
 from tilewright.runtime.cuda.driver import Failure, error_of
 from tilewright.runtime.cuda.graphs import Graphs
 from tilewright.runtime.cuda.model import DeviceModel, open_model
@@ -220,7 +220,7 @@ class CudaSession:
                 if held.bytes < size:
                     held.free()
                     setattr(self, name, Memory(self.device, 0))
-                    setattr(self, name, Memory(self.device, size))
+                    setattr(self, name, grown(self.device, held.bytes, size))
         if self._staged_in.bytes < inputs or self._staged_out.bytes < outputs:
             self._settle()
             self._graphs.clear()

@@ -6,9 +6,9 @@ import pytest
 from support import tiny_cuda
 
 from tilewright.runtime import ArtifactError
-from tilewright.runtime.cuda.program import Branch, Copy, Launch, Repeat
+from tilewright.runtime.cuda.program import Branch, Copy, Launch, Repeat, formula_names
 from tilewright.runtime.cuda.reader import read_program
-from tilewright.runtime.cuda.sizes import compiled
+from tilewright.runtime.cuda.sizes import Formulas, compiled
 from tilewright.runtime.expressions import ExpressionError, evaluate
 
 
@@ -33,9 +33,9 @@ def test_everything_is_read():
 def test_formulas_in_one_call():
     kernel = read_program("model.tw", text()).kernels[2]
     # dims p0; units, sms; addresses of three operands
-    values = kernel.evaluator(1, 3)((20, 20, 132, 0, 0, 0))
+    names = {name: i for i, name in enumerate(formula_names(1, 3))}
+    values = compiled(kernel.formulas, names)((20, 20, 132, 0, 0, 0))
     assert values == (0, 4, 1, 1, 2056, 64, 20, 256, 0)
-    assert not kernel.aligns
 
 
 EXPRESSIONS = [
@@ -49,6 +49,27 @@ def test_sizes_are_what_the_grammar_says(expression):
     function = compiled([expression, 5, "b"], {"b": 1, "a": 0})
     for a, b in [(3, 7), (100, 3), (1, 1), (12, 64)]:
         assert function([a, b]) == (evaluate(expression, {"a": a, "b": b}), 5, b)
+
+
+def test_one_function_of_all_sizes_computes_each_part_once():
+    """Names may stand for other expressions; what is long becomes several statements."""
+    made = Formulas(2)
+    seq, base = made.argument(0, 1), made.argument(1, 0)
+    square = made.size("seq*seq + 1", {"seq": seq})
+    again = made.size("seq*seq + 1", {"seq": seq})
+    assert square == again
+    long = "n" + "+ max(n, 3) * n % 7 - 1" * 200
+    nested = made.size(long, {"n": square})
+    address = made.operation("+", base, nested)
+    wanted = [address, made.operation("%", address, made.constant(256)), made.constant(5)]
+    function = made.function(wanted)
+    for number in (2, 9, 50):
+        value = evaluate(long, {"n": number * number + 1})
+        expected = 4096 + value
+        assert function([0, number], [4096]) == (expected, expected % 256, 5)
+    assert len(function.__code__.co_names) == 1  # max
+    with pytest.raises(ZeroDivisionError):
+        made.function([made.size("1 // n", {"n": seq})])([0, 0], [])
 
 
 @pytest.mark.parametrize(

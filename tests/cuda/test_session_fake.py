@@ -147,6 +147,24 @@ def test_out_of_device_memory_and_on_with_less(session, fake):
         check(session.run(None, {"x": x}), x, session.counts)
 
 
+def test_memory_that_grows_has_room_to_grow_further(session, fake):
+    """A decoding loop has more at every step: not every step moves memory."""
+    for rows in range(400, 500):
+        x = values(rows)
+        check(session.run(None, {"x": x}), x, session.counts)
+    assert fake.calls.count("cuMemAlloc") < 20
+    held = session.arena_bytes
+    assert 500 * 256 <= held <= 1.25 * 2 * 500 * 256
+
+
+def test_room_to_grow_is_not_asked_for_where_there_is_none(session, fake):
+    x = values(4000)
+    check(session.run(None, {"x": x}), x, session.counts)
+    fake.memory = fake._used() + 5000
+    x = values(4004)
+    check(session.run(None, {"x": x}), x, session.counts)
+
+
 def test_a_fault_is_the_end_of_the_context(session, fake):
     session.run(None, {"x": values(3)})
     fake.statuses["cuStreamSynchronize"] = 700
