@@ -7,9 +7,9 @@ import os
 import re
 import threading
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from tilewright.runtime.cuda.driver import OUT_OF_MEMORY, Driver, Failure, open_driver, reported
 from tilewright.runtime.errors import TargetError
@@ -22,6 +22,7 @@ GROWTH = 1.25
 """By how much memory grows at least that turned out to be too small."""
 _MAPPED = 2
 """CU_MEMHOSTALLOC_DEVICEMAP"""
+Held = TypeVar("Held")
 
 
 class Device:
@@ -104,14 +105,18 @@ class Memory:
 def grown(device: Device, before: int, size: int) -> Memory:
     """Memory of `size` bytes instead of `before`, which was too small: with room for more, where
     there is, since what grows once grows again (the past of a decoding loop). Raises Failure."""
+    return _with_room(Memory, device, before, size)
+
+
+def _with_room(kind: Callable[[Device, int], Held], device: Device, before: int, size: int) -> Held:
     room = int(before * GROWTH)
     if room > size:
         try:
-            return Memory(device, room)
+            return kind(device, room)
         except Failure as failure:
             if failure.status != OUT_OF_MEMORY:
                 raise
-    return Memory(device, size)
+    return kind(device, size)
 
 
 class Pinned:
@@ -132,7 +137,7 @@ class Pinned:
         if self.bytes >= size:
             return self
         self.free()
-        return Pinned(self.device, max(size, int(self.bytes * GROWTH)))
+        return _with_room(Pinned, self.device, self.bytes, size)
 
 
 def _free(device: Device, function: str, address: int, owner: int) -> None:
