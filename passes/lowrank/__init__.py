@@ -1,0 +1,1 @@
+"""Detectors of low rank, tables of transforms and products of smaller matrices, one a file."""

@@ -1,0 +1,1 @@
+"""Detectors of zeros and repetitions in a matrix of weights, one structure a file."""
