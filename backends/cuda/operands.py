@@ -82,7 +82,7 @@ def pack(
 ) -> np.ndarray:
     """[K, N] u8 codes, or u16 bits of numbers, [G, N] scales and zero points -> u8 [bytes].
 
-    The picture is in `fewrows.cuh`. Scales and zero points lie beside every step of their group.
+    The picture is in `fewparts.cuh`. Scales and zero points lie beside every step of their group.
     """
     w = weights
     chunks = w.step // CHUNK

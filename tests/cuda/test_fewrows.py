@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from tilewright.backends.cuda import fewrows, operands, prelude
+from tilewright.backends.cuda.kernel import CudaKernel
 from tilewright.backends.cuda.operands import Weights
 from tilewright.backends.cuda.toolchain import to_cubin, to_ptx, tools
-from tilewright.backends.kernels.family import evaluate
 from tilewright.backends.kernels.registry import family
 from tilewright.backends.llvm.epilogue import IDENTITY
 from tilewright.backends.target import TARGETS
+from tilewright.runtime import expressions
 
 K, N = 150, 70
 
@@ -61,36 +62,58 @@ def test_numbers_of_16_bits_lie_as_operands() -> None:
         assert packed[panel, chunk, r, lane, j] == bits[k, n]
 
 
+def names_of(kernel: CudaKernel, rows: int, stride: int, address: int) -> list[str]:
+    """Which functions of a kernel are launched; ``address``: of A, modulo 256."""
+    values = {"p0": rows, "p1": stride, "p2": 0, "sms": 132, "a0": address}
+    return [
+        e.suffix for e in kernel.entries if all(expressions.evaluate(g, values) for g in e.grid)
+    ]
+
+
 @pytest.mark.parametrize("name", ["sm_80", "sm_90a"])
 @pytest.mark.parametrize("n", [40, 384, 4096, 14336])
 @pytest.mark.parametrize("bits", [4, 16])
-def test_exactly_one_function_takes_each_number_of_rows(name: str, n: int, bits: int) -> None:
-    weights = Weights(1024, n, bits, *((64, 2) if bits == 4 else ()))
-    kernel = fewrows.kernel(weights, IDENTITY, TARGETS[name], "kernel")
+@pytest.mark.parametrize(("k", "a"), [(1024, "f32"), (1024, "bf16"), (14336, "f32")])
+def test_exactly_one_product_takes_each_number_of_rows(
+    name: str, n: int, bits: int, k: int, a: str
+) -> None:
+    weights = Weights(k, n, bits, *((64, 2) if bits == 4 else ()))
+    kernel = fewrows.kernel(weights, IDENTITY, TARGETS[name], "kernel", a, a)
     for rows in (1, 2, 3, 8, 9, 16, 17, 32, 33, 64, 65, 1000):
-        grids = [
-            [evaluate(g.replace("sms", "132"), (rows, 0, 0)) for g in e.grid]
-            for e in kernel.entries
-        ]
-        assert sum(0 not in grid for grid in grids) == 1
-    assert all(
-        0 in [evaluate(g.replace("sms", "132"), (0, 0, 0)) for g in e.grid] for e in kernel.entries
-    )
+        for stride, address in ((k, 0), (k + 1, 0), (k, 2)):
+            *before, product = names_of(kernel, rows, stride, address)
+            as_is = product.endswith("_as_is")
+            assert as_is == (a == "bf16" and stride == k and address == 0 and rows > 2)
+            copies = "few_rounds<" in kernel.source.split(f" kernel{product}(")[1].split("\n}")[0]
+            assert before == (["_rows"] if copies and not as_is else [])
+    assert not names_of(kernel, 0, k, 0)
     for entry in kernel.entries:
         assert int(entry.shared) <= (TARGETS[name].l1_kib - 1) * 1024
         assert name == "sm_90a" or (entry.cluster == (1, 1, 1) and not entry.overlaps)
 
 
+@pytest.mark.parametrize("row", ["sm_80", "sm_90a"])
 @pytest.mark.parametrize("name", ["grouped_mma", "mma_matmul", "simt_matmul"])
-def test_kernels_keep_their_sums_in_registers(name: str) -> None:
+def test_kernels_keep_their_sums_in_registers(name: str, row: str) -> None:
+    found = family(name)
+    assert found.cuda is not None
+    keep_registers(found.cuda(found.cases()[0].spec, TARGETS[row], "kernel"), row)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("a", ["f32", "bf16"])
+@pytest.mark.parametrize(("n", "k"), [(4096, 4096), (14336, 4096), (4096, 14336)])
+def test_long_products_by_codes_keep_their_sums_in_registers(n: int, k: int, a: str) -> None:
+    weights = Weights(k, n, 4, 128, 2, zeros=True)
+    keep_registers(fewrows.kernel(weights, IDENTITY, TARGETS["sm_90a"], "kernel", a, a), "sm_90a")
+
+
+def keep_registers(kernel: CudaKernel, row: str) -> None:
+    """Nothing is spilled, and tensor cores are used."""
     if not all(tools()):
         pytest.skip("no tool makes cubins here")
-    found = family(name)
-    target = TARGETS["sm_90a"]
-    spec = found.cases()[0].spec
-    assert found.cuda is not None
-    source = prelude.expand(found.cuda(spec, target, "kernel").source)
-    made = to_cubin(to_ptx(source, "kernel", target), "kernel", target)
+    source = prelude.expand(kernel.source)
+    made = to_cubin(to_ptx(source, "kernel", TARGETS[row]), "kernel", TARGETS[row])
     assert made.resources
     assert not [r for r in made.resources if r.spill_stores or r.spill_loads]
 

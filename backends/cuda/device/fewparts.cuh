@@ -9,7 +9,8 @@
 // Scales and zero points: those of g, g + 8, g + 16, g + 24 for every g.
 //
 // A code q becomes 128 + q by setting bits of a bf16 number, and loses 128 + z in one exact
-// operation; upper halves become 2048 + 16 q. Sums of a step are multiplied by the scales in f32.
+// operation; upper halves become 2048 + 16 q, and are added to the lower ones, which is exact too.
+// Sums of a step are multiplied by the scales in f32.
 
 static __device__ __forceinline__ unsigned few_address(const void *p) {
   return (unsigned)__cvta_generic_to_shared(p);
@@ -19,6 +20,52 @@ static __device__ __forceinline__ void few_copy(unsigned to, const void *from) {
   asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" :: "r"(to), "l"(from)
                : "memory");
 }
+
+// The first `bytes`, and zeros behind them.
+static __device__ __forceinline__ void few_copy_some(unsigned to, const void *from, int bytes) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" :: "r"(to), "l"(from), "r"(bytes)
+               : "memory");
+}
+
+static __device__ __forceinline__ void few_commit() {
+  asm volatile("cp.async.commit_group;" ::: "memory");
+}
+
+// All groups of copies but the last LEFT are there, for this thread.
+template <int LEFT>
+static __device__ __forceinline__ void few_wait() {
+  asm volatile("cp.async.wait_group %0;" :: "n"(LEFT) : "memory");
+}
+
+// What the launch before has written is there.
+static __device__ __forceinline__ void few_after() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+// Blocks of the next launch may begin with what they need not wait for.
+static __device__ __forceinline__ void few_next() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
+#if __CUDA_ARCH__ >= 900
+static __device__ __forceinline__ void few_cluster() {
+  asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;"
+               ::: "memory");
+}
+
+// What lies at an address of shared memory in the block `rank` of the cluster.
+static __device__ __forceinline__ float few_there(unsigned address, int rank) {
+  unsigned there;
+  float v;
+  asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(address), "r"(rank));
+  asm volatile("ld.shared::cluster.f32 %0, [%1];" : "=f"(v) : "r"(there) : "memory");
+  return v;
+}
+#endif
 
 static __device__ __forceinline__ uint4 few_load(unsigned from) {
   uint4 v;
@@ -35,19 +82,28 @@ static __device__ __forceinline__ unsigned few_widen(unsigned w, unsigned base, 
   return v;
 }
 
+// Sums of pairs of bf16.
+static __device__ __forceinline__ unsigned few_add(unsigned v, unsigned w) {
+  asm("fma.rn.bf16x2 %0, %0, %1, %2;" : "+r"(v) : "r"(0x3f803f80u), "r"(w));
+  return v;
+}
+
+// d = c + a b
 template <bool HALF>
 static __device__ __forceinline__ void few_mma(float d[4], const unsigned a[4], unsigned b0,
-                                               unsigned b1) {
+                                               unsigned b1, const float c[4]) {
   if (HALF)
     asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, "
-                 "{%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+                 "{%4, %5, %6, %7}, {%8, %9}, {%10, %11, %12, %13};"
+                 : "=f"(d[0]), "=f"(d[1]), "=f"(d[2]), "=f"(d[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1), "f"(c[0]),
+                   "f"(c[1]), "f"(c[2]), "f"(c[3]));
   else
     asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, "
-                 "{%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+                 "{%4, %5, %6, %7}, {%8, %9}, {%10, %11, %12, %13};"
+                 : "=f"(d[0]), "=f"(d[1]), "=f"(d[2]), "=f"(d[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1), "f"(c[0]),
+                   "f"(c[1]), "f"(c[2]), "f"(c[3]));
 }
 
 static __device__ __forceinline__ float few_cut(float x) {
@@ -93,8 +149,9 @@ static __device__ __forceinline__ void few_scales(const char *from, int g, float
 }
 
 // P: bits, half, parts, step, scaled (bytes of a scale; 0: none), zeros, panels, steps, columns as
-// constants; b, c, m, ldc, extras; first: what column 0 is to the epilogue; load(m, k, x): eight
-// elements of A from k on, zeros beyond K. ROOM: bytes of shared memory for rows of A.
+// constants; b, m, ldc, extras; first: what column 0 is to the epilogue; load(m, k, x): eight
+// elements of A from k on, zeros beyond K; put(at, value): an element of C. ROOM: bytes of shared
+// memory for rows of A.
 
 // Bytes of a step of a panel.
 template <class P>
@@ -112,8 +169,8 @@ static __device__ __forceinline__ void few_fetch(unsigned to, const char *from, 
 }
 
 // Adds the products of a step at ``slot`` (an address, and a pointer to the same) by ``cols`` columns
-// of rows of A, whose first chunk of a lane is at ``rows``.
-template <int MT, class P>
+// of rows of A, whose first chunk of a lane is at ``rows``. FULL: all MT * 8 columns lie there.
+template <int MT, bool FULL, class P>
 static __device__ __forceinline__ void few_step(float acc[2][MT][4], unsigned slot,
                                                 const char *pointer, unsigned rows, int cols,
                                                 int lane) {
@@ -133,46 +190,42 @@ static __device__ __forceinline__ void few_step(float acc[2][MT][4], unsigned sl
       high[r] = __byte_perm(z >> 4 & 0x0f0f0f0fu, 0xc5c5c5c5u, 0x4040 + r * 0x0101);
     }
   }
+  const float none[4] = {0.0f, 0.0f, 0.0f, 0.0f};
   float sum[2][MT][4];
-#pragma unroll
-  for (int i = 0; i < 2; i++)
-#pragma unroll
-    for (int m = 0; m < MT; m++)
-#pragma unroll
-      for (int q = 0; q < 4; q++) sum[i][m][q] = P::scaled ? 0.0f : acc[i][m][q];
 #pragma unroll
   for (int c = 0; c < CHUNKS; c++) {
     const unsigned at = slot + c * CHUNK + lane * 16;
+    unsigned w[4][4];
+    if (BITS == 16) {
 #pragma unroll
-    for (int part = 0; part < (BITS == 8 ? 2 : 1); part++) {
-      unsigned w[4][4];
-      if (BITS == 16) {
+      for (int r = 0; r < 4; r++) {
+        const uint4 v = few_load(at + r * 512);
+        w[r][0] = v.x, w[r][1] = v.y, w[r][2] = v.z, w[r][3] = v.w;
+      }
+    } else {
 #pragma unroll
-        for (int r = 0; r < 4; r++) {
-          const uint4 v = few_load(at + r * 512);
-          w[r][0] = v.x, w[r][1] = v.y, w[r][2] = v.z, w[r][3] = v.w;
-        }
-      } else {
+      for (int part = 0; part < BITS / 4; part++) {
         const uint4 v = few_load(at + part * 512);
         const unsigned words[4] = {v.x, v.y, v.z, v.w};
 #pragma unroll
         for (int r = 0; r < 4; r++)
 #pragma unroll
           for (int q = 0; q < 4; q++)
-            w[r][q] = part ? few_widen(words[r] >> 4 * q, 0x45004500u, high[r])
+            w[r][q] = part ? few_add(w[r][q], few_widen(words[r] >> 4 * q, 0x45004500u, high[r]))
                            : few_widen(words[r] >> 4 * q, 0x43004300u, low[r]);
       }
+    }
 #pragma unroll
-      for (int m = 0; m < MT; m++) {
-        const uint4 x = m * 8 + g < cols ? few_load(rows + (c * cols + m * 8) * 64)
-                                         : make_uint4(0, 0, 0, 0);
+    for (int m = 0; m < MT; m++) {
+      const uint4 x = FULL || m * 8 + g < cols ? few_load(rows + (c * cols + m * 8) * 64)
+                                               : make_uint4(0, 0, 0, 0);
 #pragma unroll
-        for (int i = 0; i < 2; i++) {
-          const unsigned a0[4] = {w[2 * i][0], w[2 * i + 1][0], w[2 * i][1], w[2 * i + 1][1]};
-          const unsigned a1[4] = {w[2 * i][2], w[2 * i + 1][2], w[2 * i][3], w[2 * i + 1][3]};
-          few_mma<P::half>(sum[i][m], a0, x.x, x.y);
-          few_mma<P::half>(sum[i][m], a1, x.z, x.w);
-        }
+      for (int i = 0; i < 2; i++) {
+        const unsigned a0[4] = {w[2 * i][0], w[2 * i + 1][0], w[2 * i][1], w[2 * i + 1][1]};
+        const unsigned a1[4] = {w[2 * i][2], w[2 * i + 1][2], w[2 * i][3], w[2 * i + 1][3]};
+        few_mma<P::half>(sum[i][m], a0, x.x, x.y,
+                         c ? sum[i][m] : P::scaled ? none : acc[i][m]);
+        few_mma<P::half>(sum[i][m], a1, x.z, x.w, sum[i][m]);
       }
     }
   }
@@ -224,5 +277,20 @@ static __device__ __forceinline__ void few_row(const float *a, tw_i64 lda, tw_i6
   } else {
 #pragma unroll
     for (int j = 0; j < 8; j++) x[j] = k + j < end ? from[j] : 0.0f;
+  }
+}
+
+// The same of rows in bf16.
+static __device__ __forceinline__ void few_row(const tw_u16 *a, tw_i64 lda, tw_i64 m, tw_i64 k,
+                                               tw_i64 end, float x[8]) {
+  const tw_u16 *from = a + m * lda + k;
+  if (((tw_u64)from & 15) == 0 && k + 8 <= end) {
+    const uint4 v = *(const uint4 *)from;
+    const unsigned pairs[4] = {v.x, v.y, v.z, v.w};
+#pragma unroll
+    for (int j = 0; j < 8; j++) x[j] = tw_from_bf16((tw_u16)(pairs[j / 2] >> 16 * (j % 2)));
+  } else {
+#pragma unroll
+    for (int j = 0; j < 8; j++) x[j] = k + j < end ? tw_from_bf16(from[j]) : 0.0f;
   }
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tilewright.backends.cuda import fewrows
+from tilewright.backends.cuda import fewshapes
 from tilewright.backends.kernels import work
 from tilewright.backends.kernels.coded_mma.spec import PARTS, CodedMmaSpec
 from tilewright.backends.kernels.family import Cost
@@ -25,5 +25,5 @@ def estimate(spec: CodedMmaSpec, dims: tuple[int, ...], _target: Target) -> Cost
         converted=spec.k * spec.weights.panels * 32 * blocks,
         epilogue=work.epilogue(spec.epilogue, m * spec.n),
         written=4 * m * spec.n,
-        nanoseconds=fewrows.nanoseconds(spec.weights, m),
+        nanoseconds=fewshapes.nanoseconds(spec.weights, m),
     )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from tilewright.backends.cuda import fewrows
+from tilewright.backends.cuda import fewshapes
 from tilewright.backends.kernels import work
 from tilewright.backends.kernels.family import Cost
 from tilewright.backends.kernels.grouped_mma.spec import GroupedMmaSpec
+from tilewright.backends.llvm import formats as storage
 from tilewright.backends.target import Target
 
 
@@ -13,16 +14,17 @@ def estimate(spec: GroupedMmaSpec, dims: tuple[int, ...], _target: Target) -> Co
     """2 M K N operations; A, packed B, C and full-size extras once. Many rows read B once for every
     64 of them, from L2."""
     m, weights = dims[0], spec.weights.bytes
+    a, c = storage.BYTES[spec.a], storage.BYTES[spec.c]
     full = work.full_extras(spec.epilogue)
     return Cost(
         flops=2 * m * spec.k * spec.n,
-        bytes=4 * (m * spec.k + (1 + full) * m * spec.n) + weights,
+        bytes=a * m * spec.k + (c + 4 * full) * m * spec.n + weights,
         unit="bf16_tile",
         issued=2 * (-(-m // 8) * 8) * spec.k * spec.weights.panels * 32,
         weights=weights,
         passes=-(-m // 64),
         converted=spec.k * spec.weights.panels * 32 * -(-m // 64),
         epilogue=work.epilogue(spec.epilogue, m * spec.n),
-        written=4 * m * spec.n,
-        nanoseconds=fewrows.nanoseconds(spec.weights, m),
+        written=c * m * spec.n,
+        nanoseconds=fewshapes.nanoseconds(spec.weights, m),
     )

@@ -10,4 +10,4 @@ from tilewright.backends.target import Target
 
 def kernel(spec: GroupedMmaSpec, target: Target, name: str) -> CudaKernel:
     """A function for each range of rows."""
-    return fewrows.kernel(spec.weights, spec.epilogue, target, name)
+    return fewrows.kernel(spec.weights, spec.epilogue, target, name, spec.a, spec.c)

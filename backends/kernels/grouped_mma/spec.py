@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tilewright.backends.cuda.operands import CHUNK, Weights
 from tilewright.backends.kernels.family import Layout
 from tilewright.backends.kernels.tasks import MatmulTask
+from tilewright.backends.llvm import formats as storage
 from tilewright.backends.llvm.epilogue import IDENTITY, Epilogue
 from tilewright.backends.target import Target
 from tilewright.compiler.formats import formats
@@ -18,8 +19,8 @@ BITS = (4, 8)
 
 @dataclass(frozen=True)
 class GroupedMmaSpec:
-    """C[M, N] f32 = epilogue(A[M, K] f32 x B[K, N]), B in ``format``, codes of 4 or 8 bits in
-    groups of a multiple of 32 or none.
+    """C[M, N] = epilogue(A[M, K] x B[K, N]), B in ``format``, codes of 4 or 8 bits in groups of a
+    multiple of 32 or none. ``a``, ``c``: formats of A and C in memory (llvm.formats).
 
     Args: A, packed B, the epilogue's extras, then C.
     Dims: p0 = M, p1 = row stride of A, p2 = row stride of C (elements), then one row stride for
@@ -30,8 +31,11 @@ class GroupedMmaSpec:
     n: int
     format: Integers
     epilogue: Epilogue = IDENTITY
+    a: str = storage.F32_FORMAT
+    c: str = storage.F32_FORMAT
 
     def __post_init__(self) -> None:
+        storage.check(self.a, self.c)
         if not reads(self.format):
             raise ValueError(
                 f"no kernel for {self.format.name}: expected 4 or 8 bits, groups of 32"
@@ -70,6 +74,11 @@ def candidates(task: Any, _target: Target) -> tuple[GroupedMmaSpec, ...]:
         for f in known
         if isinstance(f, Integers) and reads(f) and f.supports(task.k, task.n)
     )
+
+
+def stored(spec: GroupedMmaSpec, operands: tuple[str, ...], result: str) -> GroupedMmaSpec | None:
+    """The same with A and C in these formats: A is rounded to bf16 anyway."""
+    return replace(spec, a=operands[0], c=result)
 
 
 def name(spec: GroupedMmaSpec) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from tilewright.backends.cuda.epilogue import declare, gather
-from tilewright.backends.cuda.fewrows import call, launch, pixel_shapes, problem
+from tilewright.backends.cuda.fewrows import call, launch, problem
+from tilewright.backends.cuda.fewshapes import pixel_shapes
 from tilewright.backends.cuda.gathered import geometry
 from tilewright.backends.cuda.kernel import CudaKernel
 from tilewright.backends.cuda.signature import signature, when
@@ -60,7 +61,7 @@ def kernel(spec: MmaConvSpec, target: Target, name: str) -> CudaKernel:
                 operands,
                 dims,
                 threads=shape.threads,
-                blocks=shape.resident(w),
+                blocks=shape.resident,
             )
             + gather(spec.epilogue, 2, step + 1)
             + f"  __shared__ __align__(16) char table[{shape.rows(w)} * sizeof(Row)];\n"

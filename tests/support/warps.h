@@ -1,0 +1,227 @@
+// What CUDA C++ of products needs to run on a CPU: threads of the blocks of a cluster are fibers, which
+// take turns where they meet (as warps, blocks or cluster); asynchronous copies happen as late as they
+// may, or at once; mma is arithmetic over what the lanes of a warp hold.
+#include "device_numbers.h"
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <ucontext.h>
+#include <vector>
+using std::max;
+using std::min;
+
+struct alignas(16) float4 { float x, y, z, w; };
+static uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
+static Place gridDim, blockDim;
+static float __uint_as_float(unsigned x) { return bits<float>(x); }
+static unsigned __float_as_uint(float x) { return bits<unsigned>(x); }
+static unsigned __byte_perm(unsigned x, unsigned y, unsigned chosen) {
+    unsigned long long both = (unsigned long long)y << 32 | x;
+    unsigned r = 0;
+    for (int i = 0; i < 4; i++) r |= (unsigned)(both >> 8 * (chosen >> 4 * i & 7) & 255) << 8 * i;
+    return r;
+}
+static float tw_from_bf16(unsigned short x) { return bits<float>((unsigned)x << 16); }
+static unsigned tw_to_bf16x2(float low, float high) {
+    return (unsigned)tw_to_bf16(high) << 16 | tw_to_bf16(low);
+}
+static unsigned tw_to_f16x2(float low, float high) {
+    return (unsigned)tw_to_f16(high) << 16 | tw_to_f16(low);
+}
+
+// And of epilogues.
+static float epilogue_max(float x, float y) { return tw_greater(x, y); }
+static float epilogue_min(float x, float y) { return tw_lesser(x, y); }
+static float epilogue_half(unsigned short x) { return tw_from_f16(x); }
+
+struct Meeting { int members = 0, there = 0; long long times = 0; };
+struct Copy { char *to; const char *from; int bytes; };
+struct Fiber {
+    ucontext_t context;
+    std::vector<char> stack;
+    bool ended;
+    Meeting *at;
+    long long times;
+    int thread, block;
+    std::vector<std::vector<Copy>> groups;
+};
+static ucontext_t outside;
+static std::vector<Fiber> fibers;
+static std::vector<Meeting> warps, blocks;
+static Meeting cluster;
+static Fiber *now;
+static bool late;
+
+static void switch_out() { swapcontext(&now->context, &outside); }
+static void meet(Meeting &m) {
+    now->times = m.times;
+    if (++m.there == m.members) {
+        m.there = 0, m.times++;
+        return;
+    }
+    now->at = &m;
+    switch_out();
+    now->at = nullptr;
+}
+static int lane_of() { return now->thread % 32; }
+static Meeting &own_warp() {
+    return warps[now->block * ((blockDim.x + 31) / 32) + now->thread / 32];
+}
+static void __syncwarp() { meet(own_warp()); }
+static void __syncthreads() { meet(blocks[now->block]); }
+
+// Shared memory of all blocks of a cluster, with bands between.
+static constexpr int BAND = 4096;
+static std::vector<char> arena;
+static int each_shared;
+static char *shared_of(int block) {
+    return arena.data() + BAND + (size_t)block * (each_shared + BAND);
+}
+static char *own_shared() { return shared_of(now->block); }
+
+// Operands of an instruction of a warp: two places in turn, so that lanes meet once.
+template <typename T> static const T *exchange(const T &mine) {
+    static std::vector<T> places[2];
+    static std::vector<int> turns;
+    const int warp = &own_warp() - warps.data();
+    if (places[0].size() < warps.size() * 32)
+        for (auto &p : places) p.resize(warps.size() * 32);
+    if (turns.size() < fibers.size()) turns.resize(fibers.size());
+    int &turn = turns[now - fibers.data()];
+    T *all = places[turn ^= 1].data() + warp * 32;
+    all[lane_of()] = mine;
+    meet(own_warp());
+    return all;
+}
+template <typename T> static T __shfl_xor_sync(unsigned, T x, int mask) {
+    return exchange(x)[lane_of() ^ mask];
+}
+
+// Instead of the functions of fewparts.cuh that are one instruction of PTX.
+static unsigned few_address(const void *p) { return (unsigned)((const char *)p - arena.data()); }
+static void few_copy_some(unsigned to, const void *from, int bytes) {
+    if (to % 16 || (size_t)from % 16) abort();
+    Copy copy = {arena.data() + to, (const char *)from, bytes};
+    if (late) now->groups.back().push_back(copy);
+    else {
+        memset(copy.to, 0, 16);
+        memcpy(copy.to, from, bytes);
+    }
+}
+static void few_copy(unsigned to, const void *from) { few_copy_some(to, from, 16); }
+static void few_commit() { now->groups.emplace_back(); }
+template <int LEFT> static void few_wait() {
+    auto &groups = now->groups;
+    while ((int)groups.size() - 1 > LEFT) {
+        for (const Copy &copy : groups.front()) {
+            memset(copy.to, 0, 16);
+            memcpy(copy.to, copy.from, copy.bytes);
+        }
+        groups.erase(groups.begin());
+    }
+}
+static void few_after() {}
+static void few_next() {}
+static void few_cluster() { meet(cluster); }
+static float few_there(unsigned address, int rank) {
+    float v;
+    memcpy(&v, arena.data() + address + (rank - now->block) * (each_shared + BAND), 4);
+    return v;
+}
+static uint4 few_load(unsigned from) {
+    if (from % 16) abort();
+    uint4 v;
+    memcpy(&v, arena.data() + from, 16);
+    return v;
+}
+static unsigned pairs(unsigned v, unsigned w) {
+    unsigned r = 0;
+    for (int i = 0; i < 2; i++) {
+        float sum = tw_from_bf16(v >> 16 * i) + tw_from_bf16(w >> 16 * i);
+        unsigned short made = tw_to_bf16(sum);
+        if (tw_from_bf16(made) != sum) abort();
+        r |= (unsigned)made << 16 * i;
+    }
+    return r;
+}
+static unsigned few_widen(unsigned w, unsigned base, unsigned minus) {
+    return pairs((w & 0x000f000fu) | base, minus);
+}
+static unsigned few_add(unsigned v, unsigned w) { return pairs(v, w); }
+
+struct Operands { unsigned a[4], b[2]; };
+template <bool HALF>
+static void few_mma(float d[4], const unsigned a[4], unsigned b0, unsigned b1, const float c[4]) {
+    const Operands mine = {{a[0], a[1], a[2], a[3]}, {b0, b1}};
+    const Operands *all = exchange(mine);
+    auto number = [](unsigned pair, int i) -> double {
+        unsigned short x = pair >> 16 * i;
+        return HALF ? tw_from_f16(x) : tw_from_bf16(x);
+    };
+    const int g = lane_of() / 4, t = lane_of() % 4;
+    for (int q = 0; q < 4; q++) {
+        const int row = g + q / 2 * 8, column = 2 * t + q % 2;
+        double sum = c[q];
+        for (int k = 0; k < 16; k++) {
+            const unsigned left = all[row % 8 * 4 + k % 8 / 2].a[row / 8 + k / 8 * 2];
+            const unsigned right = all[column * 4 + k % 8 / 2].b[k / 8];
+            sum += number(left, k % 2) * number(right, k % 2);
+        }
+        d[q] = (float)sum;
+    }
+}
+
+static void finish() {
+    now->ended = true;
+    for (size_t i = 0; i < now->groups.size(); i++)
+        if (!now->groups[i].empty()) abort();
+    switch_out();
+}
+
+// Blocks of x threads, `size` of a cluster at a time. Returns 0, or 1 where threads wait for each
+// other for ever, 2 where shared memory is overrun.
+static int run_grid(void (*entry)(), const unsigned grid[3], int x, int size, int shared, int is_late) {
+    late = is_late, each_shared = (shared + 15) / 16 * 16;
+    gridDim = {grid[0], grid[1], grid[2]}, blockDim = {(unsigned)x, 1, 1};
+    const int across = (x + 31) / 32;
+    fibers.resize(x * size);
+    for (unsigned z = 0; z < grid[2]; z++)
+    for (unsigned y = 0; y < grid[1]; y++)
+    for (unsigned first = 0; first < grid[0]; first += size) {
+        arena.assign(BAND + (size_t)size * (each_shared + BAND), (char)0xff);
+        warps.assign(size * across, {}), blocks.assign(size, {}), cluster = {};
+        for (auto &m : warps) m.members = min(32, x);
+        for (auto &m : blocks) m.members = x;
+        cluster.members = x * size;
+        for (int i = 0; i < x * size; i++) {
+            Fiber &f = fibers[i];
+            f.stack.resize(1 << 15);
+            f.ended = false, f.at = nullptr, f.thread = i % x, f.block = i / x;
+            f.groups.assign(1, {});
+            getcontext(&f.context);
+            f.context.uc_stack.ss_sp = f.stack.data();
+            f.context.uc_stack.ss_size = f.stack.size();
+            f.context.uc_link = &outside;
+            makecontext(&f.context, entry, 0);
+        }
+        for (int left = x * size; left;) {
+            bool moved = false;
+            left = 0;
+            for (Fiber &f : fibers) {
+                if (f.ended) continue;
+                left++;
+                if (f.at && f.at->times == f.times) continue;
+                moved = true;
+                now = &f;
+                threadIdx = {(unsigned)f.thread, 0, 0};
+                blockIdx = {first + f.block, y, z};
+                swapcontext(&outside, &f.context);
+            }
+            if (left && !moved) return 1;
+        }
+        for (int b = 0; b <= size; b++)
+            for (int i = 0; i < BAND; i++)
+                if (shared_of(b)[i - BAND] != (char)0xff) return 2;
+    }
+    return 0;
+}
