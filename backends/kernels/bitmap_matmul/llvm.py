@@ -8,7 +8,6 @@ from llvmlite import ir
 
 from tilewright.backends.kernels.bitmap_matmul.spec import BitmapMatmulSpec, few
 from tilewright.backends.llvm import bf16_block as bf16_rows
-from tilewright.backends.llvm import epilogue as epilogues
 from tilewright.backends.llvm import gemm, int8, int8_scaled_gemm
 from tilewright.backends.llvm.bitmap_dots import emit_dots
 from tilewright.backends.llvm.bitmap_lines import CELL, LINE, PER_GROUP, emit_cells, serves
@@ -18,6 +17,7 @@ from tilewright.backends.llvm.frame import Frame, Matmul, Split, TileSplit
 from tilewright.backends.llvm.int8_rows import Rows, emit_rows
 from tilewright.backends.llvm.int8_scaled_product import Finish, Product
 from tilewright.backends.llvm.microkernel import PANEL
+from tilewright.backends.llvm.sparse_sums import Scaled, Sums
 from tilewright.backends.llvm.widened import Widened, emit_widened
 from tilewright.backends.target import Target
 
@@ -90,36 +90,19 @@ def _few_rows(code: Code, p: _Launch, most: int) -> None:
     else:
         _quantize(code, p, 0, x.m, ir.Constant(ir.IntType(1), 0))
 
+    sums = Sums(p.tile, x.c, x.ldc, spec.n, spec.epilogue, x.operands)
+
     def some(count: int) -> None:
         with code.loop(first, last) as panel:
             cells, columns = p.panel(code, panel.index)
             emit_dots(code, spec.q, count, a, (cells, columns), spec.groups, p.tile)
+            scaled = None
+            if spec.q == 4:
+                scaled = Scaled(code.at(columns, PANEL), p.part(code, 0), whole=True)
             with code.loop(0, count) as row:
-                _finish(code, p, row.index, panel.index, columns)
+                sums.finish(code, row.index, row.index, panel.index, scaled)
 
     code.switch(x.m, most, some)
-
-
-def _finish(code: Code, p: _Launch, row: Int, panel: Int, columns: ir.Value) -> None:
-    """Sums of a row and a panel through the epilogue to C."""
-    spec, x, lanes = p.spec, p.x, code.target.lanes_f32
-    column = code.mul(panel, PANEL)
-    out = code.at(code.at(x.c, code.mul(row, x.ldc)), column)
-    for v in range(0, PANEL, lanes):
-        at = code.add(column, v)
-        mask = None if spec.n % PANEL == 0 else code.first_lanes(code.sub(spec.n, at), lanes)
-        place = code.add(code.mul(row, PANEL), v)
-        if spec.q == 4:
-            whole = code.vload(code.at(p.tile, place, I32), lanes, element=I32)
-            value = code.b.sitofp(whole, code.vector(lanes))
-            factor = code.load(code.at(p.part(code, 0), row, F32))
-            value = code.b.fmul(value, code.splat(factor, lanes))
-            scale = code.vload(code.at(columns, PANEL + v, F32), lanes)
-            value = code.b.fmul(value, scale)
-        else:
-            value = code.vload(code.at(p.tile, place), lanes)
-        value = epilogues.emit(code, spec.epilogue, value, x.operands, row, at, mask)
-        code.vstore(value, code.at(out, v), mask)
 
 
 def _exact(code: Code, p: _Launch) -> None:

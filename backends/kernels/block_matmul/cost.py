@@ -1,0 +1,44 @@
+"""Cost of the matmul with blocks."""
+
+from __future__ import annotations
+
+from tilewright.backends.kernels import work
+from tilewright.backends.kernels.block_matmul.spec import BlockMatmulSpec
+from tilewright.backends.kernels.family import Cost
+from tilewright.backends.llvm.amx import ROWS
+from tilewright.backends.llvm.sparse_blocks import LINE, STRIP, most_rows, native
+from tilewright.backends.target import Target
+
+OVERHEAD = 3
+"""Loads of a block and its number, in the time of rows: two a cycle, as products."""
+
+TURNED = 2
+"""Conversions of an element of A that take as long as bringing it to its form and turning it."""
+
+
+def estimate(spec: BlockMatmulSpec, dims: tuple[int, ...], target: Target) -> Cost:
+    """2 M K N operations; A, packed B, C and full extras once. What is issued are products of the
+    blocks that are there, as many as f32 ones take."""
+    m = dims[0]
+    weights = spec.packed_bytes
+    own = native(target, spec.q)
+    tiles = -(-m // ROWS)
+    rows = tiles * ROWS if m > 8 else 1 << max(m - 1, 0).bit_length() if m else 0
+    calls = -(-rows // most_rows(target))
+    vectors = STRIP // target.lanes_f32
+    parts = 1 if own else spec.q
+    slots = parts * (vectors * rows + calls * (OVERHEAD + (vectors if not own else 0)))
+    full = work.full_extras(spec.epilogue)
+    passes = -(-m // spec.rows_per_unit)
+    return Cost(
+        flops=2 * m * spec.k * spec.n,
+        bytes=4 * (m * spec.k + (1 + full) * m * spec.n) + weights,
+        issued=2 * target.lanes_f32 * slots * spec.blocks,
+        weights=weights,
+        passes=passes,
+        streamed=weights * tiles + LINE * tiles * spec.blocks,
+        converted=TURNED * m * spec.k,
+        epilogue=work.epilogue(spec.epilogue, m * spec.n) + (3 if spec.q == 4 else 1) * m * spec.n,
+        written=4 * m * spec.n,
+        blocks=calls * spec.strips,
+    )
