@@ -105,6 +105,10 @@ def test_what_an_artifact_does_not_hold(small_artifact, capsys) -> None:
     assert refused(capsys, "inspect", small_artifact, "--ir", "import") == (
         f"{small_artifact}: an artifact holds no IR\n  try: inspect the ONNX model it was made from"
     )
+    assert refused(capsys, "inspect", small_artifact, "--structure") == (
+        f"{small_artifact}: an artifact holds its weights in kernels' formats\n"
+        "  try: inspect the ONNX model it was made from"
+    )
     assert refused(capsys, "inspect", small_artifact, "--kernel", "region", "--llvm") == (
         f"{small_artifact}: an artifact holds no LLVM IR\n"
         "  try: tilewright inspect MODEL.onnx --kernel region --llvm"

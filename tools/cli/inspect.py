@@ -23,6 +23,7 @@ tilewright inspect model.tw --plan
 tilewright inspect model.tw --explain encoder.layer.0.query
 tilewright inspect model.tw --explain worst
 tilewright inspect model.tw --memory --shape seq=128
+tilewright inspect model.onnx --structure
 tilewright inspect model.onnx --ir fuse-regions
 tilewright inspect model.onnx --diff recognize-attention fuse-regions
 tilewright inspect model.onnx --kernel f32_matmul --llvm
@@ -41,6 +42,12 @@ tilewright inspect model.onnx --target sm_90a --kernel encoder.layer.0.query --a
     " the node that costs the most error.",
 )
 @click.option("--memory", is_flag=True, help="The map of the arena.")
+@click.option(
+    "--structure",
+    is_flag=True,
+    help="What each weight of a model has in common with sparse, low-rank and structured matrices,"
+    " beside what chance would have.",
+)
 @click.option(
     "--shape",
     multiple=True,
@@ -72,6 +79,7 @@ def command(
     plan_: bool,
     explain: str | None,
     memory: bool,
+    structure: bool,
     shape: dict[str, int],
     ir: str | None,
     diff: tuple[str, str] | None,
@@ -88,11 +96,13 @@ def command(
     if (llvm or asm) and kernel is None:
         raise click.UsageError("--llvm and --asm say what to show of a --kernel NAME.")
     if is_artifact(path):
-        if ir is not None or diff is not None:
-            raise UserError(
-                str(path), "an artifact holds no IR", "", "inspect the ONNX model it was made from"
-            )
+        if ir is not None or diff is not None or structure:
+            lacks = "holds its weights in kernels' formats" if structure else "holds no IR"
+            hint = "inspect the ONNX model it was made from"
+            raise UserError(str(path), f"an artifact {lacks}", "", hint)
         return _artifact(screen, path, plan_, explain, memory, shape, kernel, llvm, asm, target)
+    if structure:
+        return _structure(screen, path, dims)
     if ir is not None or diff is not None:
         return _stages(screen, path, dims, ir, diff)
     if kernel is not None or explain is not None or plan_ or memory:
@@ -109,6 +119,24 @@ def command(
     _counts(screen, "ONNX operators", report["onnx_operators"])
     _counts(screen, "operations of the IR after import", report["operations"])
     return report
+
+
+def _structure(screen: Screen, path: Path, dims: dict[str, str]) -> dict[str, Any]:
+    from tilewright.tools.inspect_structure import describe_structure, structure_rows, summary
+
+    graph = imported(screen, path, dims)
+    with screen.working(f"looking for structure in {path}") as update:
+        weights = describe_structure(graph, update)
+    if not weights:
+        raise UserError(
+            str(path),
+            "no weights to look at",
+            "constants of f32 that products, convolutions or lookups read",
+        )
+    columns = ("weight", ">K x N", "exact", "nearest", ">lost", ">by chance", "verdict")
+    screen.table("structure of the weights", columns, structure_rows(weights))
+    screen.text(summary(weights))
+    return {"model": str(path), "weights": weights}
 
 
 def _stages(
