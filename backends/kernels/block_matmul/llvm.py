@@ -12,7 +12,7 @@ from tilewright.backends.kernels.block_matmul.spec import (
     BlockMatmulSpec,
     scale_bytes,
 )
-from tilewright.backends.llvm import bf16_block, int8
+from tilewright.backends.llvm import int8
 from tilewright.backends.llvm.amx import ROWS, TILE_BYTES
 from tilewright.backends.llvm.builder import F32, I8, I64, Code, Int
 from tilewright.backends.llvm.frame import Frame, Matmul, Split
@@ -107,8 +107,6 @@ def _bring(code: Code, p: _Launch, start: Int, rows: Int, own: bool) -> None:
     source, out = code.at(x.a, code.mul(start, x.lda)), p.rows(code)
     if not own or spec.q == 1:
         emit_f32_rows(code, source, x.lda, rows, spec.k, out)
-    elif spec.q == 2:
-        bf16_block.emit_block(code, source, x.lda, rows, spec.k, 1, out)
     else:
         factors = code.at(p.scales, spec.rows_per_unit, F32)
         d = int8.dots(code.target)

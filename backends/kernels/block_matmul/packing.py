@@ -20,9 +20,9 @@ def pack(weights: np.ndarray | Encoded, spec: BlockMatmulSpec) -> np.ndarray:
     filled = np.zeros((spec.groups * spec.q, spec.panels * PANEL), codes.dtype)
     filled[: spec.k, : spec.n] = codes
     # [strip][group][column, k of the group]
-    lines = filled.reshape(spec.groups, spec.q, spec.strips, STRIP).transpose(2, 0, 3, 1)
-    lines = np.ascontiguousarray(lines).reshape(spec.strips, spec.groups, STRIP * spec.q)
-    there = lines.any(axis=2)
+    parts = filled.reshape(spec.groups, spec.q, spec.strips, STRIP).transpose(2, 0, 3, 1)
+    lines = np.ascontiguousarray(parts).reshape(spec.strips, spec.groups, STRIP * spec.q)
+    there = np.any(lines, axis=2)
     if np.count_nonzero(there) > spec.blocks:
         raise ValueError(f"{spec.blocks} blocks are too few for these weights")
     packed = np.zeros(spec.packed_bytes, np.uint8)

@@ -9,7 +9,6 @@ import numpy as np
 from tilewright.backends.kernels.block_matmul.packing import unpack
 from tilewright.backends.kernels.block_matmul.spec import BlockMatmulSpec
 from tilewright.backends.llvm.epilogue import evaluate, view_extras
-from tilewright.compiler.formats.activations import Exact, Rounded
 from tilewright.compiler.formats.format import Encoded
 
 
@@ -26,14 +25,19 @@ def run(
 
 
 def multiply(spec: BlockMatmulSpec, a: np.ndarray, weights: np.ndarray | Encoded) -> np.ndarray:
-    """A [M, K] as it is read by B, of finite rows or with all blocks; rows that are not finite
-    become NaN where they are read in 8 bits."""
-    if not isinstance(weights, Encoded):
-        reads = Rounded() if spec.short else Exact()
-        found: np.ndarray = reads.read(a) @ weights.astype(np.float64)
-        return found
+    """A [M, K] as it is read by B, of finite rows or with all blocks: as it is, or in 8 bits; rows
+    that are not finite become NaN then."""
+    if spec.q < 4:
+        matrix = weights
+        if isinstance(weights, Encoded):
+            assert spec.format is not None
+            matrix = spec.format.decode(weights)
+        assert isinstance(matrix, np.ndarray)
+        exact: np.ndarray = a.astype(np.float64) @ matrix.astype(np.float64)
+        return exact
     assert spec.format is not None
-    odd = ~np.isfinite(a).all(axis=1) if spec.q == 4 else np.zeros(len(a), bool)
+    assert isinstance(weights, Encoded)
+    odd = ~np.isfinite(a).all(axis=1)
     found = spec.format.multiply(np.where(odd[:, None], np.float32(0), a), weights)
     found[odd] = np.nan
     return found
