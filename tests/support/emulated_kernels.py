@@ -90,7 +90,8 @@ class _Banded:
     def read(self) -> np.ndarray:
         around = np.concatenate([self.block[: self.first], self.block[self.end :]])
         assert (around == POISON).all(), "written beside a result"
-        return self.block[self.first : self.end]
+        inside: np.ndarray = self.block[self.first : self.end]
+        return inside
 
 
 class EmulatedKernel:
@@ -215,7 +216,7 @@ def check(
         kernel = family.cuda(case.spec, target, "kernel")
         compiled = EmulatedKernel(kernel, "kernel", operands, len(case.dims))
     pages = Guarded()
-    args = [_placed(pages, a) for a in case.args]
+    args = [pages.place(a) for a in case.args]
     units = evaluate(family.units(case.spec), case.dims)
     seen: list[list[bytes]] = []
     ran: tuple[str, ...] = ()
@@ -232,8 +233,3 @@ def check(
             np.testing.assert_allclose(got, expected, case.rtol, case.atol, err_msg=note)
         assert seen[-1] == seen[0], f"{case.label}: {order} differs"
     return ran
-
-
-def _placed(pages: Guarded, array: np.ndarray) -> np.ndarray:
-    """Behind it nothing can be read; its address is a multiple of 16 where its size is."""
-    return pages.place(array)

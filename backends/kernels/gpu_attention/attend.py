@@ -149,7 +149,8 @@ static __device__ __forceinline__ void attend(const Problem &p, const TensorMap 
       settled(o);
     }
   };
-  // The mask of a tile is on its way while the tile before is computed.
+  // The mask of a tile is on its way while the tile before is computed, if there are registers.
+  constexpr bool ahead = PLANES == 1 && OD <= 128;
   u32 mask[2][BN / 4];
   auto take_mask = [&](int j) {
     if (!MASK || j >= tiles) return;
@@ -173,10 +174,11 @@ static __device__ __forceinline__ void attend(const Problem &p, const TensorMap 
     constexpr bool scaled = MASK || FACTOR <= 0.0f;
     const int key0 = j * BN + 2 * c;
     if (MASK) {
+      if (!ahead) take_mask(j);
 #pragma unroll
       for (int i = 0; i < BN / 2; i++)
         s[i] = s[i] * FACTOR + bias(mask[i / 2 % 2][i / 4 * 2 + i % 2]);
-      take_mask(j + 1);
+      if (ahead) take_mask(j + 1);
     } else if (scaled) {
 #pragma unroll
       for (int i = 0; i < BN / 2; i++) s[i] *= FACTOR;
@@ -224,7 +226,7 @@ static __device__ __forceinline__ void attend(const Problem &p, const TensorMap 
       }
   };
 
-  take_mask(0);
+  if (ahead) take_mask(0);
   barrier_wait(bars, 0);
   if (tiles > 0) {
     multiply_keys(0);

@@ -151,7 +151,9 @@ def _tiles(spec: GpuAttentionSpec) -> tuple[str, tuple[tuple[Tile, str], ...]]:
     blocks = roomy if largest <= 64 else 2 if largest <= 128 else 1
     keys = 128 if largest <= 128 and spec.mask is None else 64
     long = Tile(2, keys, 2, 1, packed=packed, ordered=largest > 64)
-    short = Tile(1, 64, 2, blocks, packed=packed)
+    # Sums of large heads leave no room for scores of 64 keys and their mask.
+    few = 32 if largest > 128 and spec.mask is not None else 64
+    short = Tile(1, few, 2, blocks, packed=packed)
     deep = _deep(largest)
     return wide, ((long, f"{wide} * {deep}"), (short, f"{wide} * (1 - {deep})"))
 

@@ -10,6 +10,9 @@ from tilewright.backends.llvm import formats
 REGISTERS = 180
 """Of a lane for sums, and for keys and values that it has asked for."""
 
+ROOMY = 144
+"""The same where sums are many: their addresses take registers too."""
+
 LIGHT = 64
 """Of these, with which two blocks of 256 threads fit into a multiprocessor."""
 
@@ -48,7 +51,8 @@ class Fragments:
         value_lane, values = _widest(spec.value_dim, 8, 16 // value_bytes, 1)
         per = key_lane // least
         tiles = 2 if bf16 or max(spec.head_dim, spec.value_dim) <= 64 else 1
-        ahead = (REGISTERS - 4 * values * value_lane) // 2
+        sums = 4 * values * value_lane
+        ahead = ((REGISTERS if sums <= 64 else ROOMY) - sums) // 2
         queries = keys * per * 512 * (2 if spec.math == "tf32x3" else 1)
         row = values * value_lane * 8 + 4
         warps = 8
