@@ -54,6 +54,8 @@ FUSE = (
     "merge-projections",
     "fold-shapes",
     "fuse-epilogues",
+    # A bias or a scale is part of the product by now, and softmax no region yet.
+    "recognize-row-reductions",
     "fold-constants",
     "fuse-regions",
     "remove-dead-code",

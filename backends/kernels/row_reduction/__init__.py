@@ -3,7 +3,7 @@ logarithms of probabilities at given positions. Of a matrix, or of what parts of
 (reduced_matmul), which is brought together in the order of columns."""
 
 from tilewright.backends.kernels.family import KernelFamily
-from tilewright.backends.kernels.row_reduction import cases, cost, llvm, reference, spec
+from tilewright.backends.kernels.row_reduction import cases, cost, cuda, llvm, reference, spec
 from tilewright.backends.kernels.row_reduction.spec import RowReductionSpec, RowReductionTask
 
 FAMILY = KernelFamily(
@@ -16,6 +16,7 @@ FAMILY = KernelFamily(
     cost=cost.estimate,
     cases=cases.cases,
     candidates=spec.candidates,
+    cuda=cuda.kernel,
 )
 
 __all__ = ["FAMILY", "RowReductionSpec", "RowReductionTask"]
