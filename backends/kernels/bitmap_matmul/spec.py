@@ -201,7 +201,7 @@ def fitted(task: Any, target: Target, weights: np.ndarray) -> tuple[BitmapMatmul
         BitmapMatmulSpec(
             task.k,
             task.n,
-            int((-(-counts * size // LINE)).sum()),
+            _even(int((-(-counts * size // LINE)).sum()), len(counts)),
             made,
             short=made is None and size == 2,
             epilogue=task.epilogue,
@@ -209,6 +209,11 @@ def fitted(task: Any, target: Target, weights: np.ndarray) -> tuple[BitmapMatmul
         for size, made in kinds
         if size == 4 or made is not None or bf16.has_dots(target)
     )
+
+
+def _even(count: int, panels: int) -> int:
+    """As many lines for each panel: matrices pruned alike then have kernels in common."""
+    return -(-count // panels) * panels
 
 
 def accuracy(spec: BitmapMatmulSpec) -> float:

@@ -179,6 +179,9 @@ def fitted(task: Any, target: Target, weights: np.ndarray) -> tuple[BlockMatmulS
         blocks = int(np.count_nonzero(block_sums(there.astype(np.int32), q, STRIP)))
         if blocks <= MOST * -(-task.k // q) * -(-task.n // STRIP):
             short = made is None and q == 2
+            # As many for each strip: matrices pruned alike then have kernels in common.
+            strips = -(-task.n // STRIP)
+            blocks = -(-blocks // strips) * strips
             found.append(BlockMatmulSpec(task.k, task.n, blocks, made, short, task.epilogue))
     return tuple(found)
 
