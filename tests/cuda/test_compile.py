@@ -154,12 +154,21 @@ def test_no_thread_function_is_visible_but_the_kernel() -> None:
     assert "define internal i32 @sums_units(" in text
 
 
-def test_caches_in_codes_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("format", ["int8", "int4"])
+def test_caches_in_codes(tmp_path: Path, format: str) -> None:
+    options = Options(targets=("sm_90a",), kv_cache=format, jobs=0)
+    compile_model(decoder_model(past=True), tmp_path / "m.tw", options)
+    names = [kernel.name for kernel in program(tmp_path / "m.tw", "sm_90a").kernels]
+    for family in ("cached_attention", "encoded_rows"):
+        assert any(name.startswith(family) for name in names), names
+
+
+def test_rows_of_caches_that_no_kernel_takes(tmp_path: Path) -> None:
     options = Options(targets=("sm_90a",), kv_cache="int8", jobs=0)
     with pytest.raises(UserError) as refused:
-        compile_model(decoder_model(past=True), tmp_path / "m.tw", options)
+        compile_model(decoder_model(past=True, size=264), tmp_path / "m.tw", options)
     assert str(refused.value) == (
-        "--kv-cache int8: there are no kernels for caches in codes on sm_90a\n"
-        "  those of CPUs alone read and write them\n"
+        "--kv-cache int8: no kernel of sm_90a takes rows of caches that are so long\n"
+        "  expected at most 256 elements, found 264\n"
         "  try: leave --kv-cache out"
     )

@@ -15,6 +15,8 @@ loaded and widened once for all of them. Scratch of a block:
     scores   [4][256 keys]     then weights times the scales of values
     sums     [4][value_dim]    running output rows
 
+On GPUs a block is 16 rows and one of several parts of the keys (`cuda`).
+
 Measured on one core of a Sapphire Rapids virtual machine, operands in L2, 6 heads of 64, 1024 keys,
 beside f32_attention (AVX-512; AVX2):
    1 query, 3 heads of Q for one of K   int8 32 us, int4 33, f32  50;   42, 52,  51
@@ -25,7 +27,7 @@ Many queries are dearer than over f32: each block of 4 rows widens all codes aga
 lanes. A step of a decoder has few.
 """
 
-from tilewright.backends.kernels.cached_attention import cases, cost, llvm, reference, spec
+from tilewright.backends.kernels.cached_attention import cases, cost, cuda, llvm, reference, spec
 from tilewright.backends.kernels.cached_attention.spec import (
     CachedAttentionSpec,
     CachedAttentionTask,
@@ -36,6 +38,7 @@ FAMILY = KernelFamily(
     name="cached_attention",
     op="cached_attention",
     emit=llvm.emit,
+    cuda=cuda.kernel,
     reference=reference.run,
     units=spec.units,
     scratch_bytes=spec.scratch_bytes,

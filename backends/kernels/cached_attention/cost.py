@@ -15,7 +15,7 @@ SOFTMAX = 20
 """Operations a score: scale, mask, maximum, exponential, sum, scale of the value."""
 
 
-def estimate(spec: CachedAttentionSpec, dims: tuple[int, ...], _target: Target) -> Cost:
+def estimate(spec: CachedAttentionSpec, dims: tuple[int, ...], target: Target) -> Cost:
     """Both products; each block of rows reads and widens all codes of its head."""
     batch, heads, seq_q, seq_k = dims[:4]
     both = spec.head_dim + spec.value_dim
@@ -25,6 +25,17 @@ def estimate(spec: CachedAttentionSpec, dims: tuple[int, ...], _target: Target) 
     codes = seq_k * (spec.made.width(spec.head_dim) + spec.made.width(spec.value_dim) + 8)
     scores = batch * heads * seq_q * seq_k
     elements = batch * heads * seq_q * spec.value_dim
+    if target.gpu:
+        # Two products of tf32 with each code.
+        return Cost(
+            flops=2 * scores * both,
+            bytes=4 * batch * heads * seq_q * both + batch * shared * codes,
+            unit="f16",
+            issued=4 * 2 * scores * both,
+            epilogue=SOFTMAX * scores,
+            written=4 * elements,
+            blocks=1,
+        )
     return Cost(
         flops=2 * scores * both,
         bytes=4 * batch * heads * seq_q * both + batch * shared * codes,

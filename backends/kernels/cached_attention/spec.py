@@ -18,6 +18,9 @@ ROWS = 4
 """Rows of a block at most, a row being a query in one head: each code that is read and widened is
 used so often."""
 
+LARGEST = 256
+"""Elements of a row at most on GPUs: sums of a warp are in registers."""
+
 VECTOR = 16
 """Lanes of the widest target: scratch is laid out in multiples of them."""
 
@@ -96,8 +99,10 @@ def scratch_bytes(spec: CachedAttentionSpec) -> str:
     return str(4 * Scratch.of(spec).end)
 
 
-def candidates(task: Any, _target: Target) -> tuple[CachedAttentionSpec, ...]:
+def candidates(task: Any, target: Target) -> tuple[CachedAttentionSpec, ...]:
     """The only way to do it."""
     if not isinstance(task, CachedAttentionTask):
+        return ()
+    if target.gpu and max(task.head_dim, task.value_dim) > LARGEST:
         return ()
     return (CachedAttentionSpec(**vars(task)),)

@@ -8,6 +8,9 @@ from typing import Any
 from tilewright.backends.target import Target
 from tilewright.compiler.formats.caches import CACHES, CacheFormat
 
+LARGEST = 12288
+"""Elements of a row at most on GPUs: one lies in 48 KiB of shared memory."""
+
 ROWS = 8
 """Rows of a work unit."""
 
@@ -46,6 +49,8 @@ def scratch_bytes(spec: EncodedRowsSpec) -> str:
     return str(4 * (-(-spec.size // 16) * 16 + 16))
 
 
-def candidates(task: Any, _target: Target) -> tuple[EncodedRowsSpec, ...]:
+def candidates(task: Any, target: Target) -> tuple[EncodedRowsSpec, ...]:
     """The only way to do it."""
-    return (EncodedRowsSpec(**vars(task)),) if isinstance(task, EncodedRowsTask) else ()
+    if not isinstance(task, EncodedRowsTask) or (target.gpu and task.size > LARGEST):
+        return ()
+    return (EncodedRowsSpec(**vars(task)),)

@@ -16,16 +16,16 @@ PART = 256
 """Keys of a block at least, where several share those of a head."""
 
 
-def share(fragments: Fragments) -> str:
-    """Blocks that a multiprocessor has at once, for each unit."""
-    return f"({fragments.resident} * sms // max(1, units))"
+def share(fragments: Fragments, blocks: str = "units") -> str:
+    """Blocks that a multiprocessor has at once, for each of ``blocks``."""
+    return f"({fragments.resident} * sms // max(1, {blocks}))"
 
 
-def parts(fragments: Fragments) -> str:
+def parts(fragments: Fragments, blocks: str = "units") -> str:
     """Parts of the keys, a formula: as many as there is room for at once; one where what puts parts
     together would take longer than what it saves."""
     long = when(f"p3 - {2 * PART}")
-    return f"max(1, min(ceildiv(p3, {PART}) * {long}, {share(fragments)}))"
+    return f"max(1, min(ceildiv(p3, {PART}) * {long}, {share(fragments, blocks)}))"
 
 
 def _clusters(fragments: Fragments) -> str:
@@ -95,7 +95,7 @@ def kernel(spec: GpuAttentionSpec, target: Target, name: str) -> CudaKernel:
     split = f"{few} * {when(f'{several} - 1')}"
     body = direct.START.replace("FINISH", direct.ALONE)
     add("", body, 32 * fragments.warps, blocks=fragments.resident)
-    add("_combine", finish.COMBINE, 128)
+    add("_combine", finish.combine("p4", "p15", "p16", "p17"), 128)
     return CudaKernel(
         source="".join(text),
         entries=(
@@ -169,6 +169,10 @@ def _constants(spec: GpuAttentionSpec, fragments: Fragments) -> str:
         "MASK": {None: 0, "i8": 1, "f32": 4}[spec.mask],
         "CAUSAL": int(spec.causal),
         "MASKED_ZERO": int(spec.masked_zero),
+        "CODES": 0,
+        "HS": spec.head_dim,
+        "VS": spec.value_dim,
+        "KEY_BLOCK": 1,
         **fragments.constants,
     }
     lines = [f"#define {name} {value}" for name, value in constants.items()]

@@ -10,6 +10,9 @@ be: which lane holds which element of a fragment is free as long as both factors
                      those that the scores of a lane are for
     sizes of values  lane g of 8 holds VE neighbours of 8 VE; tile j of 8 has the j-th of each
 
+Rows may be CODES with a scale each (see cached_attention), exact in tf32: of two PARTS, where two
+elements lie in a byte, which are half a row apart.
+
 Eight parts of the keys may form a cluster, whose blocks read each other's shared memory. Otherwise
 several parts write sums, maxima and totals to the workspace:
 
@@ -33,7 +36,7 @@ static __device__ __forceinline__ void direct(const Problem &p, int row0, int kv
 #pragma unroll
       for (int b = 0; b < KP; b++) {
         const int at = key + 8 * t, dim = (block + b) * 4 * KE;
-        take<FAST>(keys[t][b], k + at * p.ks + dim, at + g < end ? HD - dim - c * KE : 0);
+        take<FAST>(keys[t][b], k + at * p.ks + dim, at + g < end ? HS - dim - c * KE : 0);
       }
   };
   auto take_values = [&](int key, int block) {
@@ -42,7 +45,7 @@ static __device__ __forceinline__ void direct(const Problem &p, int row0, int kv
 #pragma unroll
       for (int b = 0; b < VP; b++) {
         const int at = key + 2 * c + (i & 1) + 8 * (i >> 1), size = (block + b) * 8 * VE;
-        take<FAST>(values[i][b], v + at * p.vs + size, at < end ? VD - size - g * VE : 0);
+        take<FAST>(values[i][b], v + at * p.vs + size, at < end ? VS - size - g * VE : 0);
       }
   };
   int limit[2];
@@ -63,20 +66,47 @@ static __device__ __forceinline__ void direct(const Problem &p, int row0, int kv
         raw[t][i] = mask_at(p.mask + (masked[i >> 1] + at * p.mk) * MASK);
       }
   };
+  float key_scale[NT][2], value_scale[NT][2];
+  auto take_scales = [&](int key) {
+#pragma unroll
+    for (int t = 0; t < NT; t++)
+#pragma unroll
+      for (int i = 0; i < 2; i++) {
+        const int at = key + 8 * t + 2 * c + i;
+        key_scale[t][i] = at < end ? p.key_scales[at] : 0.0f;
+        value_scale[t][i] = at < end ? p.value_scales[at] : 0.0f;
+      }
+  };
   // What the first step needs is on its way before the queries are.
   int key = first + warp * STEP;
   if (KP == KB && key < end) take_keys(key, 0);
   if (VP == VB && key < end) take_values(key, 0);
   if (MASK && key < end) take_mask(key);
+  if (CODES && key < end) take_scales(key);
 
   u32 *queries = (u32 *)shared;
+  const float *turned = (const float *)(shared + QBYTES);
+  if constexpr (KEY_BLOCK > 1) {
+    float *rows = (float *)(shared + QBYTES);
+    for (int i = threadIdx.x; i < 16 * HD; i += WARPS * 32) {
+      const int row = row0 + i / HD, query = row / p.group;
+      const QT *at = p.q + query * p.qs + (row - query * p.group) * p.qh;
+      rows[i] = row < p.rows ? widen(at[i % HD]) : 0.0f;
+    }
+    __syncthreads();
+    turn<HD, KEY_BLOCK>(rows);
+  }
 #pragma unroll
   for (int i = threadIdx.x; i < QSTEPS * 128; i += WARPS * 32) {
-    const int step = i / 128, part = i % 4, row = row0 + i / 4 % 32 / 4 + 8 * (part & 1);
-    const int dim = step / QPER * 4 * KE + i / 4 % 4 * KE + step % QPER * (BF16 ? 4 : 2)
-                    + (part >> 1) * (BF16 ? 2 : 1);
+    const int load = i / 128 / PARTS, which = i / 128 % PARTS;
+    const int part = i % 4, of_tile = i / 4 % 32 / 4 + 8 * (part & 1), row = row0 + of_tile;
+    const int at_row = load / QPER * 4 * KE + i / 4 % 4 * KE + load % QPER * (BF16 ? 4 : 2)
+                       + (part >> 1) * (BF16 ? 2 : 1);
+    const int dim = at_row < HS ? at_row + which * HS : HD;
     float x = 0, z = 0;
-    if (row < p.rows) {
+    if (KEY_BLOCK > 1) {
+      if (dim < HD) x = turned[of_tile * HD + dim];
+    } else if (row < p.rows) {
       const int query = row / p.group;
       const QT *at = p.q + query * p.qs + (row - query * p.group) * p.qh;
       if (dim < HD) x = widen(at[dim]);
@@ -95,9 +125,9 @@ static __device__ __forceinline__ void direct(const Problem &p, int row0, int kv
   }
   __syncthreads();
 
-  float highest[2] = {-INF, -INF}, total[2] = {0, 0}, factor[2], sums[VB * VE][4];
+  float highest[2] = {-INF, -INF}, total[2] = {0, 0}, factor[2], sums[VB * VN][4];
 #pragma unroll
-  for (int j = 0; j < VB * VE; j++)
+  for (int j = 0; j < VB * VN; j++)
 #pragma unroll
     for (int i = 0; i < 4; i++) sums[j][i] = 0;
 
@@ -112,8 +142,8 @@ static __device__ __forceinline__ void direct(const Problem &p, int row0, int kv
 #pragma unroll
       for (int b = 0; b < KP; b++)
 #pragma unroll
-        for (int n = 0; n < QPER; n++) {
-          const int step = (block + b) * QPER + n;
+        for (int n = 0; n < QPER * PARTS; n++) {
+          const int step = (block + b) * QPER * PARTS + n, pair_of = n / PARTS;
           const uint4 q = ((const uint4 *)queries)[step * 32 + lane];
           const u32 a[4] = {q.x, q.y, q.z, q.w};
           if (SPLIT) {
@@ -122,10 +152,10 @@ static __device__ __forceinline__ void direct(const Problem &p, int row0, int kv
 #pragma unroll
             for (int t = 0; t < NT; t++) {
               u32 hi[2], lo[2];
-              halves(number(keys[t][b], 2 * n), hi[0], lo[0]);
-              halves(number(keys[t][b], 2 * n + 1), hi[1], lo[1]);
+              halves(number(keys[t][b], 2 * pair_of, n % PARTS), hi[0], lo[0]);
+              halves(number(keys[t][b], 2 * pair_of + 1, n % PARTS), hi[1], lo[1]);
               mma_tf32(small[t], rest, hi[0], hi[1]);
-              mma_tf32(small[t], a, lo[0], lo[1]);
+              if (!CODES) mma_tf32(small[t], a, lo[0], lo[1]);
               mma_tf32(s[t], a, hi[0], hi[1]);
             }
           } else if (BF16) {
@@ -149,6 +179,7 @@ static __device__ __forceinline__ void direct(const Problem &p, int row0, int kv
         const int at = key + 8 * t + 2 * c + (i & 1);
         const bool seen = at < limit[i >> 1];
         float x = (SPLIT ? s[t][i] + small[t][i] : s[t][i]) * FACTOR;
+        if (CODES) x *= key_scale[t][i & 1];
         if (MASK) x += bias(raw[t][i]);
         s[t][i] = seen ? x : -INF;
       }
@@ -173,11 +204,16 @@ static __device__ __forceinline__ void direct(const Problem &p, int row0, int kv
       total[h] = total[h] * factor[h] + sum;
       if (!SPLIT) {
 #pragma unroll
-        for (int j = 0; j < VB * VE; j++)
+        for (int j = 0; j < VB * VN; j++)
           sums[j][2 * h] *= factor[h], sums[j][2 * h + 1] *= factor[h];
       }
     }
 
+    if (CODES) {
+#pragma unroll
+      for (int i = 0; i < 4 * NT; i++) s[i / 4][i % 4] *= value_scale[i / 4][i & 1];
+      if (key + WARPS * STEP < end) take_scales(key + WARPS * STEP);
+    }
     u32 w[NT][4], rest[NT][4];
 #pragma unroll
     for (int t = 0; t < NT; t++) {
@@ -205,8 +241,8 @@ static __device__ __forceinline__ void direct(const Problem &p, int row0, int kv
 #pragma unroll
       for (int b = 0; b < VP; b++)
 #pragma unroll
-        for (int j = 0; j < VE; j++) {
-          float(&all)[4] = sums[(block + b) * VE + j];
+        for (int j = 0; j < VN; j++) {
+          float(&all)[4] = sums[(block + b) * VN + j];
           // Tensor cores cut off what they add: f32 has a sum of its own for each step.
           float own[4] = {0, 0, 0, 0};
           float(&sum)[4] = SPLIT ? own : all;
@@ -216,13 +252,14 @@ static __device__ __forceinline__ void direct(const Problem &p, int row0, int kv
           } else {
 #pragma unroll
             for (int t = 0; t < NT; t++) {
-              const float x = number(values[2 * t][b], j), y = number(values[2 * t + 1][b], j);
+              const float x = number(values[2 * t][b], j % VE, j / VE);
+              const float y = number(values[2 * t + 1][b], j % VE, j / VE);
               if (SPLIT) {
                 u32 hi[2], lo[2];
                 halves(x, hi[0], lo[0]);
                 halves(y, hi[1], lo[1]);
                 mma_tf32(sum, rest[t], hi[0], hi[1]);
-                mma_tf32(sum, w[t], lo[0], lo[1]);
+                if (!CODES) mma_tf32(sum, w[t], lo[0], lo[1]);
                 mma_tf32(sum, w[t], hi[0], hi[1]);
               } else {
                 mma_tf32(sum, w[t], nearest(x), nearest(y));
@@ -249,10 +286,11 @@ static __device__ __forceinline__ void direct(const Problem &p, int row0, int kv
       tops[warp * 32 + 16 + g + 8 * h] = total[h];
     }
 #pragma unroll
-    for (int b = 0; b < VB; b++)
+    for (int b = 0; b < VB * PARTS; b++)
 #pragma unroll
       for (int i = 0; i < 2; i++) {
-        float *to = parts + (warp * 16 + g + 8 * h) * ROW + b * 8 * VE + (2 * c + i) * VE;
+        const int place = (b % PARTS * VB + b / PARTS) * 8 * VE + (2 * c + i) * VE;
+        float *to = parts + (warp * 16 + g + 8 * h) * ROW + place;
         if constexpr (VE >= 4) {
 #pragma unroll
           for (int j = 0; j < VE; j += 4)
@@ -294,10 +332,10 @@ START = r"""
   const int first = min(part * chunk, keys), end = min(first + chunk, keys);
   const u64 k_bits = (u64)p.k | (u64)(p.ks * sizeof(KT));
   const u64 v_bits = (u64)p.v | (u64)(p.vs * sizeof(VT));
-  const bool fast = HD % KE == 0 && VD % VE == 0 && k_bits % (KE * sizeof(KT)) == 0
+  const bool fast = HS % KE == 0 && VS % VE == 0 && k_bits % (KE * sizeof(KT)) == 0
                     && v_bits % (VE * sizeof(VT)) == 0;
   extern __shared__ __align__(16) char shared[];
-  if (HD % KE == 0 && VD % VE == 0 && fast)
+  if (HS % KE == 0 && VS % VE == 0 && fast)
     direct<true>(p, row0, kv, batch, first, end, shared);
   else
     direct<false>(p, row0, kv, batch, first, end, shared);

@@ -99,10 +99,12 @@ static __device__ __forceinline__ void finish_together(const Problem &p, int row
 }
 """
 
-COMBINE = r"""
+_COMBINE = r"""
   WAIT
+  const int group = GROUP;
+  const i64 yb = Y_BATCH, yh = Y_HEAD, ys = Y_ROW;
   const int several = *(const int *)workspace, lane = threadIdx.x % 32;
-  const int rows = (int)(p2 * p4), all = (int)(p0 * p1 * p2);
+  const int rows = (int)p2 * group, all = (int)(p0 * p1 * p2);
   const int at = blockIdx.x * 4 + threadIdx.x / 32;
   if (at >= all) return;
   const float2 *ends = (const float2 *)(workspace + 256);
@@ -126,12 +128,19 @@ COMBINE = r"""
     for (int j = 0; j < EACH; j++)
       if (j * 32 + lane < VD) sum[j] += part[j * 32 + lane] * factor;
   }
-  const int head0 = at / rows, row = at - head0 * rows, query = row / (int)p4;
-  const int kv_heads = (int)p1 / (int)p4, batch = head0 / kv_heads;
-  const i64 head = (i64)(head0 - batch * kv_heads) * p4 + row - query * (int)p4;
-  YT *y = (YT *)RESULT + batch * p15 + head * p16 + query * p17;
+  const int head0 = at / rows, row = at - head0 * rows, query = row / group;
+  const int kv_heads = (int)p1 / group, batch = head0 / kv_heads;
+  const i64 head = (i64)(head0 - batch * kv_heads) * group + row - query * group;
+  YT *y = (YT *)RESULT + batch * yb + head * yh + query * ys;
 #pragma unroll
   for (int j = 0; j < EACH; j++)
     if (j * 32 + lane < VD) store(y + j * 32 + lane, quotient(sum[j], total, p3 == 0));
 }
 """
+
+
+def combine(group: str, batch: str, head: str, row: str) -> str:
+    """The body that puts parts together; ``group``: heads that share K and V, then strides of the
+    result."""
+    text = _COMBINE.replace("GROUP", f"(int){group}").replace("Y_BATCH", batch)
+    return text.replace("Y_HEAD", head).replace("Y_ROW", row)

@@ -25,7 +25,8 @@ class Fragments:
     """See `direct`. ``key_lane``, ``value_lane``: neighbours that a lane loads at once; ``keys``
     and ``values``: such loads for all dims, ``keys_ahead`` and ``values_ahead`` of them at once.
     ``tiles`` of 8 keys at once. ``steps``: products along the dims; ``per``: of one load.
-    ``warps``: of a block. ``held``: registers for sums, keys and values."""
+    ``warps``: of a block. ``held``: registers for sums, keys and values. ``parts``: elements at a
+    place of a row."""
 
     tiles: int
     key_lane: int
@@ -40,21 +41,30 @@ class Fragments:
     queries_bytes: int
     row: int
     held: int
+    parts: int
 
     @classmethod
     def of(cls, spec: GpuAttentionSpec) -> Fragments:
-        bf16 = spec.math == "bf16"
-        key_bytes, value_bytes = formats.BYTES[spec.k], formats.BYTES[spec.v]
+        stored = formats.BYTES[spec.k], formats.BYTES[spec.v]
+        return cls.sized((spec.head_dim, spec.value_dim), stored, spec.math)
+
+    @classmethod
+    def sized(
+        cls, sizes: tuple[int, int], stored: tuple[int, int], math: str, parts: int = 1
+    ) -> Fragments:
+        """Of rows of keys and of values of so many elements, and of so many bytes for ``parts``."""
+        bf16 = math == "bf16"
+        key_bytes, value_bytes = stored
         # Two products of tf32 take four dims of a lane, one of bf16 does.
         least = 4 if bf16 else 2
-        key_lane, keys = _widest(spec.head_dim, 4, 16 // key_bytes, least)
-        value_lane, values = _widest(spec.value_dim, 8, 16 // value_bytes, 1)
+        key_lane, keys = _widest(sizes[0] // parts, 4, 16 // key_bytes, least)
+        value_lane, values = _widest(sizes[1] // parts, 8, 16 // value_bytes, 1)
         per = key_lane // least
-        tiles = 2 if bf16 or max(spec.head_dim, spec.value_dim) <= 64 else 1
-        sums = 4 * values * value_lane
+        tiles = 2 if bf16 or max(sizes) <= (128 if key_bytes == 1 else 64) else 1
+        sums = 4 * values * value_lane * parts
         ahead = ((REGISTERS if sums <= 64 else ROOMY) - sums) // 2
-        queries = keys * per * 512 * (2 if spec.math == "tf32x3" else 1)
-        row = values * value_lane * 8 + 4
+        queries = keys * per * parts * 512 * (2 if math == "tf32x3" else 1)
+        row = values * value_lane * 8 * parts + 4
         warps = 8
         while queries + warps * 16 * 4 * (row + 2) > SHARED:
             warps //= 2
@@ -73,12 +83,13 @@ class Fragments:
             value_lane=value_lane,
             values=values,
             values_ahead=values_ahead,
-            steps=keys * per,
+            steps=keys * per * parts,
             per=per,
             warps=warps,
             queries_bytes=queries,
             row=row,
-            held=4 * values * value_lane + held,
+            held=sums + held,
+            parts=parts,
         )
 
     @property
@@ -108,6 +119,8 @@ class Fragments:
             "QBYTES": self.queries_bytes,
             "WARPS": self.warps,
             "ROW": self.row,
+            "PARTS": self.parts,
+            "VN": self.value_lane * self.parts,
         }
 
 

@@ -15,6 +15,7 @@ struct Problem {
   const VT *v;
   YT *y;
   const char *mask;
+  const float *key_scales, *value_scales;
   i64 qh, qs, ks, vs, yh, ys, mb, mh, mq, mk, offset;
   int rows, group;
   bool empty;
@@ -79,8 +80,10 @@ static __device__ __forceinline__ void take(Raw<T, N> &x, const T *at, int left)
         x.w[0] = y.x, x.w[1] = y.y;
       } else if constexpr (BYTES == 4) {
         x.w[0] = *(const u32 *)at;
-      } else {
+      } else if constexpr (BYTES == 2) {
         x.w[0] = *(const u16 *)at;
+      } else {
+        x.w[0] = *(const unsigned char *)at;
       }
     }
   } else {
@@ -88,23 +91,37 @@ static __device__ __forceinline__ void take(Raw<T, N> &x, const T *at, int left)
     for (int i = 0; i < N; i++)
       if (i < left) {
         if constexpr (sizeof(T) == 4) x.w[i] = *(const u32 *)(at + i);
+        else if constexpr (sizeof(T) == 1) x.w[i / 4] |= (u32)(unsigned char)at[i] << i % 4 * 8;
         else x.w[i / 2] |= (u32) * (const u16 *)(at + i) << i % 2 * 16;
       }
   }
 }
 
+// Element i, of those that lie at one place the `part`-th.
 template <int N>
-static __device__ __forceinline__ float number(const Raw<float, N> &x, int i) {
+static __device__ __forceinline__ float number(const Raw<float, N> &x, int i, int = 0) {
   return __uint_as_float(x.w[i]);
 }
 template <int N>
-static __device__ __forceinline__ float number(const Raw<u16, N> &x, int i) {
+static __device__ __forceinline__ float number(const Raw<u16, N> &x, int i, int = 0) {
   return __uint_as_float(i % 2 ? x.w[i / 2] & 0xffff0000u : x.w[i / 2] << 16);
+}
+// Codes: a byte as 2^15 and that many, less 2^15 and what codes are above what they stand for.
+template <int N>
+static __device__ __forceinline__ float number(const Raw<signed char, N> &x, int i, int = 0) {
+  const u32 byte = __byte_perm(x.w[i / 4] ^ 0x80808080u, 0x47000000u, 0x7404 | i % 4 << 4);
+  return __uint_as_float(byte) - 32896.0f;
+}
+template <int N>
+static __device__ __forceinline__ float number(const Raw<unsigned char, N> &x, int i,
+                                               int part = 0) {
+  const u32 both = x.w[i / 4] >> 4 * part & 0x0f0f0f0fu;
+  return __uint_as_float(__byte_perm(both, 0x47000000u, 0x7404 | i % 4 << 4)) - 32775.5f;
 }
 
 // Neighbours 2i and 2i + 1 as two bf16.
-template <int N>
-static __device__ __forceinline__ u32 pair(const Raw<float, N> &x, int i) {
+template <class T, int N>
+static __device__ __forceinline__ u32 pair(const Raw<T, N> &x, int i) {
   return pack(number(x, 2 * i), number(x, 2 * i + 1));
 }
 template <int N>
@@ -113,9 +130,8 @@ static __device__ __forceinline__ u32 pair(const Raw<u16, N> &x, int i) {
 }
 
 // Element i of x and of y as two bf16.
-template <int N>
-static __device__ __forceinline__ u32 beside(const Raw<float, N> &x, const Raw<float, N> &y,
-                                             int i) {
+template <class T, int N>
+static __device__ __forceinline__ u32 beside(const Raw<T, N> &x, const Raw<T, N> &y, int i) {
   return pack(number(x, i), number(y, i));
 }
 template <int N>
@@ -135,6 +151,19 @@ static __device__ __forceinline__ void mma_tf32(float (&d)[4], const u32 (&a)[4]
       "{%0,%1,%2,%3};"
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+// 16 rows of SIZE in shared memory times the Hadamard matrix, in blocks of BLOCK, but for its norm.
+template <int SIZE, int BLOCK>
+static __device__ __forceinline__ void turn(float *rows) {
+  for (int apart = 1; apart < BLOCK; apart *= 2) {
+    for (int i = threadIdx.x; i < 8 * SIZE; i += WARPS * 32) {
+      const int at = i / apart * 2 * apart + i % apart;
+      const float x = rows[at], y = rows[at + apart];
+      rows[at] = x + y, rows[at + apart] = x - y;
+    }
+    __syncthreads();
+  }
 }
 
 // An element of the mask as it lies.

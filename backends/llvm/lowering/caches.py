@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from tilewright.backends.kernels.cached_attention import CachedAttentionTask
+from tilewright.backends.kernels.cached_attention import spec as attention_of
 from tilewright.backends.kernels.encoded_rows import EncodedRowsTask
+from tilewright.backends.kernels.encoded_rows import spec as rows_of
 from tilewright.backends.llvm.lowering.attentions import result_strides, shares, target_of
 from tilewright.backends.llvm.lowering.handing import hand_on
 from tilewright.backends.llvm.lowering.rules import lowers
@@ -37,7 +39,7 @@ def encode_rows(low: Lowering, op: EncodeRows) -> None:
     dims = (*sizes, *strides)
     chosen = low.choose(op, EncodedRowsTask(size, op.format), dims)
     if chosen is None:
-        raise _no_kernel(low, op.format)
+        raise _too_long(low, op.format, size, rows_of.LARGEST)
     family, spec = chosen.family, chosen.spec
     low.launch(
         op,
@@ -53,11 +55,11 @@ def encode_rows(low: Lowering, op: EncodeRows) -> None:
     )
 
 
-def _no_kernel(low: Lowering, format: str) -> UserError:
+def _too_long(low: Lowering, format: str, found: int, most: int) -> UserError:
     return UserError(
         f"--kv-cache {format}",
-        f"there are no kernels for caches in codes on {low.target.name}",
-        "those of CPUs alone read and write them",
+        f"no kernel of {low.target.name} takes rows of caches that are so long",
+        f"expected at most {most} elements, found {found}",
         "leave --kv-cache out",
     )
 
@@ -110,7 +112,7 @@ def cached_attention(low: Lowering, op: CachedAttention) -> None:
     dims = (size["b"], size["h"], size["q"], size["k"], past, *strides)
     chosen = low.choose(op, task, dims)
     if chosen is None:
-        raise _no_kernel(low, op.format)
+        raise _too_long(low, op.format, max(op.d, op.e), attention_of.LARGEST)
     family, spec = chosen.family, chosen.spec
     target = target_of(low, op, DType.F32)
     traffic: Dim = target.bytes
