@@ -1,8 +1,8 @@
 """How products of few rows are divided: warps, panels and shares of K of a block, rings, clusters.
 
-The figures that decide were measured on an H200 (kernels/grouped_mma): all blocks read the same rows
-of A through L2 at about 40 bytes a nanosecond and multiprocessor, B comes at 32, and a cluster of
-four takes two turns where four of five multiprocessors must have a block of it.
+The figures that decide were measured on an H200 (kernels/grouped_mma): all blocks read the same
+rows of A through L2 at about 40 bytes a nanosecond and multiprocessor, B comes at 32, and clusters
+of four take two turns where nearly all multiprocessors must have a block of them.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 KINDS = {
     "bf16": ("k16.f32.bf16.bf16", "float", ", 1, 1, 0, 0"),
     "f16": ("k16.f32.f16.f16", "float", ", 1, 1, 0, 0"),
+    "e4m3_e4m3": ("k32.f32.e4m3.e4m3", "float", ", 1, 1"),
     **{f"{a}_{b}": (f"k32.s32.{a}.{b}", "int", "") for a in ("u8", "s8") for b in ("u8", "s8")},
 }
 """Elements of A and B -> depth and types in the instruction, type of sums, what follows."""

@@ -14,12 +14,18 @@ from tempfile import mkdtemp
 import numpy as np
 
 from tilewright.backends.cuda import prelude
+from tilewright.backends.cuda.kernel import CudaKernel
 from tilewright.backends.kernels.family import evaluate as units_of
 from tilewright.backends.target import lookup
 from tilewright.runtime import expressions
 
 COMPILER = shutil.which("g++")
 BAND = 512
+TYPES = """typedef unsigned u32;
+typedef unsigned short u16;
+typedef long long i64;
+"""
+"""Of hopper.cuh."""
 _TOP = re.compile(
     r"^(?:template[^\n]*\n)?static __device__[^;{]*\{\n(?:(?!^\}).*\n)*\}\n|^[^\n]*\n", re.MULTILINE
 )
@@ -66,10 +72,14 @@ extern "C" int run(int which, void **a, long long *p, long long u, char *w, int 
 @cache
 def compiled(family, spec, row):
     """The kernel and a function that runs one of its entries."""
-    target = lookup(row)
-    kernel = family.cuda(spec, target, "kernel")
-    capability = int(re.sub(r"\D", "", row))
+    kernel = family.cuda(spec, lookup(row), "kernel")
     operands, dims = 3 + len(spec.epilogue.extras), 3 + spec.epilogue.stride_count
+    capability = int(re.sub(r"\D", "", row))
+    return kernel, library_of(kernel, operands, dims, capability)
+
+
+def library_of(kernel, operands, dims, capability):
+    """A function that runs an entry."""
     folder = Path(mkdtemp(prefix="tw-products-"))
     source, library = folder / "kernel.cpp", folder / "kernel.so"
     source.write_text(_source(kernel, operands, dims, capability))
@@ -78,9 +88,38 @@ def compiled(family, spec, row):
     try:
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr[:3000]
-        return kernel, ctypes.CDLL(str(library)).run
+        return ctypes.CDLL(str(library)).run
     finally:
         shutil.rmtree(folder)
+
+
+def run_entry(kernel, suffix, first, arrays, dims):
+    """What one entry without maps leaves in the workspace; of the text only constants and what
+    begins with ``first``."""
+    (entry,) = (e for e in kernel.entries if e.suffix == suffix)
+    constants = re.findall(r"^constexpr int \w+ = \d+;\n", kernel.source, re.MULTILINE)
+    text = "".join(constants) + kernel.source[kernel.source.index(first) :]
+    alone = CudaKernel(TYPES + text, (entry,))
+    run = library_of(alone, len(arrays), len(dims), 90)
+    places = [Placed(a) for a in arrays]
+    values = {f"p{k}": v for k, v in enumerate(dims)} | {"units": 1, "sms": 132}
+    work = Placed(np.full(expressions.evaluate(kernel.workspace, values), 0xFF, np.uint8))
+    failed = run(
+        0,
+        (ctypes.c_void_p * len(places))(*(p.address for p in places)),
+        (ctypes.c_longlong * len(dims))(*dims),
+        ctypes.c_longlong(1),
+        ctypes.c_void_p(work.address),
+        None,
+        (ctypes.c_uint * 3)(*(expressions.evaluate(g, values) for g in entry.grid)),
+        entry.block[0],
+        1,
+        0,
+        True,
+    )
+    assert not failed
+    work.check()
+    return work.data
 
 
 class Placed:

@@ -12,6 +12,7 @@ using std::min;
 
 struct alignas(16) float4 { float x, y, z, w; };
 static uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
+static uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
 static Place gridDim, blockDim;
 static float __uint_as_float(unsigned x) { return bits<float>(x); }
 static unsigned __float_as_uint(float x) { return bits<unsigned>(x); }
@@ -96,6 +97,22 @@ template <typename T> static const T *exchange(const T &mine) {
 template <typename T> static T __shfl_xor_sync(unsigned, T x, int mask) {
     return exchange(x)[lane_of() ^ mask];
 }
+
+static void launch_wait() {}
+
+// Two numbers of E4M3FN, to nearest even, cut off at the greatest.
+static unsigned char e4m3(float x) {
+    if (x != x) return 0x7f;
+    const float y = fabsf(x);
+    int least = 0;
+    for (int i = 1; i < 127; i++) {
+        auto value = [](int i) { return i < 8 ? i * 0x1p-9f : ldexpf(8 + i % 8, i / 8 - 10); };
+        const float middle = (value(i - 1) + value(i)) / 2;
+        if (y > middle || (y == middle && i % 2 == 0)) least = i;
+    }
+    return (std::signbit(x) ? 0x80 : 0) | least;
+}
+static unsigned short e4m3_pair(float x, float y) { return e4m3(x) | e4m3(y) << 8; }
 
 // Instead of the functions of fewparts.cuh that are one instruction of PTX.
 static unsigned few_address(const void *p) { return (unsigned)((const char *)p - arena.data()); }

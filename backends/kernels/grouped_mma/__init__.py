@@ -15,9 +15,9 @@ the bytes' time); beside them a launch has a chain of about 2.3 us: the end of t
 rows of A, sums.
 
 Rows of A are what separates a launch from that: all blocks read the same rows through L2, at about
-40 bytes a nanosecond and multiprocessor, so 16 rows of 4096 f32 that every block rounds take as long
-as all codes. So blocks in pairs share K, f32 rows beyond 132 KiB a block are rounded once by a launch
-before, and rows in bf16 are copied beside B as they are (cuda/fewshapes.py).
+40 bytes a nanosecond and multiprocessor, so 16 rows of 4096 f32 that every block rounds take as
+long as all codes. So blocks in pairs share K, f32 rows beyond 132 KiB a block are rounded once by a
+launch before, and rows in bf16 are copied beside B as they are (cuda/fewshapes.py).
 
 Measured on an H200 before that (rings of three, rounding in every block, half of K at most), 4 bits
 in groups of 128, launches one after the other in a CUDA graph over copies of B beyond the L2; us,
@@ -29,8 +29,8 @@ in brackets cuBLAS with B in f16:
     4096 x 14336   11.4 (32.8)   19.0 (36.2)   24.3 (33.8)   129 (37.7)
 
 What has followed has run on CPUs alone, by tests that emulate a cluster. Tried at 4096 x 4096 and
-M = 1: 16 warps a block 5.8 us, a block for every panel 5.2 to 5.6, blocks of the next launch started
-at once 5.9 (they crowd where there are none), clusters over K 6.3.
+M = 1: 16 warps a block 5.8 us, a block for every panel 5.2 to 5.6, blocks of the next launch
+started at once 5.9 (they crowd where there are none), clusters over K 6.3.
 """
 
 from tilewright.backends.kernels.family import KernelFamily
