@@ -6,6 +6,8 @@ with what the shift of A adds to them, taken back.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from llvmlite import ir
 
 from tilewright.backends.llvm import bf16
@@ -25,15 +27,19 @@ from tilewright.backends.llvm.builder import F32, I8, I32, I64, PTR, VOID, Code,
 from tilewright.backends.llvm.microkernel import CHAIN, PANEL
 
 FEW = 7
-"""Most rows: their sums, two vectors each, are half of the registers, and tiles of 8-bit integers
-begin with more."""
+"""Most rows: their sums by two panels, four vectors each, leave a few registers; tiles of 8-bit
+integers begin with more."""
 
 _GROUPS = 16
 """Groups of a row in one step of a block."""
 
-_KIND = ir.FunctionType(VOID, [PTR, I64, PTR, PTR, I64, PTR])
 _WIDE = ir.VectorType(I32, LANES)
 _BYTES = ir.VectorType(I8, 4 * LANES)
+
+
+def wide_panels(rows: int) -> int:
+    """Panels at a time: one stream of memory alone has 10 GB/s where four have 16."""
+    return 4 if rows <= 3 else 2
 
 
 def emit_dots(
@@ -41,59 +47,72 @@ def emit_dots(
     q: int,
     rows: int,
     a: tuple[ir.Value, Int],
-    panel: tuple[ir.Value, ir.Value],
+    panels: Sequence[tuple[ir.Value, ir.Value]],
     groups: int,
     out: ir.Value,
 ) -> None:
-    """Sums of ``rows`` rows, ``a`` and elements from row to row (q = 1), by a panel, its cells and
-    (q = 4) column sums: f32 or i32 [rows][32] to ``out``."""
-    cells, sums = panel
+    """Sums of ``rows`` rows, ``a`` and elements from row to row (q = 1), by panels, each its cells
+    and (q = 4) column sums: f32 or i32 [panels][rows][32] to ``out``."""
     base, stride = a
-    args = [base, i64(code.mul(stride, 4)), cells, sums, i64(groups), out]
-    code.b.call(_kernel(code, q, rows), args)
+    args = [base, i64(code.mul(stride, 4)), i64(groups), out]
+    both = [pointer for panel in panels for pointer in panel]
+    code.b.call(_kernel(code, q, rows, len(panels)), [*args, *both])
 
 
-def _kernel(code: Code, q: int, rows: int) -> ir.Function:
-    name = f"tilewright_bitmap_dots_{q}x{rows}"
+def _kernel(code: Code, q: int, rows: int, panels: int) -> ir.Function:
+    name = f"tilewright_bitmap_dots_{q}x{rows}x{panels}"
     found = code.module.globals.get(name)
     if found is not None:
         return found
-    fn, code = internal(code, _KIND, name)
-    a, stride, cells, sums, groups, out = fn.args
-    for pointer in (0, 2, 5):
+    kind = ir.FunctionType(VOID, [PTR, I64, I64, PTR, *[PTR] * (2 * panels)])
+    fn, code = internal(code, kind, name)
+    a, stride, groups, out = fn.args[:4]
+    starts, sums = fn.args[4::2], fn.args[5::2]
+    for pointer in (0, 3):
         fn.args[pointer].add_attribute("noalias")
     element = I32 if q == 4 else F32
+    count = PER_GROUP * rows
     # f32 sums are chains as those of the f32 micro-kernel.
     length: Int = CHAIN if q == 1 else code.max(groups, 1)
-    with code.loop(0, groups, 1 << 62 if q > 1 else CHAIN, [cells]) as chain:
+    with code.loop(0, groups, 1 << 62 if q > 1 else CHAIN, starts) as chain:
         first = code.cmp("==", chain.index, 0)
         end = code.min(code.add(chain.index, length), groups)
         whole = code.sub(end, code.rem(code.sub(end, chain.index), CELL))
-        carried = [chain.carried[0], *_begin(code, q, rows, sums)]
-        with code.loop(chain.index, whole, CELL, carried) as loop:
-            cell, acc = loop.carried[0], list(loop.carried[1:])
-            at = values_of(code, q, cell)
-            for line in range(CELL * PER_GROUP // 2 + 1):
-                code.prefetch(code.at(at, AHEAD + LINE * line, I8))
+        begin = [value for own in sums for value in _begin(code, q, rows, own)]
+        with code.loop(chain.index, whole, CELL, [*chain.carried, *begin]) as loop:
+            acc = list(loop.carried[panels:])
+            cells = loop.carried[:panels]
+            ends = [values_of(code, q, cell) for cell in cells]
+            for at in ends:
+                for line in range(CELL * PER_GROUP // 2 + 1):
+                    code.prefetch(code.at(at, AHEAD + LINE * line, I8))
             for g in range(CELL):
-                at = _group(code, q, rows, (a, stride), (cell, at), (loop.index, g), acc)
-            loop.next = [at, *acc]
-        cell = loop.carried[0]
-        carried = [values_of(code, q, cell), *loop.carried[1:]]
-        with code.loop(whole, end, 1, carried) as loop:
-            at, acc = loop.carried[0], list(loop.carried[1:])
+                lefts = _lefts(code, q, rows, (a, stride), loop.index, g)
+                for p, cell in enumerate(cells):
+                    part = slice(p * count, (p + 1) * count)
+                    ends[p], acc[part] = _group(
+                        code, q, lefts, (cell, ends[p]), g * PER_GROUP, acc[part]
+                    )
+            loop.next = [*ends, *acc]
+        cells = loop.carried[:panels]
+        ends = [values_of(code, q, cell) for cell in cells]
+        with code.loop(whole, end, 1, [*ends, *loop.carried[panels:]]) as loop:
+            ends, acc = list(loop.carried[:panels]), list(loop.carried[panels:])
+            lefts = _lefts(code, q, rows, (a, stride), loop.index, 0)
             line = code.mul(code.sub(loop.index, whole), PER_GROUP)
-            at = _group(code, q, rows, (a, stride), (cell, at), (loop.index, 0), acc, line)
-            loop.next = [at, *acc]
-        carried = [cell, *loop.carried[1:]]
-        chain.next = [carried[0]]
-        targets = [code.at(out, LANES * i, element) for i in range(2 * rows)]
+            for p, cell in enumerate(cells):
+                part = slice(p * count, (p + 1) * count)
+                ends[p], acc[part] = _group(code, q, lefts, (cell, ends[p]), line, acc[part])
+            loop.next = [*ends, *acc]
+        chain.next = cells
+        totals = loop.carried[panels:]
+        targets = [code.at(out, LANES * i, element) for i in range(len(totals))]
         with code.either(first) as (new, more):
             with new:
-                for target, total in zip(targets, carried[1:], strict=True):
+                for target, total in zip(targets, totals, strict=True):
                     code.vstore(total, target)
             with more:
-                for target, total in zip(targets, carried[1:], strict=True):
+                for target, total in zip(targets, totals, strict=True):
                     held = code.vload(target, LANES, element=element)
                     add = code.b.add if q == 4 else code.b.fadd
                     code.vstore(add(held, total), target)
@@ -112,42 +131,43 @@ def _begin(code: Code, q: int, rows: int, sums: ir.Value) -> list[ir.Value]:
     return taken * rows
 
 
-def _group(
-    code: Code,
-    q: int,
-    rows: int,
-    a: tuple[ir.Value, ir.Value],
-    b: tuple[ir.Value, ir.Value],
-    place: tuple[ir.Value, int],
-    acc: list[ir.Value],
-    line: Int | None = None,
-) -> ir.Value:
-    """The lines of one group, added to ``acc`` in place; where the next values begin. b: the cell
-    and where values are; line: the first of the group in its cell."""
+def _lefts(
+    code: Code, q: int, rows: int, a: tuple[ir.Value, ir.Value], start: ir.Value, further: int
+) -> list[ir.Value]:
+    """Of each row the group number ``start`` + ``further``, in all lanes."""
     base, stride = a
-    cell, at = b
-    start, further = place
-    group = code.add(start, further)
-    lines = []
-    for v in range(PER_GROUP):
-        number = code.add(further * PER_GROUP if line is None else line, v)
-        value, at = expand(code, q, bitmap(code, q, cell, number), at)
-        lines.append(value)
     if q == 1:
-        left = code.at(base, code.mul(group, 4), I8)
+        left = code.at(base, code.mul(code.add(start, further), 4), I8)
     else:
         step, within = code.div(start, _GROUPS), code.rem(start, _GROUPS)
         left = code.at(base, code.mul(step, TILE_BYTES), I8)
         left = code.at(left, code.mul(code.add(within, further), 4), I8)
         stride = i64(ROW_BYTES)
-    for r in range(rows):
-        row = code.at(left, code.mul(stride, r), I8)
-        one = code.load(row, F32 if q == 1 else I32)
-        many = code.splat(one, LANES)
-        for v, value in enumerate(lines):
+    kind = F32 if q == 1 else I32
+    return [
+        code.splat(code.load(code.at(left, code.mul(stride, r), I8), kind), LANES)
+        for r in range(rows)
+    ]
+
+
+def _group(
+    code: Code,
+    q: int,
+    lefts: Sequence[ir.Value],
+    b: tuple[ir.Value, ir.Value],
+    line: Int,
+    acc: Sequence[ir.Value],
+) -> tuple[ir.Value, list[ir.Value]]:
+    """The lines of one group, added to ``acc``: where the next values begin, and the sums. b: the
+    cell and where values are; line: the first of the group in its cell."""
+    cell, at = b
+    totals = list(acc)
+    for v in range(PER_GROUP):
+        value, at = expand(code, q, bitmap(code, q, cell, code.add(line, v)), at)
+        for r, left in enumerate(lefts):
             i = r * PER_GROUP + v
-            acc[i] = _multiply(code, q, acc[i], many, value)
-    return at
+            totals[i] = _multiply(code, q, totals[i], left, value)
+    return at, totals
 
 
 def _multiply(code: Code, q: int, total: ir.Value, left: ir.Value, line: ir.Value) -> ir.Value:

@@ -128,8 +128,8 @@ def test_products_are_those_of_scipy(target):
     jobs = []
     for share in (0.5, 0.97):
         w = pruned(k, n, share, deep=4, wide=16 if share > 0.9 else 1)
-        for c in fitted(MatmulTask(k, n), target, w, 0.0, EVERY):
-            jobs.append((c, w if not c.format else np.sign(w)))
+        found = fitted(MatmulTask(k, n), target, w, 0.0, EVERY)
+        jobs += [(c, w if not c.format else np.sign(w)) for c in found]
     module = ir.Module("sparse")
     for i, (c, _) in enumerate(jobs):
         c.family.emit(module, c.spec, target, f"kernel{i}")

@@ -13,7 +13,7 @@ from tilewright.backends.llvm import bf16, gemm, int8_scaled_product
 from tilewright.backends.llvm.amx import ROWS, TILE_BYTES
 from tilewright.backends.llvm.bf16_block import row_tile_bytes
 from tilewright.backends.llvm.bf16_gemm import SCRATCH_BYTES
-from tilewright.backends.llvm.bitmap_dots import FEW, row_bytes
+from tilewright.backends.llvm.bitmap_dots import FEW, row_bytes, wide_panels
 from tilewright.backends.llvm.bitmap_lines import (
     CELL,
     LINE,
@@ -138,7 +138,7 @@ class BitmapMatmulSpec:
     @property
     def tile_bytes(self) -> int:
         """Scratch before all else: sums of a block, and of few rows."""
-        least = FEW * row_bytes()
+        least = max(r * wide_panels(r) for r in range(1, FEW + 1)) * row_bytes()
         tiles = max(gemm.TILE_BYTES, SCRATCH_BYTES, int8_scaled_product.SCRATCH_BYTES, least)
         return -(-tiles // LINE) * LINE
 
