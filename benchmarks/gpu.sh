@@ -1,22 +1,22 @@
 #!/bin/sh
-# All figures of an NVIDIA GPU, in one call of under 10 minutes: sh benchmarks/gpu.sh [FOLDER]
-# Needs what is installed by pip install ".[compiler,cuda]", and PyTorch with CUDA for the peers. Tables go to
-# FOLDER/*.txt, whole models with the machine's description to FOLDER/models.json.
+# All figures of an NVIDIA GPU, in one call of under 10 minutes: sh benchmarks/gpu.sh [FOLDER] [SECONDS]
+# Needs what is installed by pip install ".[compiler,cuda]", and PyTorch with CUDA for the peers. Every stage is a
+# process with a limit, its lines are in FOLDER/STAGE.txt as they are printed, and results are checked before they are
+# timed. Seconds by estimate on an H200 with 16 cores (limits in tools/bench_gpu.py):
+#
+#   models          215  artifacts and torch.compile max-autotune, two at a time, 150; then 10 models, 6 each
+#   gemm_f16         70  60 shapes, 12 a bucket of M N K, beside cuBLAS
+#   gemm_f16_gelu    50  30 shapes with bias and GELU, beside cuBLAS and one kernel of torch.compile
+#   weights          25  W4A16 and f16, M in 1, 8, 16, 64, beside cuBLAS f16
+#   attention        30  25 shapes beside flash, cuDNN and the memory-efficient one
+#   regions          20  34 beside PyTorch
+#
+# Kernels of all stages are compiled beside the models (150 s of one core). summary.txt is the table of what ended.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 records=${1:-$here/gpu}
 mkdir -p "$records"
-
-table() { # NAME MODULE ARGUMENTS...
-    name=$1 module=$2
-    shift 2
-    python3 -m "tilewright.tools.$module" "$@" > "$records/$name.txt"
-    cat "$records/$name.txt"
-}
-
-table models bench_gpu_models --peer-seconds 240 --output "$records/models.json"
-table gemm_f16 bench_gpu_gemm --element f16 --each 12 --seconds 90
-table gemm_f16_gelu bench_gpu_gemm --element f16 --gelu --each 6 --seconds 60
-table weights bench_gpu_weights
-table attention bench_gpu_attention
-table regions bench_gpu_regions
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+export TORCHINDUCTOR_CACHE_DIR="$work/inductor" TRITON_CACHE_DIR="$work/triton"
+timeout -k 5 "$((${2:-570} + 15))" python3 -m tilewright.tools.bench_gpu "$records" --seconds "${2:-570}" --work "$work"

@@ -13,17 +13,15 @@ import argparse
 import statistics
 import warnings
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
-from os import cpu_count
 from typing import Any
 
 from tilewright.backends.cuda.kernel import CudaKernel
 from tilewright.backends.kernels.family import evaluate
 from tilewright.backends.kernels.gpu_attention import FAMILY, GpuAttentionSpec
 from tilewright.backends.target import lookup
-from tilewright.tools.bench.gpu_kernels import Device, cubin
+from tilewright.tools.bench.gpu_builds import add_options, build
+from tilewright.tools.bench.gpu_kernels import Device
 
 SETS = 48
 L2 = 60 << 20
@@ -106,12 +104,10 @@ SHAPES = (
 )
 
 
-def build(spec: GpuAttentionSpec) -> tuple[CudaKernel, bytes]:
-    """Text and machine code."""
-    target = lookup("sm_90a")
+def make(spec: GpuAttentionSpec) -> CudaKernel:
+    """The kernel of a spec."""
     assert FAMILY.cuda is not None
-    kernel = FAMILY.cuda(spec, target, "attention")
-    return kernel, cubin(kernel, "attention", target).code
+    return FAMILY.cuda(spec, lookup("sm_90a"), "attention")
 
 
 class Bench:
@@ -253,11 +249,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help="shapes with this in their names")
+    add_options(parser)
     options = parser.parse_args(arguments)
     shapes = [shape for shape in SHAPES if options.only in shape.name]
-    specs = list(dict.fromkeys(shape.spec for shape in shapes))
-    with ProcessPoolExecutor(cpu_count(), get_context("spawn")) as pool:
-        built = dict(zip(specs, pool.map(build, specs), strict=True))
+    built = build(make, "attention", [shape.spec for shape in shapes], options.work)
+    if options.compile_only:
+        return
     device = Device()
     warnings.simplefilter("ignore")
     for shape in shapes:

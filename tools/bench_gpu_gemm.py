@@ -13,14 +13,10 @@ from __future__ import annotations
 import argparse
 import random
 import statistics
-import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
-from multiprocessing import get_context
-from os import cpu_count
 from typing import Any
 
 from tilewright.backends.cuda.kernel import CudaKernel
@@ -28,7 +24,8 @@ from tilewright.backends.kernels.family import evaluate
 from tilewright.backends.kernels.wgmma_matmul import FAMILY, WgmmaMatmulSpec, spec, tiles
 from tilewright.backends.llvm.epilogue import IDENTITY, Epilogue, Extra, Step
 from tilewright.backends.target import lookup
-from tilewright.tools.bench.gpu_kernels import Device, cubin
+from tilewright.tools.bench.gpu_builds import Built, add_options, build
+from tilewright.tools.bench.gpu_kernels import Device
 
 SIZES = (64, 128, 256, 512, 1024, 2048, 4096, 8192, 12288, 16384)
 BUCKETS = (0, 24, 28, 32, 36, 64)
@@ -43,7 +40,6 @@ LARGEST_ERROR = 1e-2
 """Relative, in the L2 norm."""
 
 Shape = tuple[int, int, int]
-Built = dict[WgmmaMatmulSpec, tuple[CudaKernel, bytes]]
 Times = list[float]
 
 
@@ -65,12 +61,10 @@ def bucket(shape: Shape) -> str:
     return f"2^{low}..2^{high}"
 
 
-def build(spec: WgmmaMatmulSpec) -> tuple[CudaKernel, bytes]:
-    """Text and machine code."""
-    target = lookup("sm_90a")
+def make(spec: WgmmaMatmulSpec) -> CudaKernel:
+    """The kernel of a spec."""
     assert FAMILY.cuda is not None
-    kernel = FAMILY.cuda(spec, target, "product")
-    return kernel, cubin(kernel, "product", target).code
+    return FAMILY.cuda(spec, lookup("sm_90a"), "product")
 
 
 class Bench:
@@ -214,7 +208,12 @@ class Measured:
         )
 
 
-def compare(device: Device, shape: Shape, options: argparse.Namespace, built: Built) -> Measured:
+def compare(
+    device: Device,
+    shape: Shape,
+    options: argparse.Namespace,
+    built: dict[WgmmaMatmulSpec, Built],
+) -> Measured:
     """Measures a shape; the choice's figures, those of other tiles are printed."""
     bench = Bench(device, shape, options.element)
     peer = bench.peer(options.gelu)
@@ -243,14 +242,15 @@ def main() -> None:
     parser.add_argument("--gelu", action="store_true")
     parser.add_argument("--tiles", type=int, default=1, help="measure so many, the first is taken")
     parser.add_argument("--seconds", type=float, default=1e9, help="stop after")
+    add_options(parser)
     options = parser.parse_args()
     shapes = sample(options.each, options.seed)
     random.Random(1).shuffle(shapes)
     started = time.perf_counter()
     every = list(dict.fromkeys(one for shape in shapes for one in choices(shape, options)))
-    with ProcessPoolExecutor(cpu_count(), get_context("spawn")) as pool:
-        built = dict(zip(every, pool.map(build, every, chunksize=2), strict=True))
-    print(f"{len(every)} kernels in {time.perf_counter() - started:.1f} s", file=sys.stderr)
+    built = build(make, "product", every, options.work)
+    if options.compile_only:
+        return
     device = Device()
     ratios: dict[str, list[float]] = {}
     for shape in shapes:

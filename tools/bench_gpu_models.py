@@ -9,36 +9,24 @@ which runs as CUDA graphs.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from fcntl import LOCK_EX, flock
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
-
-from tilewright.compiler.driver import compile_model
-from tilewright.compiler.options import Options
 from tilewright.runtime.cuda.binding import DeviceBinding
 from tilewright.runtime.session import Session
+from tilewright.tools.bench.gpu_model_cases import CASES, Case, compile_case, inputs
+from tilewright.tools.bench.gpu_peers import Peers, answer
 from tilewright.tools.bench.record import record
-from tilewright.tools.bench.transformer_graphs import (
-    BERT_BASE,
-    MINILM,
-    Decoder,
-    Encoder,
-    decoder_graph,
-    encoder_graph,
-)
+from tilewright.tools.bench.transformer_graphs import Encoder
 from tilewright.tools.bench.transformer_modules import decoder_module, encoder_module
 
 SETS = 4
@@ -47,35 +35,8 @@ _REPEATS = 9
 _HOST_RUNS = 50
 _STEPS = 50
 _ROUND_SECONDS = 0.05
-CODELM = Decoder()
-
-
-@dataclass(frozen=True)
-class Case:
-    """A model at one size. `past` of a decoder's step; None: all tokens at once."""
-
-    sizes: Encoder | Decoder
-    batch: int
-    seq: int
-    past: int | None = None
-
-    @property
-    def name(self) -> str:
-        """For tables and `--cases`."""
-        size = f"b{self.batch}_s{self.seq}" if self.past is None else f"b{self.batch}_p{self.past}"
-        return f"{self.sizes.name}_{size}"
-
-
-CASES = (
-    Case(MINILM, 1, 128),
-    Case(MINILM, 32, 128),
-    Case(BERT_BASE, 1, 128),
-    Case(BERT_BASE, 32, 128),
-    Case(CODELM, 1, 1, 128),
-    Case(CODELM, 1, 1, 1024),
-    Case(CODELM, 1, 128),
-    Case(CODELM, 1, 512),
-)
+PEER_THREADS = 7
+"""In which a peer compiles; two do so at a time."""
 
 
 @dataclass(frozen=True)
@@ -100,42 +61,10 @@ class Row:
     ratio: float | None
 
 
-def inputs(case: Case, seed: int) -> dict[str, np.ndarray[Any, Any]]:
-    """Inputs of a case by name."""
-    rng = np.random.default_rng(seed)
-    ids = rng.integers(1, case.sizes.words, (case.batch, case.seq)).astype(np.int64)
-    found: dict[str, np.ndarray[Any, Any]] = {"input_ids": ids}
-    if isinstance(case.sizes, Encoder):
-        mask = np.ones((case.batch, case.seq), np.int64)
-        mask[-1, case.seq * 3 // 4 :] = 0
-        found["attention_mask"] = mask
-    elif case.past is not None:
-        sizes = case.sizes
-        shape = (sizes.layers, case.batch, sizes.groups, case.past, sizes.size)
-        for name in ("past_k", "past_v"):
-            found[name] = rng.standard_normal(shape, np.float32)
-    return found
-
-
 def _module(case: Case, dtype: Any) -> Any:
     if isinstance(case.sizes, Encoder):
         return encoder_module(case.sizes, dtype)
     return decoder_module(case.sizes, dtype, case.past is not None)
-
-
-def graph(case: Case) -> bytes:
-    """Its ONNX file."""
-    if isinstance(case.sizes, Encoder):
-        return bytes(encoder_graph(case.sizes).SerializeToString())
-    return bytes(decoder_graph(case.sizes, case.past is not None).SerializeToString())
-
-
-def _options(case: Case) -> Options:
-    """Kernels are chosen for the case's sizes, as the peer's are."""
-    typical = {"batch": case.batch, "seq": case.seq}
-    if case.past is not None:
-        typical = {"batch": case.batch, "past": case.past}
-    return Options(targets=("sm_90a",), max_error=1e-2, typical=typical)
 
 
 def _timed(runs: Sequence[Callable[[], object]]) -> tuple[float, float]:
@@ -195,8 +124,8 @@ def _tensors(case: Case) -> list[dict[str, Any]]:
     return [{k: torch.from_numpy(v).cuda() for k, v in one.items()} for one in sets]
 
 
-def measure(case: Case, path: Path, peer: tuple[float, float] | None) -> Row:
-    """Check and time the artifact of a case. peer: what `measure_peer` found."""
+def measure(case: Case, path: Path, peer: dict[str, float] | None) -> Row:
+    """Check and time the artifact of a case. peer: what `serve_peer` found."""
     import torch
 
     tensors = _tensors(case)
@@ -219,7 +148,7 @@ def measure(case: Case, path: Path, peer: tuple[float, float] | None) -> Row:
         host = (time.perf_counter() - begun) / _HOST_RUNS * 1e6
         profile = session.profile(arrays[0], runs=5)
         loop = None if case.past is None else _loop(session, tensors[0], stream)
-    theirs, theirs_error = peer or (None, None)
+    theirs, theirs_error = (None, None) if peer is None else (peer["microseconds"], peer["error"])
     return Row(
         case.name,
         device,
@@ -255,51 +184,45 @@ def _loop(session: Session, tensors: dict[str, Any], stream: int) -> float:
     return (time.perf_counter() - begun) / _STEPS * 1e6
 
 
-def measure_peer(case: Case, lock: Path) -> tuple[float, float]:
-    """Microseconds and error of torch.compile, in bf16 with CUDA graphs; the GPU is used while
-    `lock` is held."""
+def serve_peer(case: Case) -> None:
+    """torch.compile of a case, in bf16 with CUDA graphs: microseconds and error, as `gpu_peers`
+    asks for them."""
     import torch
 
-    case.sizes.weights()
-    with lock.open("w") as file:
-        flock(file, LOCK_EX)
-        tensors = _tensors(case)
-        module = torch.compile(_module(case, torch.bfloat16), mode="max-autotune", dynamic=False)
-        given = [
-            {k: v.bfloat16() if v.is_floating_point() else v for k, v in one.items()}
-            for one in tensors
-        ]
+    torch._inductor.config.compile_threads = PEER_THREADS
+    tensors = _tensors(case)
+    module = torch.compile(_module(case, torch.bfloat16), mode="max-autotune", dynamic=False)
+    given = [
+        {k: v.bfloat16() if v.is_floating_point() else v for k, v in one.items()} for one in tensors
+    ]
+
+    def measure() -> dict[str, float]:
         with torch.no_grad():
-            for _ in range(3):
-                found = module(**given[0])
+            found = module(**given[0])
             found = found[0] if isinstance(found, tuple) else found
             error = _error(found, _reference(case, tensors[0]))
             device, _ = _timed([partial(module, **one) for one in given])
-    return device, error
+        return {"microseconds": device, "error": error}
+
+    with torch.no_grad():
+        for _ in range(3):
+            module(**given[0])
+        torch.cuda.synchronize()
+    answer(measure)
 
 
-def _peer_alone(case: Case, lock: Path, end: float) -> tuple[float, float] | None:
-    """`measure_peer` in a process of its own; None if it has not ended at `end`."""
-    command = [sys.executable, "-m", "tilewright.tools.bench_gpu_models"]
-    command += ["--peer", case.name, "--lock", str(lock)]
-    left = end - time.monotonic()
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=max(left, 0.1), check=True
-        )
-    except subprocess.TimeoutExpired:
-        print(f"{case.name}: no time left for torch.compile", flush=True)
-        return None
-    except subprocess.CalledProcessError as failure:
-        said = failure.stderr.strip().splitlines()[-1:]
-        print(f"{case.name}: torch.compile failed: {' '.join(said)}", flush=True)
-        return None
-    device, error = json.loads(done.stdout.splitlines()[-1])
-    return device, error
+def _peers(cases: Sequence[Case], seconds: float) -> Peers:
+    """torch.compile of what has none of our numerics alone."""
+    names = list(dict.fromkeys(case.peer for case in cases))
+    command = (sys.executable, "-m", "tilewright.tools.bench_gpu_models", "--peer")
+    return Peers(names if seconds > 0 else [], lambda name: (*command, name), seconds)
 
 
-def _compile(case: Case, path: Path) -> None:
-    compile_model(graph(case), path, _options(case))
+def _wait(gate: Path, seconds: float) -> None:
+    """Until there is a file, but no longer."""
+    end = time.monotonic() + seconds
+    while not gate.exists() and time.monotonic() < end:
+        time.sleep(0.2)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -308,45 +231,61 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--cases", help="names, separated by commas; all of them otherwise")
     parser.add_argument("--output", type=Path, help="JSON file to write")
     parser.add_argument(
-        "--peer-seconds", type=float, default=300, help="for torch.compile, all cases together"
+        "--peer-seconds", type=float, default=300, help="to compile the peers; 0: without"
     )
-    parser.add_argument("--peer", help="measure torch.compile alone on one case")
-    parser.add_argument("--lock", type=Path, help="file that is locked while --peer uses the GPU")
+    parser.add_argument("--peer", help="answer for torch.compile of one case, see gpu_peers")
+    parser.add_argument("--work", type=Path, help="keep artifacts here for the next call")
+    parser.add_argument("--compile-only", action="store_true", help="measure nothing")
+    parser.add_argument("--gate", type=Path, help="time nothing before this file is there")
     given = parser.parse_args(arguments)
     cases = {case.name: case for case in CASES}
     if given.peer:
-        print(json.dumps(measure_peer(cases[given.peer], given.lock)))
+        serve_peer(cases[given.peer])
         return
     chosen = [cases[name] for name in given.cases.split(",")] if given.cases else CASES
-    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        work = given.work or Path(folder)
+        work.mkdir(parents=True, exist_ok=True)
+        paths = [work / f"{case.name}.tw" for case in chosen]
+        # Compiling goes on beside torch.compile: it takes none of the GPU's time.
+        with _peers(chosen, 0 if given.compile_only else given.peer_seconds) as peers:
+            with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+                made = [
+                    pool.submit(compile_case, *pair) for pair in zip(chosen, paths, strict=True)
+                ]
+                for one in made:
+                    one.result()
+            if given.compile_only:
+                return
+            peers.wait()
+            if given.gate is not None:
+                _wait(given.gate, given.peer_seconds)
+            _measure_all(chosen, paths, peers if given.peer_seconds else None, given.output)
+
+
+def _measure_all(
+    chosen: Sequence[Case], paths: Sequence[Path], peers: Peers | None, output: Path | None
+) -> None:
+    rows: list[Row] = []
+    known: dict[str, dict[str, float] | str] = {}
     print("case, us on the device, to queue, from numpy, launches, their sum, error, torch, ratio")
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        ProcessPoolExecutor(mp_context=get_context("spawn")) as pool,
-        ThreadPoolExecutor(2) as starters,
-    ):
-        paths = [Path(folder) / f"{case.name}.tw" for case in chosen]
-        # Compiling goes on beside torch.compile: it takes none of the GPU's time. Of two processes
-        # of the peer one has the GPU, the other one starts.
-        made = [pool.submit(_compile, *pair) for pair in zip(chosen, paths, strict=True)]
-        end = time.monotonic() + given.peer_seconds
-        lock = Path(folder) / "lock"
-        peers = list(starters.map(lambda case: _peer_alone(case, lock, end), chosen))
-        for one in made:
-            one.result()
-        for case, path, peer in zip(chosen, paths, peers, strict=True):
-            row = measure(case, path, peer)
-            rows.append(row)
-            theirs = "" if row.peer is None else f"{row.peer:8.1f} {row.ratio:6.2f}"
-            theirs += "" if row.loop is None else f"  a step of a loop {row.loop:.1f}"
-            print(
-                f"{row.case:20} {row.device:8.1f} {row.queue:6.1f} {row.host:8.1f} "
-                f"{row.launches:4d} {row.launch_sum:8.1f} {row.error:9.2e} {theirs}",
-                flush=True,
-            )
-            if given.output is not None:
-                command = "python -m tilewright.tools.bench_gpu_models"
-                record(given.output, rows, command=command, notes="bf16, random weights")
+    for case, path in zip(chosen, paths, strict=True):
+        if peers is not None and case.peer not in known:
+            known[case.peer] = peers.measure(case.peer)
+        peer = known.get(case.peer, "")
+        row = measure(case, path, None if isinstance(peer, str) else peer)
+        rows.append(row)
+        theirs = f"torch.compile {peer}" if isinstance(peer, str) and peer else ""
+        theirs = theirs if row.peer is None else f"{row.peer:8.1f} {row.ratio:6.2f}"
+        theirs += "" if row.loop is None else f"  a step of a loop {row.loop:.1f}"
+        print(
+            f"{row.case:24} {row.device:8.1f} {row.queue:6.1f} {row.host:8.1f} "
+            f"{row.launches:4d} {row.launch_sum:8.1f} {row.error:9.2e} {theirs}",
+            flush=True,
+        )
+        if output is not None:
+            command = "python -m tilewright.tools.bench_gpu_models"
+            record(output, rows, command=command, notes="random weights; the peer in bf16")
 
 
 if __name__ == "__main__":

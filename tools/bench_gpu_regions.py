@@ -10,10 +10,7 @@ from __future__ import annotations
 import argparse
 import statistics
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from multiprocessing import get_context
-from os import cpu_count
 from typing import Any
 
 from tilewright.backends.cuda.kernel import CudaKernel
@@ -22,7 +19,8 @@ from tilewright.backends.llvm.emit.convert import ITEM_BYTES
 from tilewright.backends.llvm.region import dims
 from tilewright.backends.llvm.region.spec import Const, Load, Node, Op, Reduce, RegionSpec, Store
 from tilewright.backends.target import lookup
-from tilewright.tools.bench.gpu_kernels import Device, cubin
+from tilewright.tools.bench.gpu_builds import add_options, build
+from tilewright.tools.bench.gpu_kernels import Device
 
 LAUNCHES, REPLAYS = 20, 5
 N = 64 << 20
@@ -208,11 +206,9 @@ def cases() -> list[Case]:
     return large + small
 
 
-def build(spec: RegionSpec) -> tuple[CudaKernel, bytes]:
-    """Text and machine code."""
-    target = lookup("sm_90a")
-    kernel = region_kernel(spec, target, "region")
-    return kernel, cubin(kernel, "region", target).code
+def make(spec: RegionSpec) -> CudaKernel:
+    """The kernel of a spec."""
+    return region_kernel(spec, lookup("sm_90a"), "region")
 
 
 def replayed(launch: Callable[[], object]) -> float:
@@ -275,13 +271,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help="cases with this in their names")
+    add_options(parser)
     options = parser.parse_args(arguments)
     chosen = [case for case in cases() if options.only in case.name]
-    with ProcessPoolExecutor(cpu_count(), get_context("spawn")) as pool:
-        built = list(pool.map(build, [case.spec for case in chosen]))
+    built = build(make, "region", [case.spec for case in chosen], options.work)
+    if options.compile_only:
+        return
     device = Device()
-    for case, made in zip(chosen, built, strict=True):
-        print(compare(device, case, *made), flush=True)
+    for case in chosen:
+        print(compare(device, case, *built[case.spec]), flush=True)
 
 
 if __name__ == "__main__":

@@ -11,10 +11,7 @@ from __future__ import annotations
 import argparse
 import statistics
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from multiprocessing import get_context
-from os import cpu_count
 from typing import Any
 
 import numpy as np
@@ -28,7 +25,8 @@ from tilewright.backends.kernels.simt_matmul import SimtMatmulSpec
 from tilewright.backends.target import lookup
 from tilewright.compiler.formats import Encoded, named
 from tilewright.compiler.formats.integers import Integers
-from tilewright.tools.bench.gpu_kernels import Device, Prepared, cubin
+from tilewright.tools.bench.gpu_builds import Built, add_options, build
+from tilewright.tools.bench.gpu_kernels import Device, Prepared
 
 ROWS = (1, 8, 16, 64)
 SIZES = (4096, 14336)
@@ -56,14 +54,12 @@ def spec_of(kind: str, k: int, n: int) -> tuple[str, Any]:
     return "grouped_mma", GroupedMmaSpec(k, n, form)
 
 
-def build(job: tuple[str, int, int]) -> tuple[CudaKernel, bytes]:
-    """Text and machine code of a kind at a shape."""
-    target = lookup("sm_90a")
+def make(job: tuple[str, int, int]) -> CudaKernel:
+    """The kernel of a kind at a shape."""
     name, spec = spec_of(*job)
     found = family(name)
     assert found.cuda is not None
-    kernel = found.cuda(spec, target, "product")
-    return kernel, cubin(kernel, "product", target).code
+    return found.cuda(spec, lookup("sm_90a"), "product")
 
 
 def codes(form: Integers, k: int, draw: np.random.Generator) -> Encoded:
@@ -138,7 +134,7 @@ def measure(graphs: list[tuple[Any, int]], replays: int = 15) -> list[float]:
 
 
 def launches(
-    device: Device, found: KernelFamily, built: tuple[CudaKernel, bytes], b: Weights, a: Any, c: Any
+    device: Device, found: KernelFamily, built: Built, b: Weights, a: Any, c: Any
 ) -> list[Callable[[int], None]]:
     """One for each copy of B."""
     import torch
@@ -169,14 +165,16 @@ def _run(ready: Prepared, _status: Any, stream: int) -> None:
 
 def main() -> None:
     """See the module."""
-    import torch
-
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("kinds", nargs="*", default=["w4-g128", "w8-g64", "f16", "f32"])
+    add_options(parser)
     options = parser.parse_args()
     jobs = [(kind, k, n) for kind in options.kinds for n, k in SHAPES]
-    with ProcessPoolExecutor(cpu_count(), get_context("spawn")) as pool:
-        built = dict(zip(jobs, pool.map(build, jobs), strict=True))
+    built = build(make, "product", jobs, options.work)
+    if options.compile_only:
+        return
+    import torch
+
     device = Device()
     torch.manual_seed(0)
     print("weights       M     N     K        us    cuBLAS f16  ratio     floor us      error")

@@ -4,7 +4,7 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from tilewright.tools import bench_gpu_models
+from tilewright.tools.bench import gpu_model_cases
 from tilewright.tools.bench.transformer_graphs import (
     Decoder,
     Encoder,
@@ -68,20 +68,20 @@ def test_modules_compute_the_same(past):
 @pytest.mark.parametrize(
     "case",
     [
-        bench_gpu_models.Case(ENCODER, 2, 9),
-        bench_gpu_models.Case(DECODER, 2, 5),
-        bench_gpu_models.Case(DECODER, 2, 1, 5),
+        gpu_model_cases.Case(ENCODER, 2, 9),
+        gpu_model_cases.Case(DECODER, 2, 5),
+        gpu_model_cases.Case(DECODER, 2, 1, 5),
     ],
     ids=lambda case: case.name,
 )
 def test_inputs_fit_the_model(case):
     (first, *_) = (
-        ort.InferenceSession(bench_gpu_models.graph(case), providers=["CPUExecutionProvider"])
-    ).run(None, bench_gpu_models.inputs(case, 0))
+        ort.InferenceSession(gpu_model_cases.graph(case), providers=["CPUExecutionProvider"])
+    ).run(None, gpu_model_cases.inputs(case, 0))
     assert first.shape[:2] == (case.batch, case.seq)
     assert np.isfinite(first).all()
 
 
 def test_names_of_cases_are_different():
-    names = [case.name for case in bench_gpu_models.CASES]
+    names = [case.name for case in gpu_model_cases.CASES]
     assert len(set(names)) == len(names)
