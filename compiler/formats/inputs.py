@@ -60,9 +60,16 @@ class Inputs:
         found: np.ndarray = np.ascontiguousarray(inverse[::-1, ::-1])
         return found
 
+    @cached_property
+    def in_order(self) -> np.ndarray:
+        """`factor` with channels as they come, for patterns of neighbours."""
+        return inverse_factor(self.gram)
+
     def release(self) -> None:
-        """Give back the memory of `factor` and `gram`, which come again when they are asked for."""
+        """Give back the memory of `factor`, `in_order` and `gram`, which come again when they are
+        asked for."""
         self.__dict__.pop("factor", None)
+        self.__dict__.pop("in_order", None)
         if self.put_away is not None:
             self.put_away()
 
@@ -71,3 +78,23 @@ class Inputs:
         """Channels in falling order of energy: those are rounded first, so that the others can
         make up for their errors ("act-order")."""
         return np.argsort(-np.diag(self.gram), kind="stable")
+
+
+def inverse_factor(gram: np.ndarray, damp: float = DAMP) -> np.ndarray:
+    """U, upper triangular, f32 [K, K], with U^T U the inverse of the damped Gram matrix, channels
+    as they come. Those that were always 0 get 1 on the diagonal."""
+    from scipy.linalg import cholesky, lapack
+
+    back = np.array(gram[::-1, ::-1], np.float64)
+    diagonal = np.einsum("kk->k", back)
+    diagonal[diagonal == 0] = 1.0
+    diagonal += damp * diagonal.mean()
+    scale = diagonal.mean()
+    # Backwards the Gram matrix is L L^T, so L^-1, backwards again, is the factor.
+    kind = np.float64 if damp < DAMP else np.float32
+    lower = cholesky((back / scale).astype(kind), lower=True, check_finite=False)
+    invert = lapack.dtrtri if kind is np.float64 else lapack.strtri
+    inverse, info = invert(lower, lower=1)
+    assert info == 0, "the damped Gram matrix is positive definite"
+    found: np.ndarray = np.ascontiguousarray(inverse[::-1, ::-1] / np.sqrt(scale))
+    return found

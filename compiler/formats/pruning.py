@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tilewright.compiler.formats.inputs import DAMP
+from tilewright.compiler.formats.inputs import inverse_factor
 
 SLAB = 128
 """Channels whose weights are compared with each other where a pattern has no groups."""
@@ -151,41 +151,22 @@ def wanda_scores(weights: np.ndarray, importance: np.ndarray) -> np.ndarray:
     return found
 
 
-def inverse_factor(gram: np.ndarray, damp: float = DAMP) -> np.ndarray:
-    """U, upper triangular, f32 [K, K], with U^T U the inverse of the damped Gram matrix, channels
-    as they come. Those that were always 0 get 1 on the diagonal."""
-    from scipy.linalg import cholesky, lapack
-
-    back = np.array(gram[::-1, ::-1], np.float64)
-    diagonal = np.einsum("kk->k", back)
-    diagonal[diagonal == 0] = 1.0
-    diagonal += damp * diagonal.mean()
-    scale = diagonal.mean()
-    # Backwards the Gram matrix is L L^T, so L^-1, backwards again, is the factor.
-    kind = np.float64 if damp < DAMP else np.float32
-    lower = cholesky((back / scale).astype(kind), lower=True, check_finite=False)
-    invert = lapack.dtrtri if kind is np.float64 else lapack.strtri
-    inverse, info = invert(lower, lower=1)
-    assert info == 0, "the damped Gram matrix is positive definite"
-    found: np.ndarray = np.ascontiguousarray(inverse[::-1, ::-1] / np.sqrt(scale))
-    return found
-
-
 def sparsegpt(
     weights: np.ndarray,
     gram: np.ndarray,
     pattern: Pattern | np.ndarray,
     rounding: Round | None = None,
-    damp: float = DAMP,
+    factor: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Values [K, N] that stand in for W, and which of them are kept: (f32, bool).
 
     Channel by channel, what is left out or rounded is made up for by the channels still to come.
     The mask of a slab is chosen when it is its turn, by what those before it have made of its
     weights: w^2 / U_kk^2, the loss of leaving it out. pattern: or the mask itself, which is kept.
-    gram: X^T X, [K, K]. A channel that was always 0 is left out where the mask is not given.
+    gram: X^T X, [K, K]; factor: `inverse_factor` of it, where it is known. A channel that was always
+    0 is left out where the mask is not given.
     """
-    factor = inverse_factor(gram, damp)
+    factor = inverse_factor(gram) if factor is None else factor
     left = weights.astype(factor.dtype)
     dead = np.diag(gram) == 0
     given = pattern if isinstance(pattern, np.ndarray) else None

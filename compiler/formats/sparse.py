@@ -81,7 +81,7 @@ class Sparse(WeightFormat):
         plain = self._nearest(w, wanda_scores(w, importance), importance)
         grid = self._grid(w, importance)
         pattern = w != 0 if self.pattern is None else self.pattern
-        values, _ = sparsegpt(w, inputs.gram, pattern, self._rounding(grid))
+        values, _ = sparsegpt(w, inputs.gram, pattern, self._rounding(grid), inputs.in_order)
         better = self._encoded(values, grid)
         return min(plain, better, key=lambda e: self.error(w, e, inputs))
 
@@ -167,7 +167,5 @@ FORMATS = (
     Sparse(8),
     Sparse(8, Unstructured(50)),
     Sparse(16, Groups(2, 4)),
-    Sparse(8, Groups(2, 4)),
     *(Sparse(8, Blocks(percent, deep=4, wide=16)) for percent in (70, 90)),
-    Sparse(16, Blocks(90, deep=2, wide=16)),
 )

@@ -8,16 +8,15 @@ import numpy as np
 import pytest
 
 from tilewright.compiler.formats import Inputs, formats, named
-from tilewright.compiler.formats.inputs import DAMP
+from tilewright.compiler.formats.inputs import DAMP, inverse_factor
 from tilewright.compiler.formats.pruning import (
     Blocks,
     Groups,
     Unstructured,
-    inverse_factor,
     sparsegpt,
     wanda_scores,
 )
-from tilewright.compiler.formats.sparse import FORMATS, compressed, expanded
+from tilewright.compiler.formats.sparse import FORMATS, Sparse, compressed, expanded
 
 NAMES = [made.name for made in FORMATS]
 UNDAMPED = 1e-12
@@ -95,7 +94,7 @@ def test_sparsegpt_is_near_the_best_values_of_its_mask(pattern):
     up for what is left out."""
     x, w = data()
     gram = x.astype(np.float64).T @ x
-    values, mask = sparsegpt(w, gram, pattern, damp=UNDAMPED)
+    values, mask = sparsegpt(w, gram, pattern, factor=inverse_factor(gram, UNDAMPED))
     assert mask.sum() == pattern.kept(*w.shape)
     assert not values[~mask].any()
     found = off(x, w, values)
@@ -111,7 +110,8 @@ def test_sparsegpt_of_one_pruned_channel_is_the_least_squares_solution():
     x, w = data(k=12, n=4)
     mask = np.ones(w.shape, bool)
     mask[0] = False
-    values, _ = sparsegpt(w, x.astype(np.float64).T @ x, mask, damp=UNDAMPED)
+    gram = x.astype(np.float64).T @ x
+    values, _ = sparsegpt(w, gram, mask, factor=inverse_factor(gram, UNDAMPED))
     np.testing.assert_allclose(values, best_values(x.astype(np.float64), w, mask), atol=2e-5)
 
 
@@ -161,7 +161,7 @@ def test_calibration_lowers_the_error(name):
 
 def test_sizes():
     assert named("bf16-s50").bytes(384, 1024) == 384 * 1024 + 384 * 1024 // 8
-    assert named("w8a8-2in4").bytes(64, 32) == 64 * 32 // 2 + 64 * 32 // 8 + 4 * 32
+    assert Sparse(8, Groups(2, 4)).bytes(64, 32) == 64 * 32 // 2 + 64 * 32 // 8 + 4 * 32
     assert named("w8a8-b16x4-s90").bytes(128, 64) == 12 * (64 + 2) + 4 * 64
     assert set(NAMES) <= set(formats())
 

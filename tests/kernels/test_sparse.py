@@ -68,7 +68,7 @@ def test_a_task_of_another_kind_has_none():
     assert fitted(("a task of nobody",), WIDE, np.zeros((4, 4), np.float32)) == ()
 
 
-@pytest.mark.parametrize("name", ["bf16-s50", "w8a8-2in4", "w8a8-s50"])
+@pytest.mark.parametrize("name", ["bf16-s50", "bf16-2in4", "w8a8-s50"])
 def test_formats_that_prune_are_bitmaps(name):
     found = bitmap_matmul.FAMILY.candidates(MatmulTask(64, 96), WIDE)
     (spec,) = [s for s in found if s.format.name == name]

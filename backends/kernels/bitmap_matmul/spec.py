@@ -9,7 +9,7 @@ import numpy as np
 
 from tilewright.backends.kernels.family import Layout
 from tilewright.backends.kernels.tasks import MatmulTask
-from tilewright.backends.llvm import bf16, gemm, int8_scaled_product
+from tilewright.backends.llvm import amx, bf16, gemm, int8_scaled_product
 from tilewright.backends.llvm.amx import ROWS, TILE_BYTES
 from tilewright.backends.llvm.bf16_block import row_tile_bytes
 from tilewright.backends.llvm.bf16_gemm import SCRATCH_BYTES
@@ -36,6 +36,9 @@ from tilewright.compiler.formats.sparse import Sparse
 
 MOST = 0.85
 """Share of weights other than zero from which on nothing is gained."""
+
+FEW_BESIDE_TILES = 3
+"""Most rows in bf16 where there are tiles: 4 take as long as 8 on these."""
 
 MOST_ROWS = 256
 """Most rows of a unit, which expands its panels again."""
@@ -239,4 +242,6 @@ def few(spec: BitmapMatmulSpec, target: Target) -> int:
         fast = fast and bf16.has_dots(target)
     elif spec.q == 4:
         fast = fast and "avx512vnni" in target.all_features
+    if spec.q == 2 and amx.has_bf16(target):
+        return FEW_BESIDE_TILES if fast else 0
     return FEW if fast else 0

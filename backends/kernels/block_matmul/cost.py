@@ -12,8 +12,12 @@ from tilewright.backends.target import Target
 OVERHEAD = 3
 """Loads of a block and its number, in the time of rows: two a cycle, as products."""
 
-TURNED = 2
-"""Conversions of an element of A that take as long as bringing it to its form and turning it."""
+TURNED = {True: 1.2, False: 2.0}
+"""Conversions of an element of A that take as long as bringing it to its form, codes or f32, and
+turning it."""
+
+MISSED = 1.3
+"""Products of f32 take so much longer: 16 rows of A are more than L1 holds beside the blocks."""
 
 
 def estimate(spec: BlockMatmulSpec, dims: tuple[int, ...], target: Target) -> Cost:
@@ -28,16 +32,17 @@ def estimate(spec: BlockMatmulSpec, dims: tuple[int, ...], target: Target) -> Co
     vectors = STRIP // target.lanes_f32
     parts = 1 if own else spec.q
     slots = parts * (vectors * rows + calls * (OVERHEAD + (vectors if not own else 0)))
+    codes = own and spec.q == 4
     full = work.full_extras(spec.epilogue)
     passes = -(-m // spec.rows_per_unit)
     return Cost(
         flops=2 * m * spec.k * spec.n,
         bytes=4 * (m * spec.k + (1 + full) * m * spec.n) + weights,
-        issued=2 * target.lanes_f32 * slots * spec.blocks,
+        issued=int(2 * target.lanes_f32 * slots * spec.blocks * (1 if codes else MISSED)),
         weights=weights,
         passes=passes,
         streamed=weights * tiles + LINE * tiles * spec.blocks,
-        converted=TURNED * m * spec.k,
+        converted=int(TURNED[codes] * m * spec.k),
         epilogue=work.epilogue(spec.epilogue, m * spec.n) + (3 if spec.q == 4 else 1) * m * spec.n,
         written=4 * m * spec.n,
         blocks=calls * spec.strips,
