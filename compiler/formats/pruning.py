@@ -163,8 +163,8 @@ def sparsegpt(
     Channel by channel, what is left out or rounded is made up for by the channels still to come.
     The mask of a slab is chosen when it is its turn, by what those before it have made of its
     weights: w^2 / U_kk^2, the loss of leaving it out. pattern: or the mask itself, which is kept.
-    gram: X^T X, [K, K]; factor: `inverse_factor` of it, where it is known. A channel that was always
-    0 is left out where the mask is not given.
+    gram: X^T X, [K, K]; factor: `inverse_factor` of it, where it is known. A channel that was
+    always 0 is left out where the mask is not given.
     """
     factor = inverse_factor(gram) if factor is None else factor
     left = weights.astype(factor.dtype)
