@@ -107,11 +107,24 @@ class Factored(WeightFormat):
 
 def energies(weights: np.ndarray, inputs: Inputs, notes: dict[str, Any]) -> np.ndarray:
     """Squared norms of the sample's outputs along the directions of `spectrum`, f64."""
-    if "energies" not in notes:
-        basis = spectrum(weights, inputs.gram).basis
-        outputs = inputs.sample.astype(np.float64) @ (weights.astype(np.float64) @ basis)
-        notes["energies"] = np.einsum("td,td->d", outputs, outputs)
-    found: np.ndarray = notes["energies"]
+    found: np.ndarray = _directions(weights, inputs, notes)[0]
+    return found
+
+
+def sizes(weights: np.ndarray, inputs: Inputs, notes: dict[str, Any]) -> np.ndarray:
+    """Squared norms of the weights along these directions, f64."""
+    found: np.ndarray = _directions(weights, inputs, notes)[1]
+    return found
+
+
+def _directions(
+    weights: np.ndarray, inputs: Inputs, notes: dict[str, Any]
+) -> tuple[np.ndarray, np.ndarray]:
+    if "directions" not in notes:
+        along = weights.astype(np.float64) @ spectrum(weights, inputs.gram).basis
+        outputs = inputs.sample.astype(np.float64) @ along
+        notes["directions"] = tuple(np.einsum("td,td->d", a, a) for a in (outputs, along))
+    found: tuple[np.ndarray, np.ndarray] = notes["directions"]
     return found
 
 

@@ -27,6 +27,8 @@ def test_some_columns_say_what_all_make(name):
     guess = Columns.of(w, x).error(made) if made.columnwise else made.foreseen(w, x, {})
     real = made.error(w, made.encode(w, x), x)
     far = 1.4 if name.startswith("glvq") else 1.25  # fewer columns share a fitted basis
+    if "+r" in name:
+        far = 2.0  # a correction takes the few columns whose weights, and errors, are large
     assert real / far < guess < real * far
 
 
