@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -52,6 +53,14 @@ class Sparse(WeightFormat):
     @property
     def by_columns(self) -> bool:
         return not isinstance(self.pattern, Blocks)
+
+    @property
+    def columnwise(self) -> bool:
+        return self.by_columns
+
+    def foreseen(self, weights: np.ndarray, inputs: Inputs, notes: dict[str, Any]) -> float:
+        """That of Wanda's choice, which is 1.04 to 1.1 times that of the better one."""
+        return self.error(weights, self.nearest(weights, inputs), inputs)
 
     def supports(self, k: int, n: int) -> bool:
         wide, deep = 1, 4
