@@ -16,7 +16,9 @@ import numpy as np
 from tilewright.backends import reference
 from tilewright.backends.artifact.error_report import operations
 from tilewright.backends.artifact.package import Variant, check_size, write_package
+from tilewright.backends.cost.rewrites import Predicted
 from tilewright.backends.cuda.backend import build as build_gpu
+from tilewright.backends.kernels.candidates import allowed
 from tilewright.backends.llvm.backend import Lowered, build, prepare, share_weights
 from tilewright.backends.llvm.codegen import Known
 from tilewright.backends.llvm.lowering.offers import Offers
@@ -37,6 +39,7 @@ from tilewright.passes.memory.caps import Caps
 from tilewright.passes.memory.plan import Plan
 from tilewright.passes.memory.planner import MemoryPlanner
 from tilewright.passes.pipelines import PIPELINES, Step, run_pipeline
+from tilewright.passes.prices import Prices
 from tilewright.passes.quantization.caches import Cache as KvCache
 from tilewright.passes.quantization.caches import quantize_caches
 from tilewright.passes.quantization.planned import Planned, for_target, read_formats
@@ -113,7 +116,7 @@ def import_model(
 
     with done.stage("passes"):
         names = PIPELINES["recognize"] + (PIPELINES["shrink"] if options.shrinks else ())
-        result.recognized = run_passes(graph, names, watch)
+        result.recognized = run_passes(graph, names, watch, rewriting_prices(graph, options))
         if options.kv_cache is None or options.calibrate is not None:
             result.graph = result.exact = run_passes(result.recognized, PIPELINES["fuse"], watch)
             if options.kv_cache is not None:  # a refusal now, not after calibration
@@ -153,6 +156,12 @@ def compile_graph(
     assert built is not None
     package(result, built, output, options)
     return result
+
+
+def rewriting_prices(graph: Graph, options: Options) -> Prices:
+    """What rewrites of products are judged by: kernels on the targets of a compile."""
+    targets = resolve_targets(options.targets)
+    return Predicted(targets, graph.symbols, options.typical, allowed(options.max_error))
 
 
 def silent(stage: str, what: str) -> None:
@@ -281,14 +290,17 @@ def package(result: CompileResult, built: Built, output: str | Path, options: Op
 
 
 def run_passes(
-    graph: Graph, names: Sequence[str], observer: Callable[[Step], None] | None = None
+    graph: Graph,
+    names: Sequence[str],
+    observer: Callable[[Step], None] | None = None,
+    prices: Prices | None = None,
 ) -> Graph:
     """Run passes with the reference interpreter as the evaluator of constants."""
 
     def evaluate(op: Any, arrays: Any) -> Any:
         return reference.evaluate_op(op, arrays, {})
 
-    return run_pipeline(graph, names, observer, evaluate)
+    return run_pipeline(graph, names, observer, evaluate, prices)
 
 
 def selecting(options: Options, target: Target, offers: Offers | None = None) -> Selecting:

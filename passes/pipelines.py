@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from tilewright.compiler.ir.core import Graph
 from tilewright.compiler.ir.verify import verify
 from tilewright.passes.evaluation import Evaluate, evaluating_with
+from tilewright.passes.prices import Prices, pricing_with
 from tilewright.passes.registry import parse_pass
+from tilewright.passes.rewrites import Rewrite, recording
 
 CANONICALIZE = (
     "resolve-dimensions",
@@ -23,6 +25,18 @@ CANONICALIZE = (
     "remove-dead-code",
 )
 """The smallest graph of the same operations."""
+
+EXACT_REWRITES = (
+    # What is dead goes first: it hides what the rest has.
+    "remove-dead-channels",
+    "share-repeated-columns",
+    "split-block-diagonal",
+    # A Kronecker product is a Monarch matrix, and both may be of low rank: fewest numbers first.
+    "factor-kronecker",
+    "factor-monarch",
+    "factor-low-rank",
+)
+"""Structure of weights that is exactly there, where using it is never slower."""
 
 RECOGNIZE = (
     # Float16 models look like others to all that follows.
@@ -44,6 +58,8 @@ RECOGNIZE = (
     "narrow-slices",
     "fold-transposes",
     "fold-constants",
+    "fold-shapes",
+    *EXACT_REWRITES,
     "fold-shapes",
     "share-common-subexpressions",
     "remove-dead-code",
@@ -78,12 +94,14 @@ follows."""
 
 @dataclass(frozen=True)
 class Step:
-    """One pass that ran: its spec, the graphs before and after, seconds without verification."""
+    """One pass that ran: its spec, the graphs before and after, seconds without verification, and
+    what it made of structures that it found in weights."""
 
     name: str
     before: Graph
     after: Graph
     seconds: float
+    rewrites: tuple[Rewrite, ...] = ()
 
     @property
     def changed(self) -> bool:
@@ -105,25 +123,27 @@ def run_pipeline(
     names: Iterable[str],
     observer: Callable[[Step], None] | None = None,
     evaluate: Evaluate | None = None,
+    prices: Prices | None = None,
 ) -> Graph:
     """Run passes in order, verifying after each one.
 
     `names` are specs like `fuse-bias{max-rank=2}`. `observer` gets every step. `evaluate` computes
-    constant operations; without it none are folded. Raises `VerifyError` that names the pass and
-    those that ran before it.
+    constant operations; without it none are folded. `prices` are what rewrites of products are
+    judged by. Raises `VerifyError` that names the pass and those that ran before it.
     """
     ran: list[str] = []
     verify(graph, "the graph given to the pipeline")
-    with evaluating_with(evaluate):
+    with evaluating_with(evaluate), pricing_with(prices):
         for spec in names:
             found, options = parse_pass(spec)
             start = time.perf_counter()
-            after = found.run(graph, **options)
+            with recording() as rewrites:
+                after = found.run(graph, **options)
             seconds = time.perf_counter() - start
             before = ", ".join(ran) or "none"
             verify(after, f"pass {spec} (ran before: {before})")
             if observer is not None:
-                observer(Step(spec, graph, after, seconds))
+                observer(Step(spec, graph, after, seconds, tuple(rewrites)))
             ran.append(spec)
             graph = after
     return graph

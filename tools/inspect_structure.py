@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
-from tilewright.compiler.driver_stages import run_passes
+from tilewright.compiler.driver_stages import rewriting_prices, run_passes
 from tilewright.compiler.ir.core import Graph
-from tilewright.passes.pipelines import PIPELINES
+from tilewright.compiler.options import Options
+from tilewright.passes.pipelines import EXACT_REWRITES, PIPELINES, Step
 from tilewright.passes.structure.found import Energy, Found
 from tilewright.passes.structure.model import WeightStructure, model_structure
 
 
-def describe_structure(graph: Graph, progress: Callable[[str], None]) -> list[dict[str, Any]]:
-    """One row a weight, in the order of execution: JSON's types only. The graph is that of the
-    import; its weights are looked at before anything of them is rewritten."""
-    seen = run_passes(graph, PIPELINES["recognize"])
-    return [_weight(w) for w in model_structure(seen, progress=progress)]
+def describe_structure(
+    graph: Graph, options: Options, progress: Callable[[str], None]
+) -> dict[str, Any]:
+    """`weights`, a row each in the order of execution, and `rewrites`, what a compile with these
+    options makes of them: JSON's types only. graph: that of the import."""
+    names = PIPELINES["recognize"]
+    start = names.index(EXACT_REWRITES[0])
+    seen = run_passes(graph, names[:start])
+    weights = [_weight(w) for w in model_structure(seen, progress=progress)]
+    steps: list[Step] = []
+    run_passes(seen, EXACT_REWRITES, steps.append, rewriting_prices(graph, options))
+    rewrites = [{"pass": s.name, **asdict(r)} for s in steps for r in s.rewrites]
+    return {"weights": weights, "rewrites": rewrites}
 
 
 def _weight(found: WeightStructure) -> dict[str, Any]:
@@ -75,6 +85,17 @@ def structure_rows(weights: list[dict[str, Any]]) -> list[tuple[str, ...]]:
 def _told(energy: dict[str, Any]) -> tuple[str, str, str]:
     words = f"{energy['kind']}: {energy['text']}"
     return words, f"{energy['lost']:.1%}", f"{energy['null']:.1%}"
+
+
+def rewrite_rows(rewrites: list[dict[str, Any]]) -> list[tuple[str, ...]]:
+    """Rows of the table: ONNX nodes, weight, its structure, whether it is used, how or why not."""
+    return [
+        (r["source"], r["weight"], r["found"], "yes" if r["applied"] else "no", r["text"])
+        for r in rewrites
+    ]
+
+
+REWRITE_COLUMNS = ("ONNX nodes", "weight", "structure", "used", "as, or why not")
 
 
 def summary(weights: list[dict[str, Any]]) -> str:

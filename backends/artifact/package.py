@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -54,6 +54,8 @@ class PassStep(Protocol):
     def name(self) -> str: ...
     @property
     def changed(self) -> bool: ...
+    @property
+    def rewrites(self) -> tuple[Any, ...]: ...
 
 
 @dataclass(frozen=True)
@@ -186,6 +188,7 @@ def plan_report(
     report: dict[str, Any] = {
         **({} if contract is None else {kind: contract.document()}),
         "passes": [{"name": s.name, "changed": s.changed} for s in steps],
+        "rewrites": [{"pass": s.name, **asdict(r)} for s in steps for r in s.rewrites],
         "variants": {},
     }
     for variant in variants:

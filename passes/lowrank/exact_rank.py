@@ -73,15 +73,15 @@ class ExactRank(Found):
         return made
 
 
-def find_rank(matrix: Matrix) -> ExactRank | None:
-    """A rank of at most MOST of the shorter side.
+def find_rank(matrix: Matrix, most: int | None = None) -> ExactRank | None:
+    """A rank of at most `most`, or of MOST of the shorter side.
 
     A random part of the matrix that is larger than such a rank is factored first: if it is regular,
     so is the answer. Then a sketch of doubling size is factored by QR with pivots, until the
     posterior test and the residual agree.
     """
     short = min(matrix.k, matrix.n)
-    most = int(MOST * short)
+    most = min(int(MOST * short), short if most is None else most)
     if most < 1 or _regular(matrix.w, most + 1):
         return None
     size = min(64, most)

@@ -12,6 +12,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from tilewright.passes.lowrank.numeric import few
 from tilewright.passes.structure.divisors import pairs
 from tilewright.passes.structure.found import TOLERANCE, Detector, Found
 from tilewright.passes.structure.matrix import Matrix
@@ -115,14 +116,7 @@ def _ranks(matrix: Matrix, splits: np.ndarray) -> np.ndarray:
 
 def _picked(sizes: np.ndarray) -> np.ndarray:
     """SAMPLE numbers below each size, different ones as far as there are: i64 [S, SAMPLE]."""
-    return np.array([_few(int(size)) for size in sizes])
-
-
-@cache
-def _few(size: int) -> tuple[int, ...]:
-    rng = np.random.default_rng(size)
-    found = rng.permutation(size) if size < 4096 else np.unique(rng.integers(0, size, 2 * SAMPLE))
-    return tuple(np.resize(rng.permutation(found), SAMPLE).tolist())
+    return np.array([few(int(size), SAMPLE) for size in sizes])
 
 
 def _factored(matrix: Matrix, k1: int, n1: int, terms: int) -> Kronecker | None:
@@ -140,17 +134,15 @@ def _factored(matrix: Matrix, k1: int, n1: int, terms: int) -> Kronecker | None:
         rest -= np.outer(left[-1], right[-1])
     if not left or np.linalg.norm(rest) > 64 * TOLERANCE * np.sqrt(matrix.energy):
         return None
-    # Each side once by least squares: the best factors, and balanced in size.
-    basis, _ = np.linalg.qr(np.stack(left, axis=1))
-    outer = basis.T.reshape(-1, k1, n1)
-    core = basis.T @ blocks
-    error = float(np.linalg.norm(blocks - basis @ core) / np.sqrt(matrix.energy))
-    if error > TOLERANCE:
-        return None
-    balance = np.sqrt(np.linalg.norm(core) / np.linalg.norm(basis))
-    inner = (core / balance).reshape(-1, k2, n2)
-    made = Kronecker(matrix.k, matrix.n, error, outer * balance, inner)
-    return made if 2 * made.values <= matrix.w.size else None
+    sides = np.stack(left, axis=1), np.stack(right)
+    if np.linalg.norm(rest) > TOLERANCE / 4 * np.sqrt(matrix.energy):
+        basis, _ = np.linalg.qr(sides[0])  # the best second side for the first, which is near
+        sides = basis, basis.T @ blocks
+        rest = blocks - sides[0] @ sides[1]
+    error = float(np.linalg.norm(rest) / np.sqrt(matrix.energy))
+    outer, inner = sides[0].T.reshape(-1, k1, n1), sides[1].reshape(-1, k2, n2)
+    made = Kronecker(matrix.k, matrix.n, error, outer, inner)
+    return made if error <= TOLERANCE and 2 * made.values <= matrix.w.size else None
 
 
 DETECTORS = (Detector("Kronecker", find_kronecker, order=30),)

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from tilewright.passes.lowrank.numeric import small_ranks
+from tilewright.passes.lowrank.numeric import few, small_ranks
 from tilewright.passes.structure.divisors import pairs
 from tilewright.passes.structure.found import TOLERANCE, Detector, Energy, Found, Gauge
 from tilewright.passes.structure.matrix import Matrix
@@ -116,8 +116,9 @@ def slices(w: np.ndarray, split: Split, inputs: bool, outputs: bool) -> np.ndarr
 def _sample(view: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Part of a slice."""
     j, k, l_, i = view.shape
-    rows, columns = rng.permutation(min(l_, 4096))[:SAMPLE], rng.permutation(min(i, 4096))[:SAMPLE]
-    part: np.ndarray = view[rng.integers(j), rng.integers(k)][np.ix_(rows, columns)]
+    rows, columns = few(l_, min(SAMPLE, l_)), few(i, min(SAMPLE, i))
+    at = int(rng.integers(j)), int(rng.integers(k))
+    part: np.ndarray = view[at][np.ix_(rows, columns)]
     return part.astype(np.float64)
 
 
@@ -125,6 +126,10 @@ def _factored(
     matrix: Matrix, split: Split, inputs: bool, outputs: bool, rank: int
 ) -> Monarch | None:
     view = slices(matrix.w, split, inputs, outputs).astype(np.float64)
+    if rank == 1:
+        crossed = _crossed(matrix, view, inputs, outputs)
+        if crossed is not None:
+            return crossed
     u, s, v = np.linalg.svd(view, full_matrices=False)
     off = float(np.sqrt(np.square(s[..., rank:]).sum() / matrix.energy))
     if off > TOLERANCE:
@@ -133,6 +138,23 @@ def _factored(
     first = (v[..., :rank, :] * root[..., None]).transpose(1, 0, 2, 3)
     second = (u[..., :rank] * root[..., None, :]).swapaxes(-1, -2)
     return Monarch(matrix.k, matrix.n, off, inputs, outputs, first, second)
+
+
+def _crossed(matrix: Matrix, view: np.ndarray, inputs: bool, outputs: bool) -> Monarch | None:
+    """Slices of rank 1 by the row, as it is, and the column of their greatest elements."""
+    j, k, _, i = view.shape
+    flat = np.abs(view).reshape(j, k, -1).argmax(axis=2)
+    at = np.ix_(np.arange(j), np.arange(k))
+    row = view[(*at, flat // i)]  # [j, k, i]
+    pivot = np.take_along_axis(row, (flat % i)[..., None], 2)
+    column = np.take_along_axis(view, (flat % i)[..., None, None], 3)[..., 0]
+    column = column / np.where(pivot == 0, 1.0, pivot)
+    off = np.linalg.norm(view - column[..., None] * row[:, :, None])
+    error = float(off / np.sqrt(matrix.energy))
+    if error > TOLERANCE / 4:
+        return None
+    first, second = row.transpose(1, 0, 2)[:, :, None], column[:, :, None]
+    return Monarch(matrix.k, matrix.n, error, inputs, outputs, first, second)
 
 
 def measure_monarch(matrix: Matrix) -> Energy | None:

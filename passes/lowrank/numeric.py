@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 
 from tilewright.passes.structure.found import TOLERANCE
@@ -15,6 +17,15 @@ def numeric_rank(a: np.ndarray, tolerance: float = RANK_TOLERANCE) -> int:
     values = np.linalg.svd(a.astype(np.float64), compute_uv=False)
     floor = tolerance * np.maximum(values[..., :1], 1e-300)
     return int((values > floor).sum(axis=-1).max(initial=0))
+
+
+@cache
+def few(size: int, count: int) -> tuple[int, ...]:
+    """`count` numbers below `size`, chosen at random once and for all: different ones as far as
+    there are."""
+    rng = np.random.default_rng(size)
+    found = rng.permutation(size) if size < 4096 else np.unique(rng.integers(0, size, 2 * count))
+    return tuple(np.resize(rng.permutation(found), count).tolist())
 
 
 def small_ranks(parts: list[np.ndarray], tolerance: float) -> np.ndarray:

@@ -102,7 +102,7 @@ def command(
             raise UserError(str(path), f"an artifact {lacks}", "", hint)
         return _artifact(screen, path, plan_, explain, memory, shape, kernel, llvm, asm, target)
     if structure:
-        return _structure(screen, path, dims)
+        return _structure(screen, path, dims, target or "native")
     if ir is not None or diff is not None:
         return _stages(screen, path, dims, ir, diff)
     if kernel is not None or explain is not None or plan_ or memory:
@@ -121,12 +121,14 @@ def command(
     return report
 
 
-def _structure(screen: Screen, path: Path, dims: dict[str, str]) -> dict[str, Any]:
-    from tilewright.tools.inspect_structure import describe_structure, structure_rows, summary
+def _structure(screen: Screen, path: Path, dims: dict[str, str], target: str) -> dict[str, Any]:
+    from tilewright.compiler.options import Options
+    from tilewright.tools import inspect_structure
 
-    graph = imported(screen, path, dims)
+    graph, options = imported(screen, path, dims), Options(targets=(target,), dims=dims)
     with screen.working(f"looking for structure in {path}") as update:
-        weights = describe_structure(graph, update)
+        found = inspect_structure.describe_structure(graph, options, update)
+    weights, rewrites = found["weights"], found["rewrites"]
     if not weights:
         raise UserError(
             str(path),
@@ -134,9 +136,18 @@ def _structure(screen: Screen, path: Path, dims: dict[str, str]) -> dict[str, An
             "constants of f32 that products, convolutions or lookups read",
         )
     columns = ("weight", ">K x N", "exact", "nearest", ">lost", ">by chance", "verdict")
-    screen.table("structure of the weights", columns, structure_rows(weights))
-    screen.text(summary(weights))
-    return {"model": str(path), "weights": weights}
+    screen.table("structure of the weights", columns, inspect_structure.structure_rows(weights))
+    screen.text(inspect_structure.summary(weights))
+    _rewrites(screen, rewrites)
+    return {"model": str(path), **found}
+
+
+def _rewrites(screen: Screen, rewrites: list[dict[str, Any]]) -> None:
+    """What was made of structure in weights."""
+    from tilewright.tools.inspect_structure import REWRITE_COLUMNS, rewrite_rows
+
+    if rewrites:
+        screen.table("rewrites", REWRITE_COLUMNS, rewrite_rows(rewrites))
 
 
 def _stages(
@@ -263,6 +274,9 @@ def _artifact(
         if plan_ and "contract" in plan:
             report["contract"] = plan["contract"]
             show_contract(screen, plan["contract"])
+        if plan_ and plan.get("rewrites"):
+            report["rewrites"] = plan["rewrites"]
+            _rewrites(screen, plan["rewrites"])
         _plan_and_memory(screen, report, variant, plan_, explain, memory, shape)
         if memory:
             _proof(screen, report["memory"])
