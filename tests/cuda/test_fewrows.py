@@ -9,9 +9,13 @@ from tilewright.backends.cuda import fewrows, operands, prelude
 from tilewright.backends.cuda.kernel import CudaKernel
 from tilewright.backends.cuda.operands import Weights
 from tilewright.backends.cuda.toolchain import to_cubin, to_ptx, tools
+from tilewright.backends.kernels.grouped_imma import GroupedImmaSpec
+from tilewright.backends.kernels.grouped_mma import GroupedMmaSpec
 from tilewright.backends.kernels.registry import family
 from tilewright.backends.llvm.epilogue import IDENTITY
 from tilewright.backends.target import TARGETS
+from tilewright.compiler.formats.activations import Int8
+from tilewright.compiler.formats.integers import Integers
 from tilewright.runtime import expressions
 
 K, N = 150, 70
@@ -92,8 +96,8 @@ def test_exactly_one_product_takes_each_number_of_rows(
         assert name == "sm_90a" or (entry.cluster == (1, 1, 1) and not entry.overlaps)
 
 
-@pytest.mark.parametrize("row", ["sm_80", "sm_90a"])
-@pytest.mark.parametrize("name", ["grouped_mma", "mma_matmul", "simt_matmul"])
+@pytest.mark.parametrize("row", [pytest.param("sm_80", marks=pytest.mark.slow), "sm_90a"])
+@pytest.mark.parametrize("name", ["grouped_mma", "grouped_imma", "mma_matmul", "simt_matmul"])
 def test_kernels_keep_their_sums_in_registers(name: str, row: str) -> None:
     found = family(name)
     assert found.cuda is not None
@@ -125,3 +129,18 @@ def test_weights_beyond_f16_are_left_to_others(name: str) -> None:
     assert suits(np.array([[65504.0, -1.0]], np.float32))
     for value in (65520.0, np.inf, np.nan):
         assert not suits(np.array([[0.0, value]], np.float32))
+
+
+def test_formats_that_families_of_codes_do_not_read() -> None:
+    with pytest.raises(
+        ValueError, match="no kernel for w2-g64: expected 4 or 8 bits, groups of 32"
+    ):
+        GroupedMmaSpec(64, 64, Integers(2, 64))
+    expected = (
+        "no kernel for w4-g64: expected 4 or 8 bits, groups of 32, rows in 8-bit codes by the "
+    )
+    with pytest.raises(ValueError, match=f"{expected}same groups or whole"):
+        GroupedImmaSpec(64, 64, Integers(4, 64))
+    both = Integers(4, 64, reads=Int8(64))
+    bytes_ = [family(n).layout for n in ("grouped_mma", "grouped_imma")]
+    assert bytes_[0](GroupedMmaSpec(64, 64, both)) == bytes_[1](GroupedImmaSpec(64, 64, both))

@@ -36,7 +36,7 @@ static float epilogue_min(float x, float y) { return tw_lesser(x, y); }
 static float epilogue_half(unsigned short x) { return tw_from_f16(x); }
 
 struct Meeting { int members = 0, there = 0; long long times = 0; };
-struct Copy { char *to; const char *from; int bytes; };
+struct Copy { char *to; const char *from; int bytes, room; };
 struct Fiber {
     ucontext_t context;
     std::vector<char> stack;
@@ -118,7 +118,7 @@ static unsigned short e4m3_pair(float x, float y) { return e4m3(x) | e4m3(y) << 
 static unsigned few_address(const void *p) { return (unsigned)((const char *)p - arena.data()); }
 static void few_copy_some(unsigned to, const void *from, int bytes) {
     if (to % 16 || (size_t)from % 16) abort();
-    Copy copy = {arena.data() + to, (const char *)from, bytes};
+    Copy copy = {arena.data() + to, (const char *)from, bytes, 16};
     if (late) now->groups.back().push_back(copy);
     else {
         memset(copy.to, 0, 16);
@@ -126,12 +126,18 @@ static void few_copy_some(unsigned to, const void *from, int bytes) {
     }
 }
 static void few_copy(unsigned to, const void *from) { few_copy_some(to, from, 16); }
+static void few_copy8(unsigned to, const void *from) {
+    if (to % 8 || (size_t)from % 8) abort();
+    Copy copy = {arena.data() + to, (const char *)from, 8, 8};
+    if (late) now->groups.back().push_back(copy);
+    else memcpy(copy.to, from, 8);
+}
 static void few_commit() { now->groups.emplace_back(); }
 template <int LEFT> static void few_wait() {
     auto &groups = now->groups;
     while ((int)groups.size() - 1 > LEFT) {
         for (const Copy &copy : groups.front()) {
-            memset(copy.to, 0, 16);
+            memset(copy.to, 0, copy.room);
             memcpy(copy.to, copy.from, copy.bytes);
         }
         groups.erase(groups.begin());
@@ -186,6 +192,18 @@ static void few_mma(float d[4], const unsigned a[4], unsigned b0, unsigned b1, c
         }
         d[q] = (float)sum;
     }
+}
+
+static void few_multiply(int d[4], const unsigned a[4], unsigned b0, unsigned b1) {
+    const Operands mine = {{a[0], a[1], a[2], a[3]}, {b0, b1}};
+    const Operands *all = exchange(mine);
+    const int g = lane_of() / 4, t = lane_of() % 4;
+    for (int q = 0; q < 4; q++)
+        for (int k = 0; k < 32; k++) {
+            const unsigned left = all[g * 4 + k % 16 / 4].a[q / 2 + k / 16 * 2];
+            const unsigned right = all[(2 * t + q % 2) * 4 + k % 16 / 4].b[k / 16];
+            d[q] += (int)(left >> k % 4 * 8 & 255) * (signed char)(right >> k % 4 * 8);
+        }
 }
 
 static void finish() {

@@ -27,6 +27,10 @@ static __device__ __forceinline__ void few_copy_some(unsigned to, const void *fr
                : "memory");
 }
 
+static __device__ __forceinline__ void few_copy8(unsigned to, const void *from) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 8;" :: "r"(to), "l"(from) : "memory");
+}
+
 static __device__ __forceinline__ void few_commit() {
   asm volatile("cp.async.commit_group;" ::: "memory");
 }
@@ -150,8 +154,8 @@ static __device__ __forceinline__ void few_scales(const char *from, int g, float
 
 // P: bits, half, parts, step, scaled (bytes of a scale; 0: none), zeros, panels, steps, columns as
 // constants; b, m, ldc, extras; first: what column 0 is to the epilogue; load(m, k, x): eight
-// elements of A from k on, zeros beyond K; put(at, value): an element of C. ROOM: bytes of shared
-// memory for rows of A.
+// elements of A from k on, zeros beyond K; keep(row, n, sum): what becomes of a sum, which all lanes
+// of a warp call for columns in a row. ROOM: bytes of shared memory for rows of A.
 
 // Bytes of a step of a panel.
 template <class P>

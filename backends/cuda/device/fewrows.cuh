@@ -66,8 +66,7 @@ static __device__ __forceinline__ void few_panels(const P &p, char *shared) {
 #pragma unroll
         for (int q = 0; q < PARTS; q++) sum += sums[(w * COLS + token * PARTS + q) * 36 + n];
       const tw_i64 column = (tw_i64)at * 32 + n;
-      if (column < P::columns)
-        p.put(token * p.ldc + column, epilogue(p.extras, sum, token, p.first + column));
+      p.keep(token, column, sum);
     }
   }
   few_wait<0>();
@@ -102,9 +101,7 @@ static __device__ __forceinline__ void few_end(const P &p, tw_i64 first, int tok
   };
   const tw_i64 n0 = (tw_i64)(blockIdx.x / SPLIT) * WN * 32;
   auto store = [&](int token, int n, float sum) {
-    const tw_i64 m = first + token;
-    if (n0 + n < P::columns)
-      p.put(m * p.ldc + n0 + n, epilogue(p.extras, sum, m, p.first + n0 + n));
+    p.keep(first + token, n0 + n, sum);
   };
   if (SPLIT == 1) {
     for (int e = tid; e < tokens * WN * 32; e += WARPS * 32)
@@ -210,6 +207,48 @@ static __device__ __forceinline__ void few_prepare(const P &p, char *ready) {
     *(uint4 *)(ready + ((token * PARTS + q) * OCTETS + octet) * 16) = parts[q];
 }
 
+// Copies of rows to [chunk][column of MT * 8][BYTES]: the BYTES of a row's chunk by 16, MOST chunks at
+// most, by THREADS, each of which has the same columns every time. Rows are `stride` bytes apart and
+// have LENGTH bytes, WHOLE: whole steps. Columns that are no rows stay as they are, and so do those of
+// C that are made of them.
+template <int MT, int BYTES, int THREADS, int MOST, int LENGTH, bool WHOLE>
+struct FewCopier {
+  static constexpr int TIMES = BYTES / 16, PIECES = MT * 8 * TIMES, TOGETHER = THREADS / PIECES;
+  static constexpr int EACH = TOGETHER ? 1 : (PIECES + THREADS - 1) / THREADS;
+  static constexpr int BY = TOGETHER ? TOGETHER : 1;
+  const char *rows, *from[EACH];
+  bool live[EACH];
+  int chunk, piece;
+
+  __device__ __forceinline__ FewCopier(const char *rows, tw_i64 stride, int cols, int tid)
+      : rows(rows), chunk(TOGETHER ? tid / PIECES : 0), piece(TOGETHER ? tid % PIECES : tid) {
+#pragma unroll
+    for (int j = 0; j < EACH; j++) {
+      const int u = piece + j * THREADS, col = u / TIMES;
+      live[j] = u < PIECES && col < cols && chunk < BY;
+      from[j] = rows + (live[j] ? col * stride : 0) + chunk * BYTES + u % TIMES * 16;
+    }
+  }
+
+  // `chunks` chunks from `first` on.
+  __device__ __forceinline__ void copy(unsigned to, int first, int chunks) const {
+#pragma unroll
+    for (int j = 0; j < EACH; j++) {
+#pragma unroll
+      for (int c = 0; c < MOST; c += BY) {
+        if (!live[j] || chunk + c >= chunks) continue;
+        const char *at = from[j] + (tw_i64)first * BYTES + c * BYTES;
+        const unsigned there = to + ((chunk + c) * PIECES + piece + j * THREADS) * 16;
+        const int left = LENGTH - (first + chunk + c) * BYTES - (piece + j * THREADS) % TIMES * 16;
+        if (WHOLE)
+          few_copy(there, at);
+        else
+          few_copy_some(there, left > 0 ? at : rows, left < 0 ? 0 : left < 16 ? left : 16);
+      }
+    }
+  }
+};
+
 // As few_rows, by rows of LENGTH 16-bit numbers, `stride` apart (of A itself, or what few_prepare has
 // left): the block copies them beside B, step by step of all its warps, through a ring of RING
 // stages.
@@ -227,7 +266,6 @@ static __device__ __forceinline__ void few_rounds(const P &p, tw_i64 first, cons
   const int tokens = (int)(p.m - first < MT * 8 / PARTS ? p.m - first : MT * 8 / PARTS);
   const unsigned base = few_address(shared);
   const char *codes = p.b + (tw_i64)panel * P::steps * SLOT;
-  const tw_u16 *rows = ready + first * PARTS * stride;
 
   auto fetch_codes = [&](int round, int stage) {
     const int s = begin + round * WK + wk;
@@ -235,37 +273,11 @@ static __device__ __forceinline__ void few_rounds(const P &p, tw_i64 first, cons
     if (panel < P::panels && s < end)
       few_fetch<P>(to + lane * 16, codes + (tw_i64)s * SLOT + lane * 16, lane);
   };
-  // [chunk][column][32 k]: four copies for the k of a chunk, in all of a stage the same ones of this
-  // thread. Columns that are no rows stay as they are, and so do those of C that are made of them.
-  constexpr int PIECES = MT * 32, THREADS = WARPS * 32, TOGETHER = THREADS / PIECES;
-  constexpr int EACH = TOGETHER ? 1 : (PIECES + THREADS - 1) / THREADS, BY = TOGETHER ? TOGETHER : 1;
-  const int chunk = TOGETHER ? tid / PIECES : 0, piece = TOGETHER ? tid % PIECES : tid;
-  const tw_u16 *from[EACH];
-  bool live[EACH];
-#pragma unroll
-  for (int j = 0; j < EACH; j++) {
-    const int u = piece + j * THREADS, col = u / 4;
-    live[j] = u < PIECES && col < tokens * PARTS && chunk < BY;
-    from[j] = rows + (live[j] ? col * stride : 0) + begin * P::step + chunk * 32 + u % 4 * 8;
-  }
+  const FewCopier<MT, 64, WARPS * 32, WK * CHUNKS, LENGTH * 2, LENGTH % P::step == 0> copier(
+      (const char *)(ready + first * PARTS * stride), stride * 2, tokens * PARTS, tid);
   auto fetch_rows = [&](int round, int stage) {
-    const int chunks = (min(end, begin + round * WK + WK) - begin - round * WK) * CHUNKS;
-    const unsigned to = base + stage * STAGE + (chunk * PIECES + piece) * 16;
-#pragma unroll
-    for (int j = 0; j < EACH; j++) {
-#pragma unroll
-      for (int c = 0; c < WK * CHUNKS; c += BY) {
-        const int left = LENGTH - (begin + round * WK) * P::step - (chunk + c) * 32 -
-                         (piece + j * THREADS) % 4 * 8;
-        if (!live[j] || chunk + c >= chunks) continue;
-        const tw_u16 *at = from[j] + (tw_i64)round * WK * P::step + c * 32;
-        const unsigned there = to + (c * PIECES + j * THREADS) * 16;
-        if (LENGTH % P::step == 0)
-          few_copy(there, at);
-        else
-          few_copy_some(there, left > 0 ? at : rows, left < 0 ? 0 : left < 8 ? left * 2 : 16);
-      }
-    }
+    const int s = begin + round * WK;
+    copier.copy(base + stage * STAGE, s * CHUNKS, (min(end, s + WK) - s) * CHUNKS);
   };
 
 #pragma unroll
