@@ -9,6 +9,7 @@ before. Rows in bf16 are copied as they are.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from tilewright.backends.cuda.epilogue import declare, gather
 from tilewright.backends.cuda.fewshapes import Shape, aligned, panels, shapes
@@ -33,8 +34,9 @@ struct Problem {{
   {c} *c;
   tw_i64 m, ldc;
   Extras extras;
-  __device__ __forceinline__ void put(tw_i64 at, float value) const {{ c[at] = {rounded}; }}
-{members}}};
+{members}  __device__ __forceinline__ void keep(tw_i64 row, tw_i64 n, float sum) const {{
+{keep}  }}
+}};
 """
 
 ROWS = """  tw_i64 lda;
@@ -47,10 +49,30 @@ ROWS = """  tw_i64 lda;
 ELEMENTS = {"f32": "float", "bf16": "tw_u16"}
 """C type of the elements of A and C."""
 
+STORE = """    if (n >= columns) return;
+    const float value = epilogue(extras, sum, row, first + n);
+    c[row * ldc + n] = {rounded};
+"""
+
 SHARED = "  extern __shared__ __align__(16) char shared[];\n"
 
 
-def problem(weights: Weights, members: str, a: str = "f32", c: str = "f32") -> str:
+@dataclass(frozen=True)
+class Ending:
+    """What becomes of sums instead of C. ``keep``: text of `keep(row, n, sum)`, which all lanes of
+    a warp call together, the first one with an n that is a multiple of 32, beyond the last column
+    too. ``members``: what `Problem` has for it, set by ``begin``. ``operands``: how many lie
+    between the extras and the result."""
+
+    keep: str
+    members: str = ""
+    begin: str = ""
+    operands: int = 0
+
+
+def problem(
+    weights: Weights, members: str, a: str = "f32", c: str = "f32", ending: Ending | None = None
+) -> str:
     """Text of `Problem`; ``members``: what it has beside A, B and C: `first` and `load`; ``a``,
     ``c``: formats of A and C."""
     w = weights
@@ -58,7 +80,9 @@ def problem(weights: Weights, members: str, a: str = "f32", c: str = "f32") -> s
     fields = {f: getattr(w, f) for f in names}
     fields |= {"half": str(w.half).lower(), "zeros": str(w.zeros).lower()}
     rounded = "tw_to_bf16(value)" if c == "bf16" else "value"
-    return PROBLEM.format(members=members, a=ELEMENTS[a], c=ELEMENTS[c], rounded=rounded, **fields)
+    kept = STORE.format(rounded=rounded) if ending is None else ending.keep
+    members += ending.members if ending is not None else ""
+    return PROBLEM.format(members=members, a=ELEMENTS[a], c=ELEMENTS[c], keep=kept, **fields)
 
 
 def launch(
@@ -93,19 +117,26 @@ def call(shape: Shape, weights: Weights, rows: Sequence[str] = (), length: int =
 
 
 def kernel(
-    weights: Weights, epilogue: Epilogue, target: Target, name: str, a: str = "f32", c: str = "f32"
+    weights: Weights,
+    epilogue: Epilogue,
+    target: Target,
+    name: str,
+    a: str = "f32",
+    c: str = "f32",
+    ending: Ending | None = None,
 ) -> CudaKernel:
     """Functions for all numbers of rows; args and dims are those of a MatmulTask, with A and C in
-    the formats ``a`` and ``c``."""
+    the formats ``a`` and ``c``, or those of an ``ending``."""
     w, overlaps = weights, target.cpu.startswith("sm_90")
     operands, dims = 3 + len(epilogue.extras), 3 + epilogue.stride_count
+    operands += ending.operands if ending is not None else 0
     begin = (
         gather(epilogue, 2, 3) + "  Problem p;\n"
         f"  p.a = (const {ELEMENTS[a]} *)a0, p.b = (const char *)a1;\n"
         f"  p.c = ({ELEMENTS[c]} *)a{operands - 1}, p.m = p0, p.lda = p1, p.ldc = p2;\n"
-        "  p.extras = extras;\n"
+        "  p.extras = extras;\n" + (ending.begin if ending is not None else "")
     )
-    parts = [declare(epilogue), problem(w, ROWS, a, c)]
+    parts = [declare(epilogue), problem(w, ROWS, a, c, ending)]
     entries: list[Entry] = []
 
     def add(suffix: str, threads: int, blocks: int, rest: str) -> None:

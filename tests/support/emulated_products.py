@@ -70,10 +70,9 @@ extern "C" int run(int which, void **a, long long *p, long long u, char *w, int 
 
 
 @cache
-def compiled(family, spec, row):
+def compiled(family, spec, row, operands, dims):
     """The kernel and a function that runs one of its entries."""
     kernel = family.cuda(spec, lookup(row), "kernel")
-    operands, dims = 3 + len(spec.epilogue.extras), 3 + spec.epilogue.stride_count
     capability = int(re.sub(r"\D", "", row))
     return kernel, library_of(kernel, operands, dims, capability)
 
@@ -141,7 +140,8 @@ class Placed:
 
 def check(family, case, row, late=True, shift=0, sms=132):
     """Runs ``case`` and compares; the names of the functions that ran."""
-    kernel, run = compiled(family, case.spec, row)
+    operands = len(case.args) + len(case.results)
+    kernel, run = compiled(family, case.spec, row, operands, len(case.dims))
     packed = case.weights[1] if case.weights is not None else -1
     args = [Placed(a, 0 if i == packed else shift) for i, a in enumerate(case.args)]
     results = [Placed(np.full(r.shape, 0xFF, "u1").repeat(r.itemsize), shift) for r in case.results]
