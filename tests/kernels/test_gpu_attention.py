@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tilewright.backends.cuda.toolchain import disassemble, disassembler, tools
+from tilewright.backends.kernels.cached_attention import CachedAttentionSpec
+from tilewright.backends.kernels.cached_attention import cuda as cached
 from tilewright.backends.kernels.gpu_attention import FAMILY, GpuAttentionSpec, cuda
 from tilewright.backends.kernels.gpu_attention.spec import LARGEST, candidates
 from tilewright.backends.kernels.tasks import AttentionTask
@@ -20,6 +22,13 @@ SPECS = [
     GpuAttentionSpec(64, 64, 0.125, causal=True, math="bf16"),
     *(GpuAttentionSpec(size, size, 0.125, causal=True, **BF16) for size in (32, 64, 128, 256)),
     GpuAttentionSpec(64, 64, 0.125, "f32", **BF16),
+    GpuAttentionSpec(256, 256, 0.125, "i8", causal=True, **BF16),
+    GpuAttentionSpec(128, 128, 0.125, "i8"),
+]
+CACHES = [
+    CachedAttentionSpec(size, size, 0.1, name, 4, mask)
+    for size, mask in ((64, "f32"), (128, None))
+    for name in ("int8", "int4")
 ]
 needs_compiler = pytest.mark.skipif(not all(tools()), reason="no CUDA compiler or assembler")
 
@@ -134,9 +143,19 @@ def test_no_register_is_spilled(spec: GpuAttentionSpec, target: Target) -> None:
     made = cubin(cuda.kernel(spec, target, "attention"), "attention", target)
     assert {r.entry for r in made.resources} >= {"attention", "attention_combine"}
     # sm_80 has no room for the addresses of large heads of bf16: six registers of 128 sizes.
-    most = 0 if target == SM_90A else 24 if spec.head_dim <= 128 else 256
+    most = 0 if target == SM_90A else 24 if spec.head_dim <= 128 else 272
     for found in made.resources:
         assert max(found.spill_stores, found.spill_loads) <= most, found
+
+
+@needs_compiler
+@pytest.mark.parametrize("target", [SM_80, SM_90A], ids=lambda t: t.name)
+@pytest.mark.parametrize("spec", CACHES, ids=str)
+def test_codes_are_widened_in_registers(spec: CachedAttentionSpec, target: Target) -> None:
+    made = cubin(cached.kernel(spec, target, "attention"), "attention", target)
+    assert {r.entry for r in made.resources} == {"attention", "attention_combine"}
+    for found in made.resources:
+        assert max(found.spill_stores, found.spill_loads) == 0, found
 
 
 @needs_compiler
