@@ -126,7 +126,7 @@ class Planned:
         """The weights of a contraction in a format. Raises UserError where samples decide it and
         a plan lists it."""
         if self._wanted is not None and named(name).calibrated:
-            what = f"{source!r}: {name} takes the steps of activations from samples"
+            what = f"{source!r}: {name} is fitted to samples"
             raise UserError(self._wanted.where, what, hint="give samples by --calibrate")
         site = rounded_as(self._sites[source, constant], self._sites.values())
         key = (*site.key, name)

@@ -130,7 +130,7 @@ def test_a_plan_with_the_format_needs_samples(files, coded):
     with pytest.raises(UserError) as refusal:
         tilewright.compile(files / "m.onnx", files / "no.tw", plan=str(coded[0]), max_error=0.2)
     assert (
-        "w8a8-tensor takes the steps of activations from samples\n"
+        "w8a8-tensor is fitted to samples\n"
         "  try: give samples by --calibrate" in str(refusal.value)
     )
 

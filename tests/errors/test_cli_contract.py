@@ -161,7 +161,7 @@ PLANS = {
     "samples": (
         {"up0, tanh0": "w8a8-static"},
         (
-            "plan.json: 'up0, tanh0': w8a8-static takes the steps of activations from samples\n"
+            "plan.json: 'up0, tanh0': w8a8-static is fitted to samples\n"
             "  try: give samples by --calibrate"
         ),
     ),

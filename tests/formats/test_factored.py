@@ -37,6 +37,7 @@ def test_every_rank_is_a_format_of_each_part():
         assert formats()[made.name] == made
         assert not made.by_columns
         assert not made.columnwise
+        assert made.calibrated
 
 
 def test_only_ranks_at_which_factors_are_smaller_are_offered():
