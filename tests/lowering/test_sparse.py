@@ -1,0 +1,68 @@
+"""Plain models whose weights have zeros: kernels that do not store them, and what plans say."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from tilewright import load
+from tilewright.compiler.driver import compile_model
+from tilewright.compiler.options import Options
+
+
+def model_of(w: np.ndarray) -> onnx.ModelProto:
+    """y = x w."""
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"], name="product")],
+        "sparse",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ("n", w.shape[0]))],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ("n", w.shape[1]))],
+        [numpy_helper.from_array(w, "w")],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+
+
+def compiled(tmp_path, w, **options):
+    """Where the artifact is, and the one choice of its plan."""
+    onnx.save(model_of(w), tmp_path / "m.onnx")
+    made = tmp_path / "m.tw"
+    compile_model(tmp_path / "m.onnx", made, Options(targets=("x86-64-v3",), **options))
+    plan = json.loads(zipfile.ZipFile(made).read("plan.json"))
+    (variant,) = plan["variants"].values()
+    (choice,) = variant["selection"]["choices"]
+    return made, choice
+
+
+def reasons(choice) -> dict[str, str]:
+    """By family why its best was not chosen, or that it was."""
+    found: dict[str, str] = {}
+    for candidate in choice["candidates"]:
+        found.setdefault(candidate["family"], candidate["reason"])
+    return found
+
+
+@pytest.mark.parametrize("rows", [1, 60])
+def test_blocks_of_zeros_are_left_out_of_an_exact_model(tmp_path, rows):
+    rng = np.random.default_rng(0)
+    there = np.repeat(rng.random((192, 20)) < 0.1, 16, axis=1)
+    w = np.where(there, rng.standard_normal(there.shape), 0).astype(np.float32)
+    made, choice = compiled(tmp_path, w, typical={"n": rows})
+    why = reasons(choice)
+    assert why["block_matmul"] == "chosen"
+    assert "times the time" in why["f32_matmul"]
+    assert "times the time" in why["bitmap_matmul"]
+    x = rng.standard_normal((rows, 192)).astype(np.float32)
+    (y,) = load(made, threads=1).run(None, {"x": x})
+    wanted = x.astype(np.float64) @ w
+    np.testing.assert_allclose(y, wanted, 2e-5, 2e-5 * np.abs(wanted).max())
+
+
+def test_dense_weights_are_offered_nothing_sparse(tmp_path):
+    w = np.random.default_rng(0).standard_normal((64, 64)).astype(np.float32)
+    _, choice = compiled(tmp_path, w)
+    assert reasons(choice).keys().isdisjoint({"bitmap_matmul", "block_matmul"})
