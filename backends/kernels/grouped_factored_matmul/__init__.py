@@ -27,7 +27,6 @@ FAMILY = KernelFamily(
     candidates=spec.candidates,
     layout=pair.layout,
     format=pair.name,
-    shaped=cases.shaped,
 )
 
 __all__ = ["FAMILY", "GroupedFactoredMatmulSpec"]

@@ -24,11 +24,6 @@ def cases() -> tuple[Case, ...]:
     return tuple(out)
 
 
-def shaped(m: int, n: int, k: int) -> tuple[Case, ...]:
-    """Launches of the test of odd shapes, of a rank above a group."""
-    return (_case(m, k + 32, n, 33 + k // 2, 4),)
-
-
 def _case(
     m: int,
     k: int,
