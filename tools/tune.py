@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import exp, log
@@ -10,12 +10,15 @@ from time import perf_counter
 from typing import Any
 
 from tilewright.backends.artifact.selection_report import describe_spec, describe_task
+from tilewright.backends.cuda.here import why_not_here
 from tilewright.backends.kernels.candidates import Candidate
 from tilewright.backends.llvm.lowering.pricing import Env, sizes
 from tilewright.backends.llvm.lowering.select import Selection
 from tilewright.backends.target import Target, cpu_flags, runs_here
-from tilewright.backends.tuning.cache import Cache, key_of
+from tilewright.backends.tuning import device
+from tilewright.backends.tuning.cache import Cache, Row, key_of, row_key
 from tilewright.backends.tuning.code import Codes
+from tilewright.backends.tuning.device import Loaded
 from tilewright.backends.tuning.measure import Compiled, load_candidates, measure
 from tilewright.compiler.errors import UserError
 from tilewright.compiler.ir.dims import Dim
@@ -107,7 +110,13 @@ def _first(families: Sequence[str], times: Sequence[float], top: int) -> list[in
 
 def check_runs(target: Target) -> None:
     """Raise UserError if this machine cannot run code of `target`."""
-    if not runs_here(target):
+    if target.gpu:
+        need = why_not_here(target)
+        if need:
+            hint = "tune on a machine with such a GPU; its cache goes with it"
+            what = "this machine cannot run its code, so there is nothing to measure"
+            raise UserError(f"--target {target.name}", what, need, hint)
+    elif not runs_here(target):
         missing = sorted(set(target.required_flags) - cpu_flags())
         raise UserError(
             f"--target {target.name}",
@@ -169,7 +178,7 @@ def run(
             codes.get(_every(group), target)
     number = 0
     for task, group in by_task.items():
-        compiled: Compiled | None = None
+        compiled: Compiled | Loaded | None = None
         for contest in group:
             number += 1
             found = known[task, contest.dims]
@@ -183,7 +192,11 @@ def run(
             begin = perf_counter()
             # all of them: times that are compared were taken in turn
             rivals, dims = contest.candidates, contest.dims
-            times = measure(compiled, rivals, task, dims, selection.cold, seconds)
+            how = (task, dims, selection.cold, seconds)
+            if isinstance(compiled, Loaded):
+                times = device.measure(compiled, rivals, *how)
+            else:
+                times = measure(compiled, rivals, *how)
             budget.spend(perf_counter() - begin)
             with _kept(cache):
                 for rival, measured in zip(rivals, times, strict=True):
@@ -191,6 +204,15 @@ def run(
             yield Outcome(contest, tuple(times), measured=True)
         if not budget.over:
             codes.drop(_every(group), target)
+
+
+def times_of(outcomes: Iterable[Outcome], cold: bool) -> dict[Row, float]:
+    """Of all candidates, as they are recorded."""
+    return {
+        row_key(candidate, o.contest.dims, cold): seconds
+        for o in outcomes
+        for candidate, seconds in zip(o.contest.candidates, o.seconds, strict=True)
+    }
 
 
 def _known(cache: Cache, contest: Contest, target: Target, cold: bool) -> tuple[float, ...] | None:
@@ -205,7 +227,9 @@ def _every(group: Sequence[Contest]) -> tuple[Candidate, ...]:
     return tuple(dict.fromkeys(c for contest in group for c in contest.candidates))
 
 
-def _load(candidates: Sequence[Candidate], target: Target, codes: Codes) -> Compiled:
+def _load(candidates: Sequence[Candidate], target: Target, codes: Codes) -> Compiled | Loaded:
+    if target.gpu:
+        return device.load(candidates, target, codes.get(candidates, target))
     try:
         return load_candidates(candidates, target, codes)
     except OSError as refusal:

@@ -14,16 +14,20 @@ import math
 import os
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from tilewright.backends import profile
+from tilewright.backends.cuda.here import device_here
 from tilewright.backends.kernels.candidates import Candidate
 from tilewright.backends.target import Target
 from tilewright.backends.tuning.sources import family_version
 
 FORMAT = 1
+SHIPPED = Path(__file__).parent.parent / "profiles" / "tuned"
 STALE_S = 3600.0
 """A part file of a writer that was killed is removed by later ones when it is older than this."""
 
@@ -51,6 +55,11 @@ class Key:
         return hashlib.sha256(json.dumps([FORMAT, *vars(self).values()]).encode()).hexdigest()
 
 
+def machine(target: Target) -> str:
+    """What times for a target are of: this CPU, or the kind of this machine's GPU ("" without)."""
+    return device_here() if target.gpu else profile.cpu_signature()
+
+
 def key_of(candidate: Candidate, dims: tuple[int, ...], target: Target, cold: bool) -> Key:
     """The key of a launch of `candidate` on this machine."""
     return Key(
@@ -59,7 +68,7 @@ def key_of(candidate: Candidate, dims: tuple[int, ...], target: Target, cold: bo
         repr(candidate.spec),
         dims,
         target.name,
-        profile.cpu_signature(),
+        machine(target),
         cold,
     )
 
@@ -117,14 +126,55 @@ class Cache:
 
 @dataclass(frozen=True)
 class Measurements:
-    """The cache as the prices of one target want it: see `lowering.pricing.Measured`."""
+    """The cache as the prices of one target want it, and what ships with the project where it has
+    nothing: see `lowering.pricing.Measured`."""
 
     cache: Cache
     target: Target
 
     def seconds(self, candidate: Candidate, dims: tuple[int, ...], cold: bool) -> float | None:
         """Of one launch; None if it was not measured."""
-        return self.cache.read(key_of(candidate, dims, self.target, cold))
+        found = self.cache.read(key_of(candidate, dims, self.target, cold))
+        if found is not None:
+            return found
+        return shipped(self.target.name).get(row_key(candidate, dims, cold))
+
+
+Row = tuple[str, str, tuple[int, ...], bool]
+"""Family, repr of the spec, dims, whether weights were cold."""
+
+
+def row_key(candidate: Candidate, dims: tuple[int, ...], cold: bool) -> Row:
+    """What a shipped time is known by: not by sources, which change more often than times do."""
+    return candidate.family.name, repr(candidate.spec), dims, cold
+
+
+def record(path: Path, target: Target, rows: Mapping[Row, float]) -> None:
+    """Write times as they ship: `backends/profiles/tuned/TARGET.json`."""
+    listed = [
+        {
+            "family": f,
+            "spec": s,
+            "dims": list(d),
+            "cold": c,
+            "seconds": float(f"{rows[f, s, d, c]:.4g}"),
+        }
+        for f, s, d, c in sorted(rows)
+    ]
+    document = {"machine": machine(target), "rows": listed}
+    path.write_text(json.dumps(document, indent=1) + "\n")
+
+
+@lru_cache
+def shipped(target: str, folder: Path = SHIPPED) -> Mapping[Row, float]:
+    """Times of a target that ship with the project; none where there is no file."""
+    path = folder / f"{target}.json"
+    if not path.exists():
+        return {}
+    return {
+        (row["family"], row["spec"], tuple(row["dims"]), row["cold"]): row["seconds"]
+        for row in json.loads(path.read_text())["rows"]
+    }
 
 
 def _plain(key: Key) -> list[Any]:

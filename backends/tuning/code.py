@@ -19,13 +19,15 @@ from tilewright.backends.kernels.candidates import Candidate
 from tilewright.backends.llvm.jit import machine_code
 from tilewright.backends.target import Target
 from tilewright.backends.tuning.cache import cache_folder
+from tilewright.backends.tuning.device import cubins
 from tilewright.backends.tuning.sources import family_version
 
 _DIGEST = hashlib.sha256().digest_size
 
 
 class Codes:
-    """Object files with ``candidate0``, ... Raises OSError where it cannot write."""
+    """Object files with ``candidate0``, ..., of GPUs `device.cubins`. Raises OSError where it
+    cannot write."""
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder or cache_folder() / "code"
@@ -49,12 +51,7 @@ class Codes:
         self.path(candidates, target).unlink(missing_ok=True)
 
     def _make(self, path: Path, candidates: Sequence[Candidate], target: Target) -> bytes:
-        module = ir.Module("candidates")
-        for i, candidate in enumerate(candidates):
-            emit = candidate.family.emit
-            assert emit is not None, "tuned kernels are those of CPUs"
-            emit(module, candidate.spec, target, f"candidate{i}")
-        code = machine_code(module, target)
+        code = cubins(candidates, target) if target.gpu else _native(candidates, target)
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, part = tempfile.mkstemp(dir=path.parent, prefix=f"{path.stem}.", suffix=".part")
         try:
@@ -65,6 +62,15 @@ class Codes:
             Path(part).unlink(missing_ok=True)
             raise
         return code
+
+
+def _native(candidates: Sequence[Candidate], target: Target) -> bytes:
+    module = ir.Module("candidates")
+    for i, candidate in enumerate(candidates):
+        emit = candidate.family.emit
+        assert emit is not None, "families that serve a CPU emit LLVM IR"
+        emit(module, candidate.spec, target, f"candidate{i}")
+    return machine_code(module, target)
 
 
 def _read(path: Path) -> bytes | None:

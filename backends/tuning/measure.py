@@ -17,6 +17,7 @@ from tilewright.backends.kernels.family import evaluate
 from tilewright.backends.llvm.jit import Kernel, Library, load
 from tilewright.backends.target import Target
 from tilewright.backends.tuning.code import Codes
+from tilewright.backends.tuning.values import aligned, moderate
 
 COLD_BYTES = 128 << 20
 """Packed weights are read from copies in turn that make up this: more than caches of a core hold,
@@ -82,8 +83,8 @@ def measure(
     pool = np.zeros(0, np.uint8)
     held = max((c.layout.bytes for c in rivals if c.layout), default=0)
     if held:
-        pool = _values(max(COLD_BYTES, held) if cold else held)
-    shared = [None if size is None else _values(size + 64) for size in task.operands(dims)]
+        pool = moderate(max(COLD_BYTES, held) if cold else held)
+    shared = [None if size is None else moderate(size + 64) for size in task.operands(dims)]
     numbers = [compiled.candidates.index(rival) for rival in rivals]
     launches = [_prepare(compiled, i, shared, pool, dims, cold) for i in numbers]
     for launch in launches:
@@ -127,32 +128,13 @@ def _prepare(
         pointers=itertools.cycle(table[start:] + table[:start]),
         dims=(ctypes.c_int64 * max(len(dims), 1))(*dims),
         units=evaluate(family.units(spec), dims),
-        scratch=_aligned(evaluate(family.scratch_bytes(spec), dims)),
+        scratch=aligned(evaluate(family.scratch_bytes(spec), dims)),
         keep=[a for a in (*shared, pool) if a is not None],
     )
 
 
-def _values(size: int) -> np.ndarray:
-    """`size` bytes that are moderate numbers read as f32 and as bf16, so that no kernel meets
-    subnormals or NaN, which take other times."""
-    rng = np.random.default_rng(0)
-    part = (rng.standard_normal(1 << 15).astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)
-    raw = _aligned(size)
-    pattern = part.view(np.uint8)
-    whole = size // pattern.size * pattern.size
-    raw[:whole].reshape(-1, pattern.size)[...] = pattern
-    raw[whole:size] = pattern[: size - whole]
-    return raw
-
-
 def repeated(packed: np.ndarray, step: int, copies: int) -> np.ndarray:
     """Copies of packed weights, ``step`` bytes apart."""
-    raw = _aligned(step * copies)
+    raw = aligned(step * copies)
     raw.reshape(copies, step)[:, : packed.nbytes] = packed.reshape(-1).view(np.uint8)
     return raw
-
-
-def _aligned(size: int) -> np.ndarray:
-    raw = np.zeros(size + 64, np.uint8)
-    skip = -raw.ctypes.data % 64
-    return raw[skip : skip + size]

@@ -10,17 +10,23 @@ from pathlib import Path
 
 import llvmlite
 
+from tilewright.backends.cuda import prelude
+
 ROOT = "tilewright.backends."
 
 
 @cache
 def family_version(name: str) -> str:
     """16 hex digits of the sources of the family and of all modules of ours below
-    `tilewright.backends` that they import, directly or not, and of LLVM's version."""
+    `tilewright.backends` that they import, directly or not, of the device text of GPUs if any is
+    about them, and of LLVM's version."""
     modules = sorted(_closure(f"{ROOT}kernels.{name}"))
     digest = hashlib.sha256(llvmlite.__version__.encode())
     for module in modules:
         digest.update(f"{module}\0".encode() + _source(module))
+    if any(module.startswith(f"{ROOT}cuda.") for module in modules):
+        for path in sorted(Path(prelude.__file__).parent.rglob("*.cuh")):
+            digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
 

@@ -68,6 +68,13 @@ tilewright tune model.onnx --budget 10
     "count and comes first: 0 does nothing else, for a quiet moment later.  [default: to the end]",
 )
 @click.option("--again", is_flag=True, help="Measure also what was measured before.")
+@click.option(
+    "--record",
+    "recorded",
+    type=path_type,
+    metavar="FILE",
+    help="Write all times in the form in which they ship with the project.",
+)
 def command(
     screen: Screen,
     model: Path,
@@ -82,6 +89,7 @@ def command(
     seconds: float,
     budget: float | None,
     again: bool,
+    recorded: Path | None,
 ) -> dict[str, Any]:
     """Measure the kernels that MODEL could use, then compile it with those found fastest.
 
@@ -91,10 +99,10 @@ def command(
     compiled yet.
     """
     from tilewright.backends.target import resolve_targets
-    from tilewright.backends.tuning.cache import Cache
+    from tilewright.backends.tuning.cache import Cache, record
     from tilewright.compiler.driver import compile_model
     from tilewright.compiler.options import Options
-    from tilewright.tools.tune import Budget, check_runs, contests, geomean, run
+    from tilewright.tools.tune import Budget, check_runs, contests, geomean, run, times_of
 
     if again and budget is not None:
         raise click.UsageError("--again starts over, --budget goes on; give one of them")
@@ -122,6 +130,8 @@ def command(
 
             found = list(run(selection, variant.target, cache, top, seconds, again, tell, ready))
             outcomes.extend((variant.target.name, outcome) for outcome in found)
+            if recorded is not None:
+                record(recorded, variant.target, times_of(found, selection.cold))
             left += len(contests(selection, top)) - len(found)
         if not left:
             options = Options(
