@@ -58,7 +58,9 @@ class Fragments:
         # Two products of tf32 take four dims of a lane, one of bf16 does.
         least = 4 if bf16 else 2
         key_lane, keys = _widest(sizes[0] // parts, 4, 16 // key_bytes, least)
-        value_lane, values = _widest(sizes[1] // parts, 8, 16 // value_bytes, 1)
+        # Beside sums of large heads there are no registers for wide loads of f32.
+        wide = 8 if sizes[1] > 128 and value_bytes == 4 else 16
+        value_lane, values = _widest(sizes[1] // parts, 8, wide // value_bytes, 1)
         per = key_lane // least
         tiles = 2 if bf16 or max(sizes) <= (128 if key_bytes == 1 else 64) else 1
         sums = 4 * values * value_lane * parts
