@@ -44,6 +44,11 @@ class Pattern(ABC):
         parts = [self.mask(scores[i : i + self.slab]) for i in range(0, len(scores), self.slab)]
         return np.concatenate(parts) if parts else np.zeros(scores.shape, bool)
 
+    def by_scores(self, scores: np.ndarray) -> np.ndarray:
+        """The mask of [K, N] where nothing makes up for what is left out: `whole`, where a pattern
+        does not compare the weights of each output by themselves, as Wanda does."""
+        return self.whole(scores)
+
     def kept(self, k: int, n: int) -> int:
         """Most weights, of whole blocks, that are kept of [k, n]."""
         return sum(self._kept(min(self.slab, k - i), n) for i in range(0, k, self.slab))
@@ -65,6 +70,12 @@ class Unstructured(Pattern):
 
     def mask(self, scores: np.ndarray) -> np.ndarray:
         return largest(scores, self._kept(*scores.shape))
+
+    def by_scores(self, scores: np.ndarray) -> np.ndarray:
+        found = np.zeros(scores.shape, bool)
+        best = np.argsort(-scores, axis=0, kind="stable")[: self.kept(len(scores), 1)]
+        np.put_along_axis(found, best, True, axis=0)
+        return found
 
     def _kept(self, rows: int, n: int) -> int:
         return rows * n * (100 - self.percent) // 100

@@ -106,7 +106,7 @@ class Sparse(WeightFormat):
         return (codes.astype(np.uint32) << 16).view(np.float32)
 
     def _nearest(self, w: np.ndarray, scores: np.ndarray, importance: np.ndarray | None) -> Encoded:
-        mask = w != 0 if self.pattern is None else self.pattern.whole(scores)
+        mask = w != 0 if self.pattern is None else self.pattern.by_scores(scores)
         kept = np.where(mask, w, np.float32(0))
         grid = self._grid(kept, importance)
         rounding = self._rounding(grid)
