@@ -73,6 +73,7 @@ def test_tiles_that_see_nothing() -> None:
         assert check(FAMILY, case, SM_90A, MANY, compiled=compiled) == ("_1x64",)
 
 
+@pytest.mark.slow
 def test_large_heads_are_as_exact_as_f32() -> None:
     case = attention("tf32x3", (1, 1, 20, 260, 256, 256), spread=3, causal=True, offset=240)
     check(FAMILY, case, SM_80)
@@ -122,6 +123,7 @@ def test_what_is_wrong_shows(old: str, new: str, found: str) -> None:
         check(Changed(old, new), case, SM_90A, MANY, ORDERS)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_warps_that_do_not_wait_for_queries_show() -> None:
     case = attention("tf32x3", (1, 2, 9, 80, 16, 20))
     changed = Changed("__syncthreads();\n\n  float highest", "\n  float highest")

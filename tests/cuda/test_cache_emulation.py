@@ -43,6 +43,7 @@ def test_a_past_that_several_blocks_share() -> None:
     assert check(ATTENTION, case, SM_90A) == ("", "_combine")
 
 
+@pytest.mark.slow
 def test_masks_over_sizes_that_no_load_divides() -> None:
     case = labelled(ATTENTION, "int8-1x2/1x1x300x16x16cf32bk")
     assert check(ATTENTION, case, SM_90A) == ("",)
