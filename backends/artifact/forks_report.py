@@ -79,7 +79,10 @@ def _exact(selection: Selection, n: int, j: int, numerics: dict[Part, str]) -> b
     if not selection.limits:
         return True
     question = selection.questions[n]
-    wanted = {numerics[part] for part in question.parts}
+    # What has no weights may be a launch of its own in one way and part of another in the other.
+    wanted = {numerics[part] for part in question.parts if part in numerics}
+    if not wanted:
+        return True
     if len(wanted) == 1:
         return {question.candidates[j].numerics} == wanted
     alone = {q.parts[0]: i for i, q in enumerate(selection.questions) if len(q.parts) == 1}
