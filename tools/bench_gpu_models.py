@@ -188,8 +188,9 @@ def serve_peer(case: Case) -> None:
     """torch.compile of a case, in bf16 with CUDA graphs: microseconds and error, as `gpu_peers`
     asks for them."""
     import torch
+    from torch._inductor import config as inductor
 
-    torch._inductor.config.compile_threads = PEER_THREADS
+    inductor.compile_threads = PEER_THREADS
     tensors = _tensors(case)
     module = torch.compile(_module(case, torch.bfloat16), mode="max-autotune", dynamic=False)
     given = [
