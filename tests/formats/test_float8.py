@@ -8,6 +8,7 @@ import pytest
 
 from tilewright.compiler.formats import Inputs, formats, named
 from tilewright.compiler.formats.float8 import GREATEST, Float8
+from tilewright.compiler.formats.float8_rows import Float8Rows
 
 TYPES = {"e4m3": ml_dtypes.float8_e4m3fn, "e5m2": ml_dtypes.float8_e5m2}
 
@@ -59,3 +60,18 @@ def test_names() -> None:
     assert {"f8e4m3", "f8e5m2"} <= set(formats())
     assert named("f8e4m3a32").activation.exact
     assert named("f8e4m3a32").stored == named("f8e4m3")
+
+
+def test_rows_are_rounded_with_a_scale_each() -> None:
+    rng = np.random.default_rng(2)
+    x = (rng.standard_normal((40, 64)) * 10.0 ** rng.integers(-6, 7, (40, 1))).astype(np.float32)
+    made = named("f8e4m3a8e4m3")
+    assert made.activation == Float8Rows()
+    off = np.abs(made.activation.read(x) - x)
+    largest = np.abs(x).max(axis=1, keepdims=True)
+    # Of numbers, and of the steps of the least ones.
+    assert (off <= np.maximum(np.abs(x) * 2.0**-4, largest * 2.0**-10 / 448) * 1.0001).all()
+    assert (off > np.abs(x) * 2.0**-6).any()
+    codes, scales = Float8Rows().quantize(np.array([[0, 0], [1e-39, 0], [-3e38, 3e38]], "f4"))
+    np.testing.assert_array_equal(codes.astype("f4"), [[0, 0], [0, 0], [-448, 448]])
+    np.testing.assert_array_equal(scales[:, 0], np.float32([0, 0, np.float32(3e38) / 448]))

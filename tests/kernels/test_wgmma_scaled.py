@@ -8,7 +8,9 @@ from support.emulated_products import COMPILER, run_entry
 
 from tilewright.backends.cuda import prelude
 from tilewright.backends.cuda.toolchain import disassemble, to_cubin, to_ptx, tools
+from tilewright.backends.kernels.candidates import candidates
 from tilewright.backends.kernels.registry import family
+from tilewright.backends.kernels.tasks import MatmulTask
 from tilewright.backends.kernels.wgmma_matmul.spec import Tile
 from tilewright.backends.kernels.wgmma_scaled_matmul.spec import (
     ELEMENTS,
@@ -83,3 +85,11 @@ def test_what_there_is_not_is_refused() -> None:
     assert FAMILY.cuda is not None
     with pytest.raises(ValueError, match="sm_80 has no wgmma"):
         FAMILY.cuda(WgmmaScaledMatmulSpec(64, 64, "w8a8-sym"), lookup("sm_80"), "kernel")
+
+
+def test_it_is_asked_for_by_the_name_of_its_formats() -> None:
+    task = MatmulTask(64, 96)
+    for form in ELEMENTS:
+        found = candidates(task, HOPPER, 1e-2, frozenset({form}))
+        assert {c.format for c in found if c.family is FAMILY} == {form}
+        assert not [c for c in candidates(task, HOPPER, 1e-2) if c.format == form]
