@@ -46,11 +46,11 @@ def _times(product: Product, found: Kronecker, inner_first: bool) -> Times:
     _, k2, n2 = found.inner.shape
     if inner_first:
         steps = (product.rows * k1, k2, t * n2), (product.rows * n2, k1 * t, n1)
-        moved = product.rows * (k1 * t * n2) + product.rows * product.n
+        moves = product.rows * (k1 * t * n2), product.rows * product.n
     else:
         steps = (product.rows * k2, k1, t * n1), (product.rows * n1, k2 * t, n2)
-        moved = product.rows * (k2 * t * n1) + product.rows * product.k
-    return together(*(prices().product(*step) for step in steps), prices().moved(moved))
+        moves = product.rows * (k2 * t * n1), product.rows * product.k
+    return together(*(prices().product(*step) for step in steps), *map(prices().moved, moves))
 
 
 def _emitted(product: Product, found: Kronecker, inner_first: bool) -> Value:

@@ -29,13 +29,13 @@ def _planned(product: Product) -> tuple[Found, Plan] | None:
     if found is None:
         return None
     (k, i, l_, j), b = found.split, found.rank
-    moved = product.rows * (k * j * b)
-    moved += product.rows * product.k if found.inputs else 0
-    moved += 0 if found.outputs else product.rows * product.n
+    moves = [product.rows * (k * j * b)]
+    moves += [product.rows * product.k] if found.inputs else []
+    moves += [] if found.outputs else [product.rows * product.n]
     times = together(
         prices().product(product.rows, i, j * b, groups=k),
         prices().product(product.rows, k * b, l_, groups=j),
-        prices().moved(moved),
+        *map(prices().moved, moves),
     )
     text = f"blocks of {i} x {j * b} and {k * b} x {l_}"
     return found, Plan(text, times, found.values, lambda: _emitted(product, found))

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Protocol
 
+import numpy as np
+
 from tilewright.compiler.ir.dims import Dim, evaluate, symbols
 
 Times = tuple[float, ...]
@@ -24,6 +26,9 @@ class Prices(Protocol):
         """X [groups, rows, k] times constants [groups, k, n]; halves: that are f16 numbers, which
         kernels read in half of the bytes."""
 
+    def as_it_is(self, rows: Dim, w: np.ndarray, halves: bool) -> Times:
+        """X [rows, k] times w [k, n], by kernels that know its zeros too."""
+
     def moved(self, elements: Dim) -> Times:
         """So many f32 numbers read in one order and written in another."""
 
@@ -35,6 +40,9 @@ class Counted:
     def product(self, rows: Dim, k: int, n: int, groups: int = 1, halves: bool = False) -> Times:
         stored = 0.5 if halves else 1.0
         return tuple(groups * k * n * (stored + r) for r in at_sizes(rows))
+
+    def as_it_is(self, rows: Dim, w: np.ndarray, halves: bool) -> Times:
+        return self.product(rows, w.shape[0], w.shape[1], halves=halves)
 
     def moved(self, elements: Dim) -> Times:
         return tuple(map(float, at_sizes(elements)))

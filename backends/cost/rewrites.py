@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from math import inf
 from typing import Any
 
+import numpy as np
+
 from tilewright.backends.cost.model import predict
-from tilewright.backends.kernels.candidates import candidates
+from tilewright.backends.kernels.candidates import candidates, fitted
 from tilewright.backends.kernels.f16_matmul.spec import HalfMatmulTask
 from tilewright.backends.kernels.tasks import BatchedMatmulTask, MatmulTask
 from tilewright.backends.profile import MachineProfile, profile_for
@@ -49,6 +51,19 @@ class Predicted:
             strides = (k, groups * k, k * n, n, n, groups * n)
             dims = (groups, m, k, n, *strides) if groups > 1 else (m, k, n)
             found += [self._best(task, dims, *machine) for machine in self.machines]
+        return tuple(found)
+
+    def as_it_is(self, rows: Dim, w: np.ndarray, halves: bool) -> tuple[float, ...]:
+        """The same, or by kernels that fit these weights (`KernelFamily.fitted`) where faster."""
+        k, n = w.shape
+        found = []
+        for m in self._sizes(rows):
+            for target, profile in self.machines:
+                task: Any = (HalfMatmulTask if halves else MatmulTask)(k, n)
+                fit = fitted(MatmulTask(k, n), target, w, self.error)
+                times = (predict(c.family, c.spec, (m, k, n), target, profile) for c in fit)
+                found.append(min(times, default=inf))
+                found[-1] = min(found[-1], self._best(task, (m, k, n), target, profile))
         return tuple(found)
 
     def moved(self, elements: Dim) -> tuple[float, ...]:

@@ -61,7 +61,7 @@ class Product:
 
     def times(self) -> Times:
         """Of the product as it is."""
-        return prices().product(self.rows, self.k, self.n, halves=self.halves)
+        return prices().as_it_is(self.rows, self.matrix.w, self.halves)
 
     def result(self, y: Value) -> Value:
         """Y [rows.., n] in the order of the contraction's result."""

@@ -21,7 +21,7 @@ def planted():
         "thin": plant.low_rank(256, 256, 8),
         "up": hidden,
         "down": plant.gaussian(512, 256, 3),
-        "blocks": plant.block_diagonal([(64, 64)] * 4, permuted=False),
+        "blocks": plant.block_diagonal([(64, 64)] * 4),
         "dense": plant.gaussian(256, 64, 4),
     }
 

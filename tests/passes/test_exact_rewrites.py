@@ -162,3 +162,15 @@ def test_prices_are_those_of_the_fastest_kernel():
     typical = Predicted(resolve_targets(("x86-64-v4",)), {}, {"b": 64}, 0.0)
     assert set(typical.product(sym("b"), 256, 512)) == {many}
     assert prices.moved(sym("b") * 1024)[2] > prices.moved(sym("b"))[2] > 0
+
+
+def test_blocks_in_order_are_left_to_kernels_that_skip_zeros():
+    prices = Predicted(resolve_targets(("x86-64-v4",)), {}, {}, 0.0)
+    w = plant.block_diagonal([(128, 128)] * 8, permuted=False)
+    dense, blocks = prices.product(16, 1024, 1024), prices.as_it_is(16, w, False)
+    assert all(b < d / 2 for b, d in zip(blocks, dense, strict=True))
+    graph = graph_of(w)
+    after, records = rewritten(graph, prices)
+    told = [(n, r.applied) for n, r in records if n == "split-block-diagonal"]
+    assert told == [("split-block-diagonal", False)]
+    assert after is graph

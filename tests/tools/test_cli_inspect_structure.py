@@ -54,7 +54,7 @@ TABLE = Path(__file__).with_name("structure_table.txt")
 
 def test_table(planted, capsys, monkeypatch, update_golden):
     monkeypatch.setenv("COLUMNS", "140")
-    found = call(capsys, "inspect", planted, "--structure").out
+    found = call(capsys, "inspect", planted, "--structure", "--target", "x86-64-v2").out
     lines = [line.rstrip() for line in found.splitlines()]
     if update_golden:
         TABLE.write_text("\n".join(lines) + "\n")
