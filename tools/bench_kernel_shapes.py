@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tilewright.tools.bench.cost_points import Shape, attention, batched, conv, matmul
+from tilewright.tools.bench.cost_points import (
+    Shape,
+    attention,
+    batched,
+    conv,
+    matmul,
+    reduced,
+)
 from tilewright.tools.bench.cost_tasks import kinds
 
 MATMULS = (
@@ -42,6 +49,8 @@ CONVS = (
 
 BATCHED = ((12, 128, 32, 128, True), (12, 128, 128, 64, False), (1, 128, 384, 384, False))
 
+REDUCED = ((1, 384, 8192), (128, 384, 32768))
+
 ATTENTIONS: tuple[tuple[int, int, int, int, str | None, bool], ...] = (
     # heads, queries, keys, head size, mask, causal
     (12, 128, 128, 32, "f32", False),
@@ -63,6 +72,9 @@ def shapes() -> Iterator[Shape]:
         elif kind.form == "attention":
             for i, line in enumerate(ATTENTIONS):
                 yield from attention(kind, i, *line)
+        elif kind.form == "reduction":
+            for i, size in enumerate(REDUCED):
+                yield from reduced(kind, i, *size)
         else:
             for i, product in enumerate(BATCHED):
                 yield from batched(kind, i, *product)

@@ -13,7 +13,9 @@ from functools import cache
 from typing import Any
 
 from tilewright.backends.kernels.candidates import CLASSES, Candidate, candidates
+from tilewright.backends.kernels.readings import Reading
 from tilewright.backends.kernels.registry import families
+from tilewright.backends.kernels.tasks import MatmulTask
 from tilewright.backends.target import Target
 from tilewright.compiler.formats import formats
 from tilewright.tools.bench.cost_tasks import Kind, kinds
@@ -111,11 +113,22 @@ def shapes(use: str) -> tuple[Shape, ...]:
         elif kind.form == "attention":
             for i, line in enumerate(ATTENTIONS[use]):
                 found += attention(kind, i, *line)
+        elif kind.form == "reduction":
+            for i, size in enumerate(REDUCED[use]):
+                found += reduced(kind, i, *size)
         else:
             for i, product in enumerate(BATCHED[use]):
                 found += batched(kind, i, *product)
     return tuple(found)
 
+
+REDUCED = {
+    "fit": ((16, 256, 4096), (128, 384, 8192)),
+    "check": ((4, 512, 6000), (64, 256, 10000)),
+}
+"""M, K, N of products whose rows are reduced, and of their reduction alone."""
+
+READINGS = (Reading("argmax"), Reading("log_sum_exp"))
 
 UNPRICED = ("gather", "encode_rows", "cached_attention")
 """Operations without shapes: operands of random bits are no indices; and where there is but one
@@ -143,6 +156,16 @@ def matmul(
     """A product with a constant matrix."""
     for task, types in kind.make(turn, epilogue, k=k, n=n):
         yield Shape(_label(kind.label, name, f"{m}x{k}x{n}", types or epilogue), task, (m, k, n))
+
+
+def reduced(kind: Kind, turn: int, m: int, k: int, n: int) -> Iterator[Shape]:
+    """The rows of a product, or of a matrix in memory, reduced in one of READINGS."""
+    reading = READINGS[turn % len(READINGS)]
+    of_product = "product" in kind.names
+    given: dict[str, Any] = {"product": MatmulTask(k, n)} if of_product else {"n": n}
+    dims, size = ((m, k, n), f"{m}x{k}x{n}") if of_product else ((m, n), f"{m}x{n}")
+    task = kind.task(**given, reading=reading)
+    yield Shape(_label(kind.label, "", size, reading.kind), task, dims)
 
 
 def conv(

@@ -39,10 +39,10 @@ class ReducedMatmulTask:
     reading: Reading
 
     def operands(self, dims: Sequence[int]) -> Bytes:
-        """A, packed B, extras, ids, parts: as many as there may be."""
+        """A, packed B, extras, ids, parts: as many as there are panels, at most."""
         given = self.product.operands(dims)[:-1]
         ids = (8 * dims[0] * self.reading.count,) if self.reading.ids else ()
-        return (*given, *ids, 4 * MOST_PARTS * dims[0] * self.reading.words)
+        return (*given, *ids, 4 * -(-self.product.n // PANEL) * dims[0] * self.reading.words)
 
 
 @dataclass(frozen=True)
