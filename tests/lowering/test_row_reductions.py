@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from llvmlite import ir
+from onnx import TensorProto, helper, numpy_helper
 from support.compiled_graph import build, check_graph, random_feeds, run_artifact
 from support.launches import check
 
+from tilewright import compile as compile_artifact
 from tilewright import load
 from tilewright.backends.kernels import readings
 from tilewright.backends.kernels.candidates import Candidate, as_matrix, candidates
@@ -209,3 +214,40 @@ def test_panels_are_products_of_their_own(name: str) -> None:
             given = part if encoded is None else named(candidate.format).encode(part)
             packed = family.pack(given, own).reshape(-1).view(np.uint8)
             assert packed.tobytes() == whole[size * first : size * last].tobytes(), spec
+
+
+@pytest.mark.slow
+def test_a_contract_chooses_a_format_for_what_is_not_stored(tmp_path: Path) -> None:
+    w = np.random.default_rng(0).standard_normal((64, 320)).astype(np.float32) / 8
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["logits"], name="head"),
+        helper.make_node("ReduceLogSumExp", ["logits", "last"], ["y"], name="sum", keepdims=0),
+    ]
+    weights = {"w": w, "last": np.array([-1])}
+    model = helper.make_model(
+        helper.make_graph(
+            nodes,
+            "head",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["rows", 64])],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["rows"])],
+            [numpy_helper.from_array(a, n) for n, a in weights.items()],
+        ),
+        opset_imports=[helper.make_opsetid("", 18)],
+        ir_version=9,
+    )
+    onnx.save(model, tmp_path / "head.onnx")
+    samples = tmp_path / "samples"
+    samples.mkdir()
+    for i in range(8):
+        x = np.random.default_rng(i).standard_normal((32, 64)).astype(np.float32)
+        np.savez(samples / f"{i}.npz", x=x)
+    made = tmp_path / "head.tw"
+    compile_artifact(
+        tmp_path / "head.onnx", made, target="x86-64-v4", calibrate=samples, max_error=0.02
+    )
+    with zipfile.ZipFile(made) as entries:
+        plan = json.loads(entries.read("plan.json"))["variants"]
+    (variant,) = plan.values() if isinstance(plan, dict) else plan
+    (fork,) = variant["selection"]["forks"]
+    assert fork["ways"][0]["launches"] == [["head"]]
+    assert variant["formats"]["head"].startswith("w")
