@@ -26,9 +26,8 @@ from tilewright.backends.llvm.bitmap_lines import (
 from tilewright.backends.llvm.builder import F32, I8, I32, I64, PTR, VOID, Code, Int, i64, zeros
 from tilewright.backends.llvm.microkernel import CHAIN, PANEL
 
-FEW = 7
-"""Most rows: their sums by two panels, four vectors each, leave a few registers; tiles of 8-bit
-integers begin with more."""
+FEW = 4
+"""Most rows: for more, expanding a panel first takes little longer, without as much code again."""
 
 _GROUPS = 16
 """Groups of a row in one step of a block."""

@@ -17,7 +17,7 @@ Packed B, bytes, for every CPU target alike; N = 40, K = 3 in f32 shown:
     lines of zeros, one at least
 
 In bf16 a bitmap has two k of 16 columns, in s8 four: bit i of a line is k = i % 2 (i % 4) of column
-i // 2 (i // 4), as panels of bf16_matmul and int8_matmul lie in memory. Up to 7 rows meet each line
+i // 2 (i // 4), as panels of bf16_matmul and int8_matmul lie in memory. Up to 4 rows meet each line
 as it is expanded (llvm.bitmap_dots); for more, and where no instruction expands lines of that
 type, panels are expanded to scratch, once for each block of rows (llvm.bitmap_lines).
 
