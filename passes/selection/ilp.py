@@ -136,14 +136,21 @@ class _Program:
                 self.milp.row([*((c, 1.0) for c in columns), (column, -1.0)], 0, 0)
 
     def limit(self, leaving: str = "") -> None:
-        """Add the rows of the limits, but not of the one called `leaving`."""
+        """Add the rows of the limits, but not of the one called `leaving`.
+
+        In units of the limit, since the solver keeps rows to an absolute tolerance, and without the
+        strategies that are beyond it alone, whose coefficients would be out of all proportion.
+        """
         for budget in self.problem.limits():
-            if budget.name == leaving:
+            terms = [] if budget.name == leaving else self._terms(budget.spent)
+            if not terms:
                 continue
-            terms = self._terms(budget.spent)
-            if terms:
-                unit = max(abs(value) for _, value in terms) or 1.0
-                self.milp.row([(c, v / unit) for c, v in terms], high=budget.limit / unit)
+            unit = budget.limit if budget.limit > 0 else max(abs(v) for _, v in terms) or 1.0
+            if min(v for _, v in terms) >= 0:
+                for column, _ in (term for term in terms if term[1] > budget.limit):
+                    self.milp.high[column] = 0.0
+                terms = [term for term in terms if term[1] <= budget.limit]
+            self.milp.row([(c, v / unit) for c, v in terms], high=budget.limit / unit)
 
     def _terms(self, spent: tuple[tuple[int, tuple[float, ...]], ...]) -> list[tuple[int, float]]:
         return [

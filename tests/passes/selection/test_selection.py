@@ -6,6 +6,7 @@ from math import inf, prod
 import numpy as np
 import pytest
 
+from tilewright.passes.memory.milp import Milp
 from tilewright.passes.selection import iopddl
 from tilewright.passes.selection.exhaustive import solve_exhaustively
 from tilewright.passes.selection.ilp import solve
@@ -86,6 +87,21 @@ def test_a_long_chain_with_a_cap() -> None:
     found = solve(Problem(nodes, edges, usage_limit=1000))
     assert found.cost == 100 * 3 + 100 * 1 + 5
     assert found.optimal
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_strategies_far_beyond_a_limit_do_not_blur_it(seed: int, monkeypatch) -> None:
+    """An absolute tolerance of the solver, in units of the largest error, would be the limit."""
+    rng = np.random.default_rng(seed)
+    costs = np.sort(rng.random((9, 3)), axis=1)[:, ::-1]
+    errors = np.column_stack([np.zeros(9), rng.random(9) * 1e-6, 0.1 + rng.random(9)])
+    spent = tuple((n, tuple(row)) for n, row in enumerate(errors.tolist()))
+    nodes = tuple(Node(tuple(row)) for row in costs.tolist())
+    problem = Problem(nodes, budgets=(Budget("error", spent, 1.5e-6),))
+    solved, whole = [], Milp.solve
+    monkeypatch.setattr(Milp, "solve", lambda m, *a, **k: solved.append(m) or whole(m, *a, **k))
+    assert check(problem)
+    assert len(solved) == 1
 
 
 def test_the_published_example() -> None:
