@@ -12,6 +12,7 @@ from support.launches import check, rows_of
 from tilewright.backends.kernels.family import UNITS, KernelFamily, evaluate
 from tilewright.backends.kernels.registry import families
 from tilewright.backends.llvm.jit import compile_module, machine_code
+from tilewright.backends.llvm.lowering.state import formula
 from tilewright.backends.target import TARGETS, Target, runs_here
 from tilewright.compiler.formats import Encoded
 
@@ -55,8 +56,9 @@ def test_cost_is_positive_and_formulas_evaluate(family: KernelFamily) -> None:
                 cost = family.cost(case.spec, case.dims, target)
                 assert cost.unit in UNITS, case.label
                 assert min(astuple(replace(cost, unit=0))) >= 0, case.label
-        assert evaluate(family.units(case.spec), case.dims) >= 0, case.label
-        assert evaluate(family.scratch_bytes(case.spec), case.dims) >= 0, case.label
+        for text in (family.units(case.spec), family.scratch_bytes(case.spec)):
+            assert evaluate(text, case.dims) >= 0, case.label
+            assert formula(text, case.dims) == evaluate(text, case.dims), case.label
         hash(case.spec)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,7 +43,9 @@ class PackedWeight:
 def formula(text: str, dims: Sequence[Dim]) -> Dim:
     """A kernel's `units` or `scratch_bytes` formula over p0, p1, ... at dimension expressions."""
     names: dict[str, object] = {f"p{i}": dim for i, dim in enumerate(dims)}
-    names |= {"ceildiv": ceildiv, "min": dmin, "max": dmax, "__builtins__": {}}
+    # of any number of values, as in Python
+    names |= {"min": lambda *of: reduce(dmin, of), "max": lambda *of: reduce(dmax, of)}
+    names |= {"ceildiv": ceildiv, "__builtins__": {}}
     value: Dim = eval(text, names)
     return value
 
