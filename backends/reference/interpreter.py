@@ -184,7 +184,8 @@ def run(
 
     precision: None computes in the declared types; "f64" carries every f32, f16 and bf16 tensor in
     float64, for measuring errors. `observe(op, results)` is called after every operation, nested
-    ones too; `instead` before, and may give the results. Raises `UserError` for feeds that do not fit and `DataError` for bad data.
+    ones too; `instead` before, and may give the results. Raises `UserError` for feeds that do not
+    fit and `DataError` for bad data.
     """
     assert precision in (None, "f64"), f"precision {precision!r} is neither None nor 'f64'"
     arrays = _ordered(graph, feeds)

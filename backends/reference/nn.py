@@ -73,8 +73,8 @@ def attend(
     mask: Array | None,
     read: Callable[[Array], Array] = np.asarray,
 ) -> Array:
-    """Attention with the attributes of `op` over these keys and values. read: how the second product
-    reads the weights of the softmax."""
+    """Attention with the attributes of `op` over these keys and values. read: how the second
+    product reads the weights of the softmax."""
     queries = _axes(q, op.q_axes, "bhqd")
     keys, values = _axes(k, op.k_axes, "bgkd"), _axes(v, op.v_axes, "bgke")
     repeat = queries.shape[1] // max(keys.shape[1], 1)

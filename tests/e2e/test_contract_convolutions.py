@@ -129,9 +129,8 @@ def test_a_bound_is_kept_and_rejected_formats_have_reasons(files, coded):
 def test_a_plan_with_the_format_needs_samples(files, coded):
     with pytest.raises(UserError) as refusal:
         tilewright.compile(files / "m.onnx", files / "no.tw", plan=str(coded[0]), max_error=0.2)
-    assert (
-        "w8a8-tensor is fitted to samples\n"
-        "  try: give samples by --calibrate" in str(refusal.value)
+    assert "w8a8-tensor is fitted to samples\n  try: give samples by --calibrate" in str(
+        refusal.value
     )
 
 
