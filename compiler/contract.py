@@ -52,7 +52,7 @@ class Contract:
     samples. rounds: all choices in the order in which they were built; chosen: which of them the
     artifact is. timing: how the choice was timed against one without weight formats. caches: of
     key-value caches in codes. emulated: targets that nothing here runs: "measured" of them is what
-    their numerics make in numpy.
+    their numerics make in numpy. fisher: weights whose low rank is by Fisher information.
     """
 
     bound: float
@@ -69,6 +69,7 @@ class Contract:
     timing: tuple[Mapping[str, Any], ...] = field(default_factory=tuple)
     caches: CacheRecord | None = None
     emulated: tuple[str, ...] = ()
+    fisher: tuple[str, ...] = ()
 
     @property
     def predicted(self) -> Errors:
@@ -116,6 +117,8 @@ class Contract:
             found["kv_cache"] = self.caches.document()
         if self.emulated:
             found["emulated"] = list(self.emulated)
+        if self.fisher:
+            found["fisher"] = list(self.fisher)
         if self.timing:
             found["timing"] = [dict(row) for row in self.timing]
         return found

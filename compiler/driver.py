@@ -48,6 +48,7 @@ from tilewright.compiler.driver_stages import (
     with_code,
 )
 from tilewright.compiler.errors import UserError
+from tilewright.compiler.fisher import read_fisher
 from tilewright.compiler.ir.core import Graph
 from tilewright.compiler.metric import read_metric
 from tilewright.compiler.options import Options, check_options
@@ -189,7 +190,10 @@ def _prepare(source: Any, shop: _Workshop) -> agreement.Agreement:
         samples = read_samples(options.calibrate, graph.inputs)
         shop.say("calibrate", f"{len(samples.calibration)} samples")
         there = None if options.last_token else original(source, graph.output_names)
-        made = agreement.prepare(graph, samples, options, shop, there, metric)
+        fisher = None
+        if options.fisher is not None:
+            fisher = read_fisher(options.fisher, shop.result.steps[0].before)
+        made = agreement.prepare(graph, samples, options, shop, there, metric, fisher)
         if options.kv_cache is None:
             return made
         return choose_caches(made, options.kv_cache, shop.store_caches, shop)

@@ -44,6 +44,8 @@ class Options:
     plan.json or an artifact whose `formats` operations get; what it does not list chooses.
     slices: bits of codes that the artifact can be read at, as (8, 4); every product then has them.
     Their errors are measured on samples; with `max_error` all have to keep it.
+    fisher: .npz file of Fisher information of weights (`fisher.read_fisher`), by which low-rank
+    formats then weigh what they keep; with calibrate.
     kv_cache: format of key-value caches, "int8" or "int4" (None: f32), or "auto": by its error.
     tuned: choose by times that `tilewright tune` measured, where there are any, not predicted ones.
     """
@@ -68,6 +70,7 @@ class Options:
     last_token: tuple[str, ...] = ()
     kv_cache: str | None = None
     slices: tuple[int, ...] = ()
+    fisher: str | None = None
 
     @property
     def shrinks(self) -> bool:
@@ -121,6 +124,7 @@ def _check_slices(options: Options) -> None:
         ("plan", options.plan is not None),
         ("metric", options.metric is not None),
         ("optimize", options.optimize != "latency"),
+        ("fisher", options.fisher is not None),
     ):
         if there:
             found = "all products have sliced codes, judged by the errors of outputs"
@@ -145,6 +149,7 @@ def _check_without_samples(options: Options) -> None:
         "keep": bool(options.keep),
         "metric": options.metric is not None,
         "optimize": options.optimize != "latency",
+        "fisher": options.fisher is not None,
     }
     for name in (name for name, there in given.items() if there):
         found = "formats are chosen by errors that are measured on samples"

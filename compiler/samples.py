@@ -19,6 +19,8 @@ from tilewright.compiler.ir.dims import Dim, evaluate, symbols
 HELD_OUT = 4
 """Every how many samples one is held out."""
 
+HINT = "give an .npz file, a folder of them, or module:function"
+
 Feeds = Mapping[str, np.ndarray]
 
 
@@ -101,7 +103,7 @@ def read_samples(source: str, inputs: Sequence[Value]) -> Samples:
 
 
 def _from_file(path: Path, inputs: Sequence[Value]) -> Samples:
-    arrays = _load(path)
+    arrays = load_arrays(path, HINT)
     where = str(path)
     _check_names(where, arrays, inputs)
     if all(arrays[v.name].ndim == v.rank + 1 for v in inputs):
@@ -124,7 +126,7 @@ def _from_folder(folder: Path, inputs: Sequence[Value]) -> Samples:
     return Samples(
         str(folder),
         len(files),
-        cache(lambda i: _checked(str(files[i]), _load(files[i]), inputs)),
+        cache(lambda i: _checked(str(files[i]), load_arrays(files[i], HINT), inputs)),
         lambda i: str(files[i]),
     )
 
@@ -167,22 +169,22 @@ def _from_function(source: str, inputs: Sequence[Value]) -> Samples:
     return _numbered(source, rows, inputs)
 
 
-def _load(path: Path) -> dict[str, np.ndarray]:
+def load_arrays(path: Path, hint: str) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file by name; UserError, with ``hint``, for one that cannot be read."""
     try:
         loaded: Any = np.load(path, allow_pickle=False)  # no pickles: they run code
         if isinstance(loaded, np.ndarray):
-            found, hint = "it holds one array without a name", "write it with numpy.savez"
-            raise UserError(str(path), "is not an .npz file", found, hint)
+            found, how = "it holds one array without a name", "write it with numpy.savez"
+            raise UserError(str(path), "is not an .npz file", found, how)
         with loaded:
             return {name: loaded[name] for name in loaded.files}
     except OSError as refusal:
         found = f"the system says: {refusal.strerror or refusal}"
-        hint = "give an .npz file, a folder of them, or module:function"
         raise UserError(str(path), "cannot be read", found, hint) from None
     except (ValueError, EOFError, zipfile.BadZipFile) as damage:
         found = str(damage).partition("\n")[0]
-        hint = "write it with numpy.savez"
-        raise UserError(str(path), "is not an .npz file of plain arrays", found, hint) from None
+        how = "write it with numpy.savez"
+        raise UserError(str(path), "is not an .npz file of plain arrays", found, how) from None
 
 
 def _check_names(where: str, feeds: Feeds, inputs: Sequence[Value]) -> None:

@@ -70,7 +70,7 @@ class Factored(WeightFormat):
 
     def encode(self, weights: np.ndarray, inputs: Inputs | None = None) -> Encoded:
         w = checked(weights)
-        gram = None if inputs is None else inputs.gram
+        gram = None if inputs is None else inputs.metric
         exact = truncated(w, self.rank, gram)
         left = self.part.encode(exact.left.astype(np.float32), inputs)
         right, seen = exact.right, None
@@ -126,7 +126,7 @@ def _directions(
     weights: np.ndarray, inputs: Inputs, notes: dict[str, Any]
 ) -> tuple[np.ndarray, np.ndarray]:
     if "directions" not in notes:
-        along = weights.astype(np.float64) @ spectrum(weights, inputs.gram).basis
+        along = weights.astype(np.float64) @ spectrum(weights, inputs.metric).basis
         outputs = inputs.sample.astype(np.float64) @ along
         notes["directions"] = tuple(np.einsum("td,td->d", a, a) for a in (outputs, along))
     found: tuple[np.ndarray, np.ndarray] = notes["directions"]

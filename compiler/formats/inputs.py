@@ -19,7 +19,8 @@ class Inputs:
     rows: T. gram: X^T X over those rows by which weights are rounded, `fitted` of them, f64 [K, K].
     sample: some of the other rows, f32 [S, K], evenly chosen, by which errors are judged: on the
     rows that a rounding was fitted to it looks better than it is. absmax: greatest magnitude of
-    each channel, f32 [K]. put_away: lets go of the memory of `gram` where it is in a file.
+    each channel, f32 [K]. put_away: lets go of the memory of `gram` where it is in a file. fisher:
+    Fisher information of what each channel is multiplied with, f64 [K], where the user gave it.
     """
 
     gram: np.ndarray
@@ -28,12 +29,19 @@ class Inputs:
     absmax: np.ndarray
     sample: np.ndarray
     put_away: Callable[[], None] | None = None
+    fisher: np.ndarray | None = None
 
     @property
     def importance(self) -> np.ndarray:
         """Mean of x^2 of each channel, f64 [K]."""
         found: np.ndarray = np.diag(self.gram) / max(self.fitted, 1)
         return found
+
+    @property
+    def metric(self) -> np.ndarray:
+        """What low rank weighs errors of channels by, f64 [K, K]: the Gram matrix; where Fisher
+        information is given, that as a diagonal matrix (FWSVD, arXiv 2207.00112)."""
+        return self.gram if self.fisher is None else np.diag(self.fisher)
 
     @cached_property
     def factor(self) -> np.ndarray:

@@ -14,6 +14,7 @@ import numpy as np
 
 from tilewright.compiler.contract import CacheRecord, Contract, Errors
 from tilewright.compiler.errors import UserError
+from tilewright.compiler.fisher import Fisher
 from tilewright.compiler.formats import formats
 from tilewright.compiler.ir.core import Graph
 from tilewright.compiler.metric import Metric
@@ -108,17 +109,19 @@ def prepare(
     workshop: Workshop[Any],
     original: Run | None,
     metric: Metric | None,
+    fisher: Fisher | None = None,
 ) -> Agreement:
     """Calibrate `graph`, and find what the operations that cannot be calibrated would cost.
 
-    original: the model as it came, None where nothing runs it. Raises UserError for values that are
-    not finite, naming sample and node, and for `--keep` that nothing can follow.
+    original: the model as it came, None where nothing runs it. fisher: what low rank weighs
+    channels by. Raises UserError for values that are not finite, naming sample and node, for
+    `--keep` that nothing can follow, and for Fisher information of other shapes.
     """
     assert options.max_error is not None
     operations = workshop.operations()
     check_keep(options.keep, ((source, numerics) for source, _, numerics in operations))
     try:
-        calibration = calibrate(graph, samples.calibration, workshop.native)
+        calibration = calibrate(graph, samples.calibration, workshop.native, fisher)
     except NotFinite as bad:
         where = samples.calibration.label(bad.sample)
         found = "its errors cannot be predicted"
@@ -208,6 +211,7 @@ def agree(made: Agreement, options: Options, workshop: Workshop[Built]) -> tuple
         timing=tuple(timing),
         caches=made.caches,
         emulated=workshop.emulated,
+        fisher=made.terms.calibration.weighted,
     )
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import Any
 
 import numpy as np
 
+from tilewright.compiler.fisher import Fisher
 from tilewright.compiler.formats import formats, named
 from tilewright.compiler.formats.format import Encoded, WeightFormat
 from tilewright.compiler.formats.inputs import Inputs
@@ -20,6 +21,7 @@ from tilewright.passes.quantization.instrument import disturbed, showing
 from tilewright.passes.quantization.sites import (
     Convolution,
     Lookup,
+    Product,
     Site,
     rounded_as,
     rounding,
@@ -94,6 +96,13 @@ class Calibration:
     _settled: set[tuple[str, str]] = field(default_factory=set)
     _desk: dict[str, _Desk] = field(default_factory=dict)
     _ratios: dict[str, list[float]] = field(default_factory=dict)
+
+    @property
+    def weighted(self) -> tuple[str, ...]:
+        """Weights whose low rank is by Fisher information."""
+        own = (site for site in self.sites.values() if site.name in self.inputs)
+        names = {s.constant for s in own if self.inputs[s.name].fisher is not None}
+        return tuple(sorted(names))
 
     def formats(self, source: str, constant: str) -> frozenset[str]:
         """Names of the formats that a site may take."""
@@ -272,9 +281,13 @@ class _Desk:
         return self.some
 
 
-def calibrate(graph: Graph, samples: Sequence[Feeds], build: Compile) -> Calibration:
-    """Calibrate `graph` on `samples`. Raises `collect.NotFinite`."""
+def calibrate(
+    graph: Graph, samples: Sequence[Feeds], build: Compile, fisher: Fisher | None = None
+) -> Calibration:
+    """Calibrate `graph` on `samples`. Raises `collect.NotFinite`, and UserError for Fisher
+    information that does not fit its weights."""
     found = [site for site in sites(graph) if np.isfinite(site.weights(graph)).all()]
+    information = {} if fisher is None else _information(found, graph, fisher)
     show = build(showing(graph, found))
     norms = np.zeros(len(graph.outputs))
 
@@ -304,7 +317,24 @@ def calibrate(graph: Graph, samples: Sequence[Feeds], build: Compile) -> Calibra
         gains |= {(site, kind): gain for site, gain in measured.items()}
     by_key = {site.key: site for site in found}
     total = tuple(float(n) for n in norms)
-    return Calibration(graph, by_key, statistics.inputs, statistics.reads, total, gains)
+    inputs = {
+        name: replace(own, fisher=information[name]) if name in information else own
+        for name, own in statistics.inputs.items()
+    }
+    return Calibration(graph, by_key, inputs, statistics.reads, total, gains)
+
+
+def _information(found: Sequence[Site], graph: Graph, fisher: Fisher) -> dict[str, np.ndarray]:
+    """By name of a product, the Fisher information of its input channels."""
+    products = [site for site in found if isinstance(site, Product)]
+    fisher.check_used([site.constant for site in products])
+    every: dict[str, np.ndarray] = {}
+    for site in products:
+        shape = graph.weights.array(site.constant).shape
+        own = fisher.by_channels(site.constant, shape, site.axes, site.k)
+        if own is not None:
+            every[site.name] = own
+    return every
 
 
 def _kind(made: WeightFormat) -> bool:

@@ -16,6 +16,7 @@ from tilewright.tools.cli.options import (
     ByteCount,
     dim_option,
     jobs_option,
+    kept_formats,
     model_argument,
     path_type,
     selection_options,
@@ -127,6 +128,12 @@ UNMEASURED = (
     " how much it grows on the held-out samples (with --calibrate).",
 )
 @click.option(
+    "--fisher",
+    metavar="FILE.npz",
+    help="Fisher information, by which low rank keeps what matters to a loss: by initializer an"
+    " array of its shape, or a number for each input channel (with --calibrate).",
+)
+@click.option(
     "--kv-cache",
     type=click.Choice(("int8", "int4", "auto")),
     help="Take and give back key-value caches in 8 or 4 bits instead of f32; a decoding loop feeds"
@@ -166,6 +173,7 @@ def command(
     optimize: str,
     max_size: int | None,
     metric: str | None,
+    fisher: str | None,
     kv_cache: str | None,
     plan: str | None,
     slices: tuple[int, ...],
@@ -213,6 +221,7 @@ def command(
         optimize=optimize,
         max_size=max_size,
         metric=metric,
+        fisher=fisher,
         kv_cache=kv_cache,
         plan=plan,
         slices=slices,
@@ -235,25 +244,6 @@ def command(
         report["printed"] = printed
     show(screen, report)
     return report
-
-
-def kept_formats(texts: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    """The pairs of --keep. Raises UserError for what is no pair and for an unknown format."""
-    from tilewright.backends.kernels.candidates import NUMERICS
-    from tilewright.compiler.formats import formats
-
-    pairs = []
-    for text in texts:
-        pattern, sign, wanted = text.rpartition("=")
-        if not sign or not pattern:
-            found = f"expected PATTERN=FORMAT, found {text!r}"
-            raise UserError("--keep", "is no pattern and format", found)
-        known = list(dict.fromkeys([*NUMERICS.values(), *formats()]))
-        if wanted not in known:
-            hint = nearest(wanted, known)
-            raise UserError(f"--keep {text}", f"there is no format {wanted!r}", hint=hint)
-        pairs.append((pattern, wanted))
-    return tuple(pairs)
 
 
 def pass_name(spec: str) -> str:

@@ -51,6 +51,9 @@ def show_contract(screen: Screen, contract: Mapping[str, Any]) -> None:
         title = f"key-value caches in {caches['format']}, all else exact"
         screen.table(title, ("output", ">error", ">of storing it"), alone)
     _show_emulated(screen, contract)
+    if "fisher" in contract:
+        count = len(contract["fisher"])
+        screen.text(f"low rank of {count} weights is by their Fisher information")
     for timing in contract.get("timing", ()):
         dropped = ", ".join(timing["dropped"])
         screen.text(

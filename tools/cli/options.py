@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from tilewright.compiler.errors import UserError, nearest
 from tilewright.tools.cli.screen import Screen
 
 STAGES = ("import", "passes", "lower", "codegen", "package")
@@ -194,3 +195,22 @@ def feed_options(function: Function) -> Function:
     ):
         function = option(function)
     return function
+
+
+def kept_formats(texts: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """The pairs of --keep. Raises UserError for what is no pair and for an unknown format."""
+    from tilewright.backends.kernels.candidates import NUMERICS
+    from tilewright.compiler.formats import formats
+
+    pairs = []
+    for text in texts:
+        pattern, sign, wanted = text.rpartition("=")
+        if not sign or not pattern:
+            found = f"expected PATTERN=FORMAT, found {text!r}"
+            raise UserError("--keep", "is no pattern and format", found)
+        known = list(dict.fromkeys([*NUMERICS.values(), *formats()]))
+        if wanted not in known:
+            hint = nearest(wanted, known)
+            raise UserError(f"--keep {text}", f"there is no format {wanted!r}", hint=hint)
+        pairs.append((pattern, wanted))
+    return tuple(pairs)
