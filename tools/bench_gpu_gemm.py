@@ -16,6 +16,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -67,6 +68,16 @@ def make(spec: WgmmaMatmulSpec) -> CudaKernel:
     return FAMILY.cuda(spec, lookup("sm_90a"), "product")
 
 
+@cache
+def activation() -> Any:
+    """gelu(x + bias) as one kernel of PyTorch's compiler, for any shape."""
+    import torch
+
+    return torch.compile(
+        lambda x, bias: torch.nn.functional.gelu(x + bias, approximate="tanh"), dynamic=True
+    )
+
+
 class Bench:
     """Operands of one shape and the graphs over them."""
 
@@ -100,20 +111,17 @@ class Bench:
         return graph
 
     def peer(self, gelu: bool) -> Any:
-        """PyTorch's product, and bias with GELU as one more kernel."""
-        torch = self.torch
-        activate = None
-        if gelu:
-            compiled = torch.compile(
-                lambda x, b: torch.nn.functional.gelu(x + b, approximate="tanh"), dynamic=True
-            )
-            outs = torch.empty_like(self.c[0])
-            activate = lambda i: outs.copy_(compiled(self.c[i], self.bias_low))  # noqa: E731
+        """PyTorch's product, and bias with GELU as one more kernel.
+
+        What that gives lies in the graph's own memory: a tensor of ours outside of it would have to
+        outlive the graph, since capturing another one hands unused memory back to the device.
+        """
+        activate = activation() if gelu else None
 
         def launch(i: int) -> None:
-            torch.matmul(self.a[i], self.b[i].T, out=self.c[i])
+            self.torch.matmul(self.a[i], self.b[i].T, out=self.c[i])
             if activate is not None:
-                activate(i)
+                activate(self.c[i], self.bias_low)
 
         return self.graph(launch)
 
