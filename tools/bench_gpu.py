@@ -24,6 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TOOLS = "tilewright.tools."
+_ENVIRONMENT = {"PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}
+"""Models are compiled by a process each: numpy's threads of all of them would fight for cores."""
 _MODEL = re.compile(r"^(case, |\w+ +[\d.]+ )")
 _RATIO = re.compile(r"^(2\^\S+|all) +(\d+) ([\d.]+)$")
 
@@ -68,7 +70,7 @@ def run(words: Sequence[str], output: Path, seconds: float) -> str:
             stdout=file,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            env={**os.environ, **_ENVIRONMENT},
         )
         try:
             status = process.wait(seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache, partial
 from multiprocessing import get_context
@@ -50,10 +51,17 @@ def runs(target: Target, device: Device) -> bool:
     )
 
 
+@pytest.fixture(scope="module")
+def pool() -> Iterator[ProcessPoolExecutor]:
+    """Of processes, since NVRTC compiles one text at a time; they import the compiler once."""
+    with ProcessPoolExecutor(cpu_count(), get_context("spawn")) as made:
+        yield made
+
+
 @pytest.mark.cuda
 @pytest.mark.parametrize(("family", "target"), PAIRS)
 def test_kernel_on_the_device_is_the_reference(
-    family: KernelFamily, target: Target, device: Device
+    family: KernelFamily, target: Target, device: Device, pool: ProcessPoolExecutor
 ) -> None:
     if not runs(target, device):
         pytest.skip(f"{target.name} code does not run on compute capability {device.capability}")
@@ -64,11 +72,9 @@ def test_kernel_on_the_device_is_the_reference(
         name = f"kernel{len(kernels)}"
         if case.spec not in kernels:
             kernels[case.spec] = family.cuda(case.spec, target, name), name
-    # In processes: NVRTC compiles one text at a time.
     one = partial(machine_code, target=target, capability=device.capability)
-    with ProcessPoolExecutor(cpu_count(), get_context("spawn")) as pool:
-        made = pool.map(one, *zip(*kernels.values(), strict=True))
-        code = dict(zip(kernels, made, strict=True))
+    made = pool.map(one, *zip(*kernels.values(), strict=True))
+    code = dict(zip(kernels, made, strict=True))
     for case in cases:
         kernel, name = kernels[case.spec]
         check(family, case, device, kernel, code[case.spec], name)

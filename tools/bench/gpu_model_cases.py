@@ -32,6 +32,9 @@ F16, W4 = "f16", "w4-g64"
 ERRORS = {"bf16": 1e-2, F16: 1e-3, W4: 1e-2}
 """Bounds that permit the numerics of a case."""
 
+JOBS = 2
+"""Processes that compile kernels of a model; as many models as there are cases compile at once."""
+
 
 @dataclass(frozen=True)
 class Case:
@@ -102,7 +105,7 @@ def _options(case: Case, plan: Path) -> Options:
         typical = {"batch": case.batch, "past": case.past}
     if case.numerics == W4:
         plan.write_text(json.dumps(planned(load_onnx(graph(case), {}), case.numerics)))
-    options = Options(targets=("sm_90a",), max_error=ERRORS[case.numerics], typical=typical)
+    options = Options(("sm_90a",), max_error=ERRORS[case.numerics], typical=typical, jobs=JOBS)
     return replace(options, plan=str(plan)) if case.numerics == W4 else options
 
 
