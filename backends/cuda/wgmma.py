@@ -30,3 +30,30 @@ static __device__ __forceinline__ void multiply(Sum (&d)[{count}], u64 a, u64 b,
       : "l"(a), "l"(b), "r"(keep));
 }}
 """
+
+
+def multiply_sparse(columns: int, kind: str) -> str:
+    """`multiply_sparse<s>(Sum (&d)[columns / 2], u64 a, u64 b, u32 places, int keep)` and the type
+    `Sum`: as `multiply`, of 32 k of which 16 are stored of each row of A. ``places``: of the quads
+    of lanes, the two of parity s / 2 say where these are; ``kind``: bf16 or f16.
+
+    Lane q of a quad of warp w, q / 2 = s, has rows 16 w + lane / 4 in its lower and 8 more in its
+    upper half, k from 16 (q % 2) on: four bits for each four k, places of the first and the second
+    value (PTX ISA 8.5, 9.7.15.6.2.1).
+    """
+    count = columns // 2
+    outs = ", ".join(f"%{i}" for i in range(count))
+    places = ", ".join(f'"+f"(d[{i}])' for i in range(count))
+    return f"""
+typedef float Sum;
+template <int selector>
+static __device__ __forceinline__ void multiply_sparse(Sum (&d)[{count}], u64 a, u64 b, u32 places,
+                                                       int keep) {{
+  asm volatile(
+      "{{\\n.reg .pred p;\\nsetp.ne.b32 p, %{count + 3}, 0;\\n"
+      "wgmma.mma_async.sp.sync.aligned.m64n{columns}k32.f32.{kind}.{kind} "
+      "{{{outs}}}, %{count}, %{count + 1}, %{count + 2}, %{count + 4}, p, 1, 1, 0, 0;\\n}}"
+      : {places}
+      : "l"(a), "l"(b), "r"(places), "r"(keep), "n"(selector));
+}}
+"""

@@ -25,8 +25,13 @@ struct alignas(16) float4 { float x, y, z, w; };
 static int2 make_int2(int x, int y) { return {x, y}; }
 static float2 make_float2(float x, float y) { return {x, y}; }
 static float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+static uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
+static float tw_from_bf16(unsigned short x) { return bits<float>((unsigned)x << 16); }
+static unsigned tw_to_bf16x2(float low, float high) {
+    return (unsigned)tw_to_bf16(high) << 16 | tw_to_bf16(low);
+}
 static uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
-static Place gridDim;
+static Place gridDim, blockDim;
 
 static float __uint_as_float(unsigned x) { return bits<float>(x); }
 static unsigned __float_as_uint(float x) { return bits<unsigned>(x); }
@@ -105,7 +110,14 @@ struct Warp {
     Slot slots[2][32];
     long long stuck = -1;
 };
-struct Product { float *d; const unsigned *a[4]; unsigned long long left, right; int keep, columns; };
+struct Product {
+    float *d;
+    const unsigned *a[4];
+    unsigned long long left, right;
+    int keep, columns;
+    bool sparse;
+    unsigned places[2];
+};
 struct Fiber {
     void *stack = nullptr;
     char *memory;
@@ -242,7 +254,8 @@ static Phase &phase_at(Block &block, unsigned bar) {
 }
 static void complete(Phase &p) {
     progress++;
-    if (p.pending < 0 || p.bytes < 0) fail("more arrivals at a barrier than it counts");
+    // Another block's copy may come before this one expects it.
+    if (p.pending < 0 || (p.bytes < 0 && p.pending == 0)) fail("more arrivals at a barrier than it counts");
     if (p.pending == 0 && p.bytes == 0) p.turn ^= 1, p.pending = p.count;
 }
 static void barrier_init(unsigned bar, unsigned count) {
@@ -258,6 +271,11 @@ static void barrier_expect(unsigned bar, unsigned bytes) {
 }
 static void barrier_arrive(unsigned bar) {
     Phase &p = phase_at(*me->block, bar);
+    p.pending--;
+    complete(p);
+}
+static void barrier_arrive_at(unsigned bar, unsigned rank) {
+    Phase &p = phase_at(blocks[rank], bar);
     p.pending--;
     complete(p);
 }
@@ -294,12 +312,24 @@ static void perform(Block &block, const Copy &copy) {
     p.bytes -= total;
     complete(p);
 }
-static void load_tile(unsigned to, const TensorMap *map, unsigned bar, int x, int y, int z, int w) {
-    Block &block = *me->block;
-    const Copy copy = {to, bar, map, {x, y, z, w}};
+static void load(Block &block, const Copy &copy) {
     if (when == EARLY || (when == ANY && chance(2))) perform(block, copy);
     else block.copies.push_back(copy);
 }
+static void load_tile(unsigned to, const TensorMap *map, unsigned bar, int x, int y, int z, int w) {
+    load(*me->block, {to, bar, map, {x, y, z, w}});
+}
+static void load_box(unsigned to, const TensorMap *map, unsigned bar, int x, int y) {
+    load_tile(to, map, bar, x, y, 0, 0);
+}
+static void load_box_to(unsigned short which, unsigned to, const TensorMap *map, unsigned bar, int x,
+                        int y) {
+    for (size_t i = 0; i < blocks.size(); i++)
+        if (which >> i & 1) load(blocks[i], {to, bar, map, {x, y}});
+}
+static void map_prefetch(const TensorMap *) {}
+template <int> static void registers_fewer() {}
+template <int> static void registers_more() {}
 
 // Tensor cores: products are exact, cut off below the 26th bit of the largest, added, and the sum is
 // cut off to f32.
@@ -374,7 +404,29 @@ static float element(unsigned long long tile, int outer, int inner, bool transpo
     memcpy(&x, shared_at(*me->block, swizzled(at, kind), 2), 2);
     return bits<float>((unsigned)x << 16);
 }
+// Of every four k of the left side two are stored; words of the two lanes of a quad say which.
+static void perform_sparse(const Product &p) {
+    const int warp = me->thread / 32 % 4, g = me->thread % 32 / 4, c = me->thread % 4;
+    for (int h = 0; h < 2; h++) {
+        float left[16], right[16];
+        int place[16];
+        for (int k = 0; k < 16; k++) {
+            left[k] = element(p.left, warp * 16 + g + 8 * h, k, false);
+            place[k] = k / 2 * 4 + (p.places[k / 8] >> (16 * h + k % 8 * 2) & 3);
+        }
+        for (int k = 0; k < 16; k += 2)
+            if (place[k] >= place[k + 1]) fail("places of a group that do not rise");
+        for (int t = 0; t < p.columns / 8; t++)
+            for (int e = 0; e < 2; e++) {
+                for (int k = 0; k < 16; k++)
+                    right[k] = element(p.right, 8 * t + 2 * c + e, place[k], false);
+                float &d = p.d[4 * t + 2 * h + e];
+                d = tensor_sum(p.keep ? d : 0.0f, left, right, 16);
+            }
+    }
+}
 static void perform(const Product &p) {
+    if (p.sparse) return perform_sparse(p);
     const int warp = me->thread / 32 % 4, g = me->thread % 32 / 4, c = me->thread % 4;
     const bool registers = p.a[0] != nullptr;
     float left[2][16], right[16];
@@ -430,6 +482,15 @@ static void values(float (&d)[N], const unsigned (&a)[4], unsigned long long b, 
     const Slot *all = gather("wgmma", (const unsigned *)a);
     Product p = {d, {}, 0, b, keep, 2 * N};
     for (int i = 0; i < 4; i++) p.a[i] = of<const unsigned *>(all, me->thread % 32 / 4 * 4 + i);
+    issue(p);
+}
+template <int selector, int N>
+static void multiply_sparse(float (&d)[N], unsigned long long a, unsigned long long b, unsigned places,
+                            int keep) {
+    const Slot *all = gather("wgmma.sp", places);
+    Product p = {d, {}, a, b, keep, 2 * N, true};
+    for (int i = 0; i < 2; i++)
+        p.places[i] = of<unsigned>(all, me->thread % 32 / 4 * 4 + 2 * selector + i);
     issue(p);
 }
 template <int N> static void settled(float (&)[N]) {}
@@ -522,23 +583,25 @@ static void run_together(int threads) {
         if (failure.empty() && !b.copies.empty()) failure = "copies under way when a block ended";
 }
 
-// Runs a grid; the text of what went wrong, or nothing. `cluster`: blocks of y that form one.
-static const char *run_grid(void (*function)(), const int *grid, int cluster, int threads, int shared,
-                            int order, int seed) {
+// Runs a grid; the text of what went wrong, or nothing. `wide`, `high`: blocks of x and of y that form
+// a cluster.
+static const char *run_grid(void (*function)(), const int *grid, int wide, int high, int threads,
+                            int shared, int order, int seed) {
     entry = function, when = (When)order, state = (std::uint64_t)seed * 2654435761u + 1;
     failure.clear(), progress = 0;
+    blockDim = {(unsigned)threads, 1, 1};
     gridDim = {(unsigned)grid[0], (unsigned)grid[1], (unsigned)grid[2]};
-    const int count = cluster * threads, padding = 256;
+    const int cluster = wide * high, count = cluster * threads, padding = 256;
     blocks.resize(cluster), warps.resize(count / 32);
     if (threads % 32) return "a block of part of a warp";
     while ((int)fibers.size() < count) fibers.emplace_back().memory = (char *)malloc(1 << 17);
     while ((int)fibers.size() > count) free(fibers.back().memory), fibers.pop_back();
-    for (int x = 0; x < grid[0]; x++)
-        for (int y = 0; y < grid[1]; y += cluster) {
+    for (int x = 0; x < grid[0]; x += wide)
+        for (int y = 0; y < grid[1]; y += high) {
             for (int i = 0; i < cluster; i++) {
                 Block &b = blocks[i];
                 b = Block();
-                b.place = {(unsigned)x, (unsigned)(y + i), 0};
+                b.place = {(unsigned)(x + i % wide), (unsigned)(y + i / wide), 0};
                 b.memory.assign(shared + 2 * padding, (char)0xff);
                 b.shared = b.memory.data() + padding;
                 b.shared += -(std::uintptr_t)b.shared % 16;

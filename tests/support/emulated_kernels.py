@@ -51,7 +51,7 @@ def _plain(text: str) -> str:
     text = text.replace('#include "hopper.cuh"\n', prelude.parts()["hopper.cuh"] + "\n")
     text = _FUNCTION.sub(lambda found: "" if _PTX.search(found[0]) else found[0], text)
     text = text.replace('extern "C" __global__ void', "static void")
-    text = re.sub(r"extern __shared__ [^;]*;", "char *shared = block_shared;", text)
+    text = re.sub(r"extern __shared__ [^;]*?(\w+)\[\];", r"char *\1 = block_shared;", text)
     return re.sub(r"#pragma unroll.*", "", text)
 
 
@@ -68,11 +68,11 @@ static char *workspace;
 static int *status;
 static void called() {{ {name}{entry.suffix}({call}); }}
 extern "C" const char *run(void **a, long long *p, long long u, char *w, int *s, const TensorMap *m,
-                           int count, const int *grid, int cluster, int threads, int shared,
-                           int order, int seed) {{
+                           int count, const int *grid, int wide, int high, int threads,
+                           int shared, int order, int seed) {{
     operands = a, dims = p, units = u, workspace = w, status = s;
     for (int i = 0; i < count; i++) maps[i] = m[i];
-    return run_grid(called, grid, cluster, threads, shared, order, seed);
+    return run_grid(called, grid, wide, high, threads, shared, order, seed);
 }}
 """
 
@@ -155,6 +155,7 @@ class EmulatedKernel:
                 ctypes.c_void_p(table.ctypes.data),
                 len(maps),
                 (ctypes.c_int * 3)(*grid),
+                entry.cluster[0],
                 entry.cluster[1],
                 entry.block[0],
                 expressions.evaluate(entry.shared, values),

@@ -1,0 +1,109 @@
+"""Which tiles there are, and how long launches take with each.
+
+    t = BASE + waves * (steps * step + tile) + parts
+
+As `wgmma_matmul.tiles`, whose rates of memory, of converting A and of adding up parts these are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from tilewright.backends.kernels.wgmma_matmul.tiles import (
+    BASE,
+    CACHE,
+    CACHED,
+    CLUSTERS,
+    CONVERT,
+    CONVERTED,
+    MEMORY,
+    MULTIPROCESSORS,
+    REDUCE,
+    REDUCED,
+)
+from tilewright.backends.kernels.wgmma_sparse_matmul.spec import (
+    BYTES,
+    DEPTH,
+    SparseTile,
+    WgmmaSparseMatmulSpec,
+)
+from tilewright.backends.target import Target
+
+RATE = 1.5e9
+"""Operations a microsecond of all tensor cores, those with what is left out included."""
+
+LEAST_STEPS = 4
+"""Of a part of K."""
+
+SPLITS = (2, 4, 8)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A tile, and microseconds of a step and of its beginning and end."""
+
+    tile: SparseTile
+    step: float
+    whole: float
+
+
+MEASURED = (
+    Row(SparseTile(128, 256, 5), 0.39, 1.8),
+    Row(SparseTile(128, 256, 5, cluster=2), 0.40, 1.8),
+    Row(SparseTile(128, 128, 8), 0.22, 0.9),
+    Row(SparseTile(128, 64, 10), 0.16, 0.5),
+    Row(SparseTile(64, 64, 12), 0.14, 0.4),
+    Row(SparseTile(64, 32, 12), 0.137, 0.3),
+    Row(SparseTile(64, 16, 12), 0.135, 0.2),
+)
+"""The first one for anything."""
+
+
+def variants(spec: WgmmaSparseMatmulSpec, _target: Target) -> tuple[WgmmaSparseMatmulSpec, ...]:
+    """With every tile that some number of rows may be fastest with."""
+    tiles = dict.fromkeys((spec.tile, *_tiles(spec)))
+    return tuple(replace(spec, tile=tile) for tile in tiles)
+
+
+def _tiles(spec: WgmmaSparseMatmulSpec) -> Iterator[SparseTile]:
+    for row in MEASURED:
+        tile = row.tile
+        if tile.columns * tile.cluster >= 2 * spec.n and tile != MEASURED[-1].tile:
+            continue
+        yield tile
+        down = -(-spec.n // tile.columns)
+        for split in SPLITS:
+            if split * LEAST_STEPS > spec.steps or down * split > 2 * MULTIPROCESSORS:
+                break
+            if tile.cluster == 1:
+                yield replace(tile, split=split)
+
+
+def _row(tile: SparseTile) -> Row:
+    for row in MEASURED:
+        if row.tile == replace(tile, split=1):
+            return row
+    step = 2 * DEPTH * tile.rows * tile.columns * MULTIPROCESSORS / RATE
+    return Row(tile, max(step, 0.14), 1.0)
+
+
+def microseconds(spec: WgmmaSparseMatmulSpec, m: int) -> float:
+    """Of a launch with ``m`` rows, without what the epilogue computes."""
+    tile, row = spec.tile, _row(spec.tile)
+    tiles = -(-m // tile.rows) * spec.down * tile.cluster * tile.split
+    at_once = CLUSTERS.get(tile.cluster, MULTIPROCESSORS)
+    busy = min(tiles, at_once)
+    brought = tile.stage_bytes - 2 * DEPTH * tile.rows * (1 - 1 / tile.cluster)
+    near = brought * busy / CACHE
+    hot = 2 * DEPTH * tile.rows * tile.columns * busy / RATE
+    step: float = (row.step**4 + near**4 + hot**4) ** 0.25
+    time: float = -(-tiles // at_once) * (spec.steps / tile.split * step + row.whole)
+    size = BYTES[spec.a] * m * spec.k + spec.packed_bytes + BYTES[spec.c] * m * spec.n
+    if size > CACHED:
+        time = (time**6 + (size / MEMORY) ** 6) ** (1 / 6)
+    if tile.split > 1:
+        time += REDUCE + 4 * (tile.split + 1) * m * spec.n / REDUCED
+    if spec.a != spec.element:
+        time += CONVERT + 6 * m * spec.k / CONVERTED
+    return BASE + time
