@@ -3,8 +3,8 @@
 Operands are [batch, sequence, heads, size], as projections make them. Both sides are captured into
 CUDA graphs of launches that go over sets of operands (3 times the L2, at most SETS), random
 numbers; times are medians of replays, microseconds of a launch. PyTorch's are the flash and the
-cuDNN back end for bf16, the memory-efficient one for f32, where they take the operands, and without
-masks. Errors are relative, in the L2 norm, against f64.
+cuDNN back end for bf16, the memory-efficient one for f32 and, since flash takes no mask, for masks,
+where they take the operands. Errors are relative, in the L2 norm, against f64.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ class Bench:
         for _ in range(self.count):
             made = [torch.randn(s, device="cuda", dtype=kind) for s in (q, k, k)]
             self.sets.append((*made, torch.empty(q, device="cuda", dtype=kind)))
-        self.mask = torch.zeros((shape.batch, shape.keys), device="cuda")
+        self.mask = torch.randn((shape.batch, shape.keys), device="cuda")
         self.keep: list[Any] = []
 
     def graph(self, launch: Callable[[int], None]) -> Any:
@@ -175,6 +175,11 @@ class Bench:
             "is_causal": shape.causal and shape.queries == shape.keys,
             "enable_gqa": shape.group > 1,
         }
+        if shape.mask:
+            low = self.mask.to(self.sets[0][0].dtype).view(shape.batch, 1, 1, shape.keys)
+            self.keep.append(low)
+            full = low.expand(shape.batch, shape.heads, shape.queries, shape.keys)
+            details["attn_mask"] = full
 
         def launch(i: int) -> None:
             q, k, v = (x.transpose(1, 2) for x in self.sets[i][:3])
@@ -206,6 +211,8 @@ class Bench:
         q, k, v, y = (x.transpose(1, 2).double() for x in self.sets[-1])
         k, v = (x.repeat_interleave(shape.group, 1) for x in (k, v))
         scores = q @ k.transpose(2, 3) * shape.size**-0.5
+        if shape.mask:
+            scores += self.mask.view(shape.batch, 1, 1, shape.keys)
         if shape.causal:
             seen = torch.ones(scores.shape[2:], dtype=torch.bool, device="cuda")
             scores.masked_fill_(~seen.tril(shape.keys - shape.queries), float("-inf"))
@@ -220,7 +227,8 @@ def compare(device: Device, shape: Shape, kernel: CudaKernel, code: bytes) -> st
     backends = torch.nn.attention.SDPBackend
     peers = {"efficient": backends.EFFICIENT_ATTENTION}
     if shape.math == "bf16":
-        peers = {"flash": backends.FLASH_ATTENTION, "cuDNN": backends.CUDNN_ATTENTION}
+        other = {} if shape.mask else {"flash": backends.FLASH_ATTENTION}
+        peers = {**other, "cuDNN": backends.CUDNN_ATTENTION, **(peers if shape.mask else {})}
     bench = Bench(device, shape)
     graph = bench.ours(kernel, code)
     for *_, y in bench.sets:

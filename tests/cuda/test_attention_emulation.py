@@ -44,6 +44,17 @@ def test_tiles_of_64_rows_with_masks() -> None:
     way(case, MANY, "_1x64")
 
 
+@pytest.mark.parametrize("axes", ["bk", "k"])
+def test_masks_that_all_queries_share(axes: str) -> None:
+    case = attention("bf16", (2, 2, 70, 200, 32, 48), "bf16", mask="f32", mask_axes=axes)
+    way(case, MANY, "_1x64_same")
+
+
+def test_operands_in_planes_and_a_mask_that_all_queries_share() -> None:
+    case = attention("tf32x3", (2, 1, 70, 130, 40, 24), mask="i8", mask_axes="bk", causal=True)
+    way(case, MANY, "_split", "_2x64_same")
+
+
 def test_tiles_of_128_rows_that_take_turns() -> None:
     case = attention("bf16", (1, 1, 150, 400, 96, 128), "bf16", causal=True, offset=250)
     way(case, MANY, "_2x128")

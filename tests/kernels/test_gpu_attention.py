@@ -41,6 +41,12 @@ def dims(batch: int, heads: int, queries: int, keys: int, size: int, group: int 
     return [batch, heads, queries, keys, group, 0, *q, *k, *k, *q]
 
 
+def masked(*sizes: int, rows: int) -> list[int]:
+    """As `dims`, with a mask [batch, 1, queries or 1, keys]."""
+    _, _, queries, keys, *_ = sizes
+    return [*dims(*sizes), keys * (queries if rows else 1), 0, keys * rows, 1]
+
+
 def launched(
     spec: GpuAttentionSpec, sizes: list[int], at: int = 256, sms: int = 132
 ) -> dict[str, tuple[int, ...]]:
@@ -66,8 +72,6 @@ PLAIN, MASKED = GpuAttentionSpec(64, 64, 0.125), GpuAttentionSpec(64, 64, 0.125,
         (SMALL, (1, 12, 1024, 1024, 64), 256, {"_2x128"}),
         (LARGE, (4, 16, 2048, 2048, 128), 256, {"_2x128"}),
         (SMALL, (1, 12, 128, 128, 64), 256, {"_1x64"}),
-        (MASKED, (1, 12, 128, 128, 64), 256, {""}),
-        (MASKED, (32, 12, 128, 128, 64), 256, {"_1x64"}),
         # Not where boxes could lie.
         (SMALL, (4, 16, 2048, 2048, 64), 264, {""}),
         (SMALL, (1, 4, 1, 100, 64), 256, {""}),
@@ -87,6 +91,24 @@ def test_one_way_computes_a_launch(
     spec: GpuAttentionSpec, sizes: tuple[int, ...], at: int, expected: set[str]
 ) -> None:
     assert set(launched(spec, dims(*sizes), at)) == expected
+
+
+@pytest.mark.parametrize(
+    ("sizes", "rows", "expected"),
+    [
+        ((1, 12, 128, 128, 64), 1, {""}),
+        ((32, 12, 128, 128, 64), 1, {"_1x64"}),
+        ((1, 12, 1024, 1024, 64), 1, {"_2x64"}),
+        ((1, 12, 128, 128, 64), 0, {"_1x64_same"}),
+        ((32, 12, 128, 128, 64), 0, {"_1x64_same"}),
+        ((1, 12, 1024, 1024, 64), 0, {"_2x128_same"}),
+        ((1, 12, 1, 1024, 64), 0, {"_cluster"}),
+    ],
+)
+def test_masks_that_all_queries_share_have_a_way_of_their_own(
+    sizes: tuple[int, ...], rows: int, expected: set[str]
+) -> None:
+    assert set(launched(MASKED, masked(*sizes, rows=rows))) == expected
 
 
 def test_strides_of_what_is_there_once_do_not_count() -> None:

@@ -150,10 +150,20 @@ static __device__ __forceinline__ void attend(const Problem &p, const TensorMap 
     }
   };
   // The mask of a tile is on its way while the tile before is computed, if there are registers.
-  constexpr bool ahead = PLANES == 1 && OD <= 128;
-  u32 mask[2][BN / 4];
+  // Of one that all queries share a lane takes every 32nd key; warps have it in shared memory.
+  constexpr bool ahead = SAME || (PLANES == 1 && OD <= 128);
+  u32 mask[2][SAME ? BN / 32 : BN / 4];
+  float *const biases = (float *)(raw + (v_read + 8 * ST - shared_address(raw))) + warp * BN;
   auto take_mask = [&](int j) {
     if (!MASK || j >= tiles) return;
+    if constexpr (SAME) {
+#pragma unroll
+      for (int i = 0; i < BN / 32; i++) {
+        const int key = min(j * BN + 32 * i + lane, keys - 1);
+        mask[0][i] = mask_at(masked[0] + key * p.mk * MASK);
+      }
+      return;
+    }
     const int key0 = j * BN + 2 * c;
 #pragma unroll
     for (int h = 0; h < 2; h++) {
@@ -173,7 +183,19 @@ static __device__ __forceinline__ void attend(const Problem &p, const TensorMap 
   auto softmax = [&](int j) {
     constexpr bool scaled = MASK || FACTOR <= 0.0f;
     const int key0 = j * BN + 2 * c;
-    if (MASK) {
+    if (MASK && SAME) {
+      __syncwarp();
+#pragma unroll
+      for (int i = 0; i < BN / 32; i++) biases[32 * i + lane] = bias(mask[0][i]);
+      __syncwarp();
+      take_mask(j + 1);
+#pragma unroll
+      for (int t = 0; t < BN / 8; t++) {
+        const float2 add = *(const float2 *)(biases + 8 * t + 2 * c);
+#pragma unroll
+        for (int i = 0; i < 4; i++) s[4 * t + i] = s[4 * t + i] * FACTOR + (i % 2 ? add.y : add.x);
+      }
+    } else if (MASK) {
       if (!ahead) take_mask(j);
 #pragma unroll
       for (int i = 0; i < BN / 2; i++)

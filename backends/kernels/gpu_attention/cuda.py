@@ -134,26 +134,42 @@ def _deep(size: int) -> str:
     return when(f"min(p3 - 256, {blocks} - sms // 2)")
 
 
+_SAME = "(1 - min(1, p20))"
+"""1 where all queries share a mask."""
+
+
 def _tiles(spec: GpuAttentionSpec) -> tuple[str, tuple[tuple[Tile, str], ...]]:
     """When tiles of warp groups compute a launch, 1 or 0, and each with when it is the one."""
+    if spec.mask is None:
+        return _tiles_of(spec, "plain")
+    (same, shared), (other, general) = (_tiles_of(spec, kind) for kind in ("same", "rows"))
+    if other == "0":
+        return other, ()
+    found = [(tile, f"{_SAME} * {condition}") for tile, condition in shared]
+    found += [(tile, f"(1 - {_SAME}) * {condition}") for tile, condition in general]
+    return f"({_SAME} * {same} + (1 - {_SAME}) * {other})", tuple(found)
+
+
+def _tiles_of(spec: GpuAttentionSpec, mask: str) -> tuple[str, tuple[tuple[Tile, str], ...]]:
+    """``mask``: "plain" for none, one of "rows", or the "same" for all of them."""
     largest = max(padded(spec.head_dim), padded(spec.value_dim))
+    same, free = mask == "same", mask != "rows"
     if spec.math != "bf16":
         count = PLANES[spec.math]
         if largest > 128:
             return "0", ()
         keys = 64 if largest <= 64 else 32
-        return _WIDE, ((Tile(2, keys, 2, 1, planes=count, packed=True), _WIDE),)
+        return _WIDE, ((Tile(2, keys, 2, 1, planes=count, packed=True, same=same), _WIDE),)
     packed = not warpgroups.lies_so(spec)
-    # Few blocks with a mask take longer than blocks of 16 rows do.
-    enough = _WIDE if packed or spec.mask is not None else _MANY
+    # Few blocks whose rows have masks of their own take longer than blocks of 16 rows do.
+    enough = _MANY if free and not packed else _WIDE
     wide = f"({enough})" if packed else f"({enough} * {warpgroups.aligned(spec)})"
-    roomy = 4 if spec.mask is None else 2
-    blocks = roomy if largest <= 64 else 2 if largest <= 128 else 1
-    keys = 128 if largest <= 128 and spec.mask is None else 64
-    long = Tile(2, keys, 2, 1, packed=packed, ordered=largest > 64)
-    # Sums of large heads leave no room for scores of 64 keys and their mask.
-    few = 32 if largest > 128 and spec.mask is not None else 64
-    short = Tile(1, few, 2, blocks, packed=packed)
+    blocks = (4 if free else 2) if largest <= 64 else 2 if largest <= 128 else 1
+    keys = 128 if largest <= 128 and free else 64
+    long = Tile(2, keys, 2, 1, packed=packed, ordered=largest > 64, same=same)
+    # Sums of large heads leave no room for scores of 64 keys and the masks of rows.
+    few = 64 if largest <= 128 or free else 32
+    short = Tile(1, few, 2, blocks, packed=packed, same=same)
     deep = _deep(largest)
     return wide, ((long, f"{wide} * {deep}"), (short, f"{wide} * (1 - {deep})"))
 

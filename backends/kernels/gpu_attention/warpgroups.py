@@ -3,8 +3,9 @@
 A block computes 64 rows of a head for each of its warp groups, which share tiles of BN keys; one of
 its threads asks for them a tile ahead, so that no group is more than a tile behind another. The
 scores of a tile are multiplied while the values of the one before are, and while other warp groups
-compute the softmax of theirs. Operands lie in shared memory as copied, in chunks of C sizes (64, 32
-or 16: patterns of 128, 64 or 32 bytes):
+compute the softmax of theirs. A mask that all queries share is in shared memory, a tile of it for
+each warp; any other comes into registers. Operands lie in shared memory as copied, in chunks of C
+sizes (64, 32 or 16: patterns of 128, 64 or 32 bytes):
 
     Q  [warp group][plane][chunk][64 queries][C]
     K  [stage][plane][chunk][BN keys][C]     its sizes are what the first product sums over
@@ -38,7 +39,8 @@ ORDER = {
 class Tile:
     """``groups``: warp groups of 64 rows; ``keys`` of a tile; ``stages``; ``blocks`` of a
     multiprocessor, for which registers are left. ``planes``: bf16 values of an operand, in the
-    workspace if ``packed``. ``ordered``: whether the two groups take turns with products."""
+    workspace if ``packed``. ``ordered``: whether the two groups take turns with products. ``same``:
+    for masks that all queries share."""
 
     groups: int
     keys: int
@@ -47,11 +49,12 @@ class Tile:
     planes: int = 1
     packed: bool = False
     ordered: bool = False
+    same: bool = False
 
     @property
     def suffix(self) -> str:
         """Of the entry's name."""
-        return f"_{self.groups}x{self.keys}"
+        return f"_{self.groups}x{self.keys}" + "_same" * self.same
 
     @property
     def threads(self) -> int:
@@ -62,7 +65,8 @@ class Tile:
         """Bytes of shared memory of a block."""
         heads, values = padded(spec.head_dim), padded(spec.value_dim)
         elements = self.groups * 64 * heads + self.stages * self.keys * (heads + values)
-        return 2 * self.planes * elements + 1024 + 8 * (1 + 4 * self.stages)
+        masks = 4 * self.groups * self.keys * 4 if self.same else 0
+        return 2 * self.planes * elements + 1024 + 8 * (1 + 4 * self.stages) + masks
 
     def maps(self, spec: GpuAttentionSpec) -> tuple[TensorMap, ...]:
         """Of Q, K and V: sizes, sequence, heads, batch; or heads of all, planes."""
@@ -122,6 +126,7 @@ def text(spec: GpuAttentionSpec, tile: Tile) -> str:
         "PLANES": tile.planes,
         "PACKED": int(tile.packed),
         "ORDERED": int(tile.ordered),
+        "SAME": int(tile.same),
         "PRODUCTS": len(order),
         # A digit each.
         "LEFT": sum(left << 4 * i for i, (left, _) in enumerate(order)),
