@@ -42,6 +42,7 @@ from tilewright.compiler.driver_stages import (
     join_slices,
     lower_for,
     package,
+    rewriting_prices,
     run_passes,
     silent,
     with_caches,
@@ -54,11 +55,13 @@ from tilewright.compiler.metric import read_metric
 from tilewright.compiler.options import Options, check_options
 from tilewright.compiler.samples import read_samples
 from tilewright.compiler.stages import Stages
-from tilewright.passes.pipelines import Step
+from tilewright.passes.pipelines import PIPELINES, Step
+from tilewright.passes.prices import Prices
 from tilewright.passes.quantization import agreement, slices
 from tilewright.passes.quantization.cache_choice import choose_caches
 from tilewright.passes.quantization.planned import Formats, Planned
 from tilewright.passes.quantization.terms import Terms
+from tilewright.passes.shrinking import contract as shrinking
 from tilewright.runtime.caches import cache_infos
 
 __all__ = [
@@ -134,8 +137,7 @@ def compile_front(
         for bound, objective in wanted:
             shop.options = replace(options, max_error=bound, optimize=objective)
             try:
-                built, result.contract = agreement.agree(made.under(bound), shop.options, shop)
-                built = shop.finished(built)
+                built = shop.agreed(made.under(bound))
             except UserError as refusal:
                 found.append(FrontPoint(bound, objective, refusal=refusal.found))
                 continue
@@ -177,8 +179,7 @@ def _keep_contract(source: Any, shop: _Workshop) -> Built:
     if shop.options.slices:
         builds, shop.result.slices = slices.agree(made, shop.options, shop)
         return join_slices(shop.result, builds, shop.options, shop.done, shop.say, shop.known)
-    built, shop.result.contract = agreement.agree(made, shop.options, shop)
-    return shop.finished(built)
+    return shop.agreed(made)
 
 
 def _prepare(source: Any, shop: _Workshop) -> agreement.Agreement:
@@ -219,6 +220,7 @@ class _Workshop:
         self.stack.callback(self.known.close)
         self._absent = [t for t in self.targets if t.gpu and why_not_here(t)]
         self._here = [t for t in self.targets if t not in self._absent]
+        self._passes = len(self.result.steps)
 
     @property
     def emulated(self) -> tuple[str, ...]:
@@ -228,6 +230,39 @@ class _Workshop:
     def _folder(self) -> Path:
         made = tempfile.TemporaryDirectory(prefix="tilewright-")
         return Path(self.stack.enter_context(made))
+
+    @property
+    def recognized(self) -> Graph:
+        """The graph before anything of it was fused."""
+        assert self.result.recognized is not None
+        return self.result.recognized
+
+    @property
+    def prices(self) -> Prices:
+        """What products take on the targets."""
+        return rewriting_prices(self.recognized, self.options)
+
+    def agreed(self, made: agreement.Agreement) -> Built:
+        """The build that keeps the contract, with what was made of hidden channels on record."""
+        built, self.result.contract, steps = shrinking.agree(made, self.options, self)
+        self.result.steps[self._passes :] = steps
+        return self.finished(built)
+
+    @contextlib.contextmanager
+    def narrower(self, recognized: Graph) -> Iterator[Graph]:
+        """Inside of the block another graph is built; gives it as it is calibrated."""
+        result = self.result
+        before = result.recognized, result.exact, result.graph
+        fused = run_passes(recognized, PIPELINES["fuse"])
+        result.recognized, result.exact, result.graph = recognized, fused, fused
+        try:
+            yield fused
+        finally:
+            result.recognized, result.exact, result.graph = before
+
+    def weight_bytes(self, built: Built) -> int:
+        """Of all packed weights."""
+        return sum(weight.bytes for weight in built.weights)
 
     def native(self, graph: Graph) -> Run:
         path = self._folder() / "exact.tw"
@@ -314,6 +349,6 @@ class _Workshop:
         return {source: numerics for source, _, numerics in chosen}
 
     def times(self, builds: Sequence[Built], samples: Sequence[Feeds]) -> list[Times]:
-        self.say("time", "with and without weight formats")
+        self.say("time", f"{len(builds)} choices")
         paths = [built.at for built in builds]
         return interleaved(paths, self.targets[0].name, samples, self.options.threads)

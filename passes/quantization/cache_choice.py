@@ -42,7 +42,7 @@ def choose_caches(
             if wanted != AUTO or "Hadamard" not in refusal.what:
                 raise
             continue
-        squares, used = _alone(made, workshop)
+        squares, used = alone(made, workshop)
         if used > 1 and wanted != AUTO:
             raise _refusal(made, name, squares)
         if used <= SHARE or wanted != AUTO:
@@ -53,9 +53,10 @@ def choose_caches(
     return made
 
 
-def _alone(made: Agreement, workshop: Workshop[Built]) -> tuple[Squares, float]:
-    """The squared errors of outputs that caches make in an artifact that is exact otherwise, and
-    how much of the squared bound, or of the metric's growth, they take."""
+def alone(made: Agreement, workshop: Workshop[Built]) -> tuple[Squares, float]:
+    """The squared errors of outputs that an artifact makes which is exact but for key-value caches
+    in codes and channels that were left out, and how much of the squared bound, or of the metric's
+    growth, they take."""
     tried = made.samples.calibration[:GAIN_SAMPLES]
     count = len(made.terms.limits)
     probe = replace(

@@ -27,7 +27,7 @@ class Terms:
     fixed: of a plan. without: weight formats that are not
     offered. rest: by numerics, what the operations that were not calibrated add together. sites,
     others_as: the only numerics of calibrated operations and of others; None for any. caches: what
-    key-value caches in codes add.
+    key-value caches in codes, and channels that were left out, add.
     """
 
     calibration: Calibration

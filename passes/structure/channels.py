@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tilewright.compiler.ir.core import Graph, Op, Value, users
-from tilewright.compiler.ir.dims import product
+from tilewright.compiler.ir.dims import Dim, product
 from tilewright.compiler.ir.ops.contraction import Contract, Conv, axis_sizes
 from tilewright.compiler.ir.ops.leaf import Constant, Fill
 from tilewright.compiler.ir.rewrite import Builder, Replacement, rewrite
@@ -50,15 +50,17 @@ class Channels:
         made = (op for op in self.chain if isinstance(op, Contract | Conv))
         return (*self.readers, *made)
 
-    def times(self, op: Contract | Conv, kept: int) -> Times | None:
-        """What one of the products takes where so many channels are kept; None where nobody knows:
-        for convolutions, which fewer channels never make slower."""
+    def times(self, op: Contract | Conv, kept: int) -> Times:
+        """What one of the products takes where so many channels are kept; a convolution is counted
+        as the product of what its output pixels see."""
+        rows: Dim
         if isinstance(op, Conv):
-            return None
-        (ia, ib, _), sizes = axis_sizes(op.spec, op.a, op.b)
-        rows = product(tuple(sizes[letter] for letter in ia if letter not in ib))
-        k = product(tuple(sizes[letter] for letter in ib if letter in ia))
-        n = product(tuple(sizes[letter] for letter in ib if letter not in ia))
+            rows, k, n = product(op.out.shape[:-1]), product(op.w.shape[:-1]), op.w.shape[-1]
+        else:
+            (ia, ib, _), sizes = axis_sizes(op.spec, op.a, op.b)
+            rows = product(tuple(sizes[letter] for letter in ia if letter not in ib))
+            k = product(tuple(sizes[letter] for letter in ib if letter in ia))
+            n = product(tuple(sizes[letter] for letter in ib if letter not in ia))
         assert isinstance(k, int)
         assert isinstance(n, int)
         reads = op in self.readers

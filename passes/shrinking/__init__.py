@@ -1,0 +1,1 @@
+"""Fewer hidden channels, by what calibration saw of them: products that are truly smaller."""

@@ -1,0 +1,87 @@
+"""Which hidden channels to leave out under an error bound: some of each value's, by ILP."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import inf, isfinite, prod, sqrt
+
+from tilewright.compiler.ir.dims import as_int
+from tilewright.compiler.ir.ops.contraction import Contract
+from tilewright.passes.rewrites import Rewrite
+from tilewright.passes.selection.ilp import solve
+from tilewright.passes.selection.problem import Budget, Node, Problem
+from tilewright.passes.shrinking.ladders import Ladder, Rung
+
+Chosen = Mapping[Ladder, Rung]
+
+
+def choose(found: Sequence[Ladder], limits: Sequence[float], by_size: bool) -> dict[Ladder, Rung]:
+    """The rungs that save most, all together within the squared errors `limits`; without those of
+    which all channels stay.
+
+    by_size: they save numbers that are stored, not predicted time.
+    """
+    if not found:
+        return {}
+    nodes, budgets = [], []
+    whole = _total([_times(ladder, ladder.size, by_size) for ladder in found])
+    for ladder in found:
+        kept = (ladder.size, *(rung.kept for rung in ladder.rungs))
+        nodes.append(Node(tuple(_share(_times(ladder, k, by_size), whole) for k in kept)))
+    for i, limit in enumerate(limits):
+        spent = ((0.0, *(rung.squares[i] for rung in ladder.rungs)) for ladder in found)
+        budgets.append(Budget(f"error of output {i}", tuple(enumerate(spent)), limit))
+    choice = solve(Problem(tuple(nodes), budgets=tuple(budgets))).choice
+    picked = zip(found, choice, strict=True)
+    return {ladder: ladder.rungs[at - 1] for ladder, at in picked if at}
+
+
+def _times(ladder: Ladder, kept: int, by_size: bool) -> list[float]:
+    """Of all products that have the channels together: numbers stored, or seconds at every size."""
+    if by_size:
+        ops = ladder.channels.products
+        shapes = ((op.b if isinstance(op, Contract) else op.w).shape for op in ops)
+        return [sum(prod(map(as_int, shape)) for shape in shapes) * kept / ladder.size]
+    return _total([list(ladder.channels.times(op, kept)) for op in ladder.channels.products])
+
+
+def _total(parts: Sequence[Sequence[float]]) -> list[float]:
+    return [sum(times) for times in zip(*parts, strict=True)]
+
+
+def _share(times: Sequence[float], whole: Sequence[float]) -> float:
+    """Of the time of all ladders, over all sizes; of what no kernel takes nothing is known."""
+    known = [(t, w) for t, w in zip(times, whole, strict=True) if isfinite(w)]
+    return sum(t / w for t, w in known) if known else inf
+
+
+def record(
+    found: Sequence[Ladder], chosen: Chosen, limits: Sequence[float], worse: str = ""
+) -> list[Rewrite]:
+    """What was found of each value's channels, and what was made of it. worse: why a choice was
+    given up after all."""
+    return [_row(ladder, chosen.get(ladder), limits, worse) for ladder in found]
+
+
+def _row(ladder: Ladder, rung: Rung | None, limits: Sequence[float], worse: str) -> Rewrite:
+    shown = rung or ladder.rungs[0]
+    gone = ladder.size - shown.kept
+    what = (
+        f"hidden channels: without {gone} of {ladder.size} sums are {shown.local:.2%} off, "
+        f"of independent ones {sqrt(gone / ladder.size):.2%}"
+    )
+    # The output whose limit is nearest, or furthest exceeded.
+    square, limit = max(zip(shown.squares, limits, strict=True), key=_ratio, default=(0.0, inf))
+    error = f"predicted error {sqrt(square):.2g}"
+    if rung is not None:
+        text = f"{rung.kept} of {ladder.size} channels, {error}" + (f"; {worse}" if worse else "")
+    elif square > limit:
+        text = f"{error}, {sqrt(limit):.2g} is allowed"
+    else:
+        text = f"{error}, but others save more or nothing is saved"
+    return Rewrite(ladder.source, ladder.weight, what, rung is not None and not worse, text)
+
+
+def _ratio(pair: tuple[float, float]) -> float:
+    square, limit = pair
+    return square / limit if limit else inf
