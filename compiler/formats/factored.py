@@ -13,6 +13,7 @@ from tilewright.compiler.formats.floats import Bfloat16
 from tilewright.compiler.formats.format import Encoded, WeightFormat, checked
 from tilewright.compiler.formats.inputs import Inputs
 from tilewright.compiler.formats.integers import Integers
+from tilewright.compiler.formats.null_models import rank_dropped
 from tilewright.compiler.formats.plain import Float32
 from tilewright.compiler.formats.truncation import Factors, refitted, spectrum, truncated
 
@@ -55,6 +56,13 @@ class Factored(WeightFormat):
     @property
     def activation(self) -> Activation:
         return self.part.activation
+
+    @property
+    def structure(self) -> str:
+        return "low rank"
+
+    def chance(self, k: int, n: int) -> float | None:
+        return rank_dropped(self.rank, k, n)
 
     @property
     def calibrated(self) -> bool:

@@ -42,6 +42,16 @@ class WeightFormat(ABC):
         """How kernels read X."""
 
     @property
+    def structure(self) -> str:
+        """What W has to be near to, as reports call it (``low rank``); empty for codes alone."""
+        return ""
+
+    def chance(self, k: int, n: int) -> float | None:
+        """The part of ||X W||^2 that its structure leaves out where X and W [k, n] are Gaussian
+        noise: W has none of that structure if it loses about as much. None: not known."""
+        return None
+
+    @property
     def stored(self) -> WeightFormat:
         """The format whose codes it has: of those that differ only in how X is read, one."""
         return self

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tilewright.compiler.formats.inputs import inverse_factor
+from tilewright.compiler.formats.null_models import blocks_dropped, n_of_m
 
 SLAB = 128
 """Channels whose weights are compared with each other where a pattern has no groups."""
@@ -34,6 +35,16 @@ class Pattern(ABC):
     @abstractmethod
     def name(self) -> str:
         """A part of format names."""
+
+    @property
+    @abstractmethod
+    def structure(self) -> str:
+        """What it is called where its numbers do not matter."""
+
+    @property
+    @abstractmethod
+    def chance(self) -> float:
+        """The part of the energy of Gaussian noise that it leaves out."""
 
     @abstractmethod
     def mask(self, scores: np.ndarray) -> np.ndarray:
@@ -68,6 +79,14 @@ class Unstructured(Pattern):
     def name(self) -> str:
         return f"s{self.percent}"
 
+    @property
+    def structure(self) -> str:
+        return "zeros"
+
+    @property
+    def chance(self) -> float:
+        return blocks_dropped(self.percent / 100, 1)
+
     def mask(self, scores: np.ndarray) -> np.ndarray:
         return largest(scores, self._kept(*scores.shape))
 
@@ -97,6 +116,14 @@ class Groups(Pattern):
     def name(self) -> str:
         return f"{self.most}in{self.of}"
 
+    @property
+    def structure(self) -> str:
+        return f"{self.most}:{self.of} zeros"
+
+    @property
+    def chance(self) -> float:
+        return n_of_m(self.most, self.of)
+
     def mask(self, scores: np.ndarray) -> np.ndarray:
         order = np.argsort(-scores, axis=0, kind="stable")
         found = np.zeros(scores.shape, bool)
@@ -123,6 +150,14 @@ class Blocks(Pattern):
     @property
     def name(self) -> str:
         return f"b{self.wide}x{self.deep}-s{self.percent}"
+
+    @property
+    def structure(self) -> str:
+        return "blocks of zeros"
+
+    @property
+    def chance(self) -> float:
+        return blocks_dropped(self.percent / 100, self.deep * self.wide)
 
     def mask(self, scores: np.ndarray) -> np.ndarray:
         rows, n = scores.shape

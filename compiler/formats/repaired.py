@@ -15,6 +15,7 @@ from tilewright.compiler.formats.format import Encoded, WeightFormat, checked
 from tilewright.compiler.formats.grids import TINY
 from tilewright.compiler.formats.inputs import Inputs
 from tilewright.compiler.formats.integers import Integers
+from tilewright.compiler.formats.null_models import rank_dropped
 
 ROUNDS = 3
 """Times that codes and factors are fitted to what the other ones leave, at most."""
@@ -45,6 +46,10 @@ class Repaired(WeightFormat):
     @property
     def name(self) -> str:
         return f"{self.base.name}+r{self.rank}"
+
+    @property
+    def structure(self) -> str:
+        return "codes and low rank"
 
     @property
     def activation(self) -> Activation:
@@ -112,26 +117,14 @@ class Repaired(WeightFormat):
             error = self.base.error(some, self.base.encode(some, inputs), inputs)
             notes[self.base.name] = error * np.sqrt(weights.shape[1] / COLUMNS)
         own = sizes(weights, inputs, notes)
-        left = white_tail(self.rank, *weights.shape) * own[self.rank :].sum() / max(own.sum(), TINY)
+        white = rank_dropped(self.rank, *weights.shape)
+        left = white * own[self.rank :].sum() / max(own.sum(), TINY)
         return float(notes[self.base.name] * np.sqrt(left))
 
     def _off(self, w: np.ndarray, encoded: Encoded, inputs: Inputs | None) -> float:
         if inputs is not None:
             return self.error(w, encoded, inputs)
         return float(np.linalg.norm(self.decode(encoded) - w))
-
-
-def white_tail(rank: int, k: int, n: int) -> float:
-    """The part of the energy of Gaussian noise [K, N] that its best approximation of a rank leaves,
-    for large K and N: by the distribution of Marchenko and Pastur."""
-    least, most = sorted((k, n))
-    aspect = least / most
-    low, high = (1 - np.sqrt(aspect)) ** 2, (1 + np.sqrt(aspect)) ** 2
-    values = np.linspace(low, high, 4097)[1:-1]  # of squares of singular values by their mean
-    density = np.sqrt((high - values) * (values - low)) / values
-    share, energy = np.cumsum(density), np.cumsum(density * values)
-    at = np.searchsorted(share, share[-1] * (1 - min(rank / least, 1)))
-    return float(energy[min(at, len(energy) - 1)] / energy[-1]) if rank < least else 0.0
 
 
 def joined(codes: Encoded, factors: Encoded) -> Encoded:

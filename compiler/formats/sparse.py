@@ -51,6 +51,13 @@ class Sparse(WeightFormat):
         return self.reads
 
     @property
+    def structure(self) -> str:
+        return "zeros" if self.pattern is None else self.pattern.structure
+
+    def chance(self, k: int, n: int) -> float | None:
+        return None if self.pattern is None else self.pattern.chance
+
+    @property
     def by_columns(self) -> bool:
         return not isinstance(self.pattern, Blocks)
 

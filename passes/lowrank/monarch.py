@@ -7,11 +7,11 @@ from typing import ClassVar
 
 import numpy as np
 
+from tilewright.compiler.formats.null_models import slices_kept
 from tilewright.passes.lowrank.numeric import few, small_ranks
 from tilewright.passes.structure.divisors import pairs
 from tilewright.passes.structure.found import TOLERANCE, Detector, Energy, Found, Gauge
 from tilewright.passes.structure.matrix import Matrix
-from tilewright.passes.structure.null_models import slices_kept
 
 RANKS = 4
 """Greatest rank of the slices that is looked for."""

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import eigvalsh
 
+from tilewright.compiler.formats.null_models import rank_dropped
 from tilewright.passes.structure.found import NEGLIGIBLE, Energy, Gauge
 from tilewright.passes.structure.matrix import Matrix
-from tilewright.passes.structure.null_models import rank_dropped
 
 LARGEST = 1024
 """Lines of the shorter side beyond which a sample of the columns stands for all (the spectrum of a

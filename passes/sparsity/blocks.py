@@ -7,9 +7,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from tilewright.compiler.formats.null_models import blocks_dropped
 from tilewright.passes.structure.found import Detector, Energy, Found, Gauge
 from tilewright.passes.structure.matrix import Matrix
-from tilewright.passes.structure.null_models import blocks_dropped
 
 SIZES = (
     *((4, 1), (8, 1), (16, 1), (1, 4), (4, 4), (8, 8), (16, 16)),

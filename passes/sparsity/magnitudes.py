@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from tilewright.compiler.formats.null_models import blocks_dropped
 from tilewright.passes.structure.found import Energy, Gauge
 from tilewright.passes.structure.matrix import Matrix
-from tilewright.passes.structure.null_models import blocks_dropped
 
 DROPPED = 0.5
 SEEN = 1 << 18

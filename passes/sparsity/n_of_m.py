@@ -7,9 +7,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from tilewright.compiler.formats.null_models import n_of_m
 from tilewright.passes.structure.found import Detector, Energy, Found, Gauge
 from tilewright.passes.structure.matrix import Matrix
-from tilewright.passes.structure.null_models import n_of_m
 
 RATIOS = ((1, 4), (1, 2), (2, 4), (4, 8))
 """(N, M), those that keep the least first."""

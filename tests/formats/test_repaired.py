@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from tilewright.compiler.formats import Inputs, named
-from tilewright.compiler.formats.repaired import FORMATS, Repaired, joined, parts, white_tail
+from tilewright.compiler.formats.null_models import rank_dropped
+from tilewright.compiler.formats.repaired import FORMATS, Repaired, joined, parts
 
 
 def inputs_of(x):
@@ -46,7 +47,7 @@ def test_the_correction_takes_what_noise_has_in_its_rank():
             continue
         after = relative(made, x, w, made.encode(w, inputs))
         assert after < 0.99 * last
-        assert after > 0.9 * before * white_tail(made.rank, *w.shape)
+        assert after > 0.9 * before * rank_dropped(made.rank, *w.shape)
         guess = made.foreseen(w, inputs, {})
         found = made.error(w, made.encode(w, inputs), inputs)
         assert guess == pytest.approx(found, rel=0.35)
@@ -106,8 +107,9 @@ def test_the_null_model_is_the_spectrum_of_gaussian_matrices(k, n):
     values = np.linalg.svd(np.random.default_rng(1).standard_normal((k, n)), compute_uv=False) ** 2
     for part in (0.02, 0.125, 0.25, 0.5, 0.9):
         rank = int(part * min(k, n))
-        assert white_tail(rank, k, n) == pytest.approx(values[rank:].sum() / values.sum(), abs=0.01)
-    assert white_tail(min(k, n), k, n) == 0
+        left = values[rank:].sum() / values.sum()
+        assert rank_dropped(rank, k, n) == pytest.approx(left, abs=0.01)
+    assert rank_dropped(min(k, n), k, n) == 0
 
 
 def test_weights_that_are_not_finite_are_refused():

@@ -9,7 +9,6 @@ from functools import cache
 from math import comb, pi, sqrt
 
 import numpy as np
-from scipy.stats import chi2, norm
 
 
 def blocks_dropped(share: float, elements: int) -> float:
@@ -18,6 +17,8 @@ def blocks_dropped(share: float, elements: int) -> float:
     Energies of blocks are chi-squared with `elements` degrees of freedom, whose partial mean is
     that of two degrees more: E[x; x <= t] = f F_{f+2}(t). elements = 1: unstructured.
     """
+    from scipy.stats import chi2
+
     if share <= 0:
         return 0.0
     return float(chi2.cdf(chi2.ppf(share, elements), elements + 2))
@@ -30,6 +31,8 @@ def n_of_m(kept: int, group: int) -> float:
     An element at quantile u of its magnitude is among the dropped with the probability that at most
     group - kept - 1 of the others are smaller; integrated by Gauss-Legendre in the quantile.
     """
+    from scipy.stats import norm
+
     nodes, weights = np.polynomial.legendre.leggauss(400)
     u = (nodes + 1) / 2
     others, dropped = group - 1, group - kept

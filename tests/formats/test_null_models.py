@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tilewright.passes.structure.null_models import (
+from tilewright.compiler.formats.null_models import (
     blocks_dropped,
     n_of_m,
     rank_dropped,
