@@ -28,22 +28,25 @@ def machine_code(kernel: CudaKernel, name: str, target: Target, capability: int)
 
 
 class Banded:
-    """Device memory of one array with poison around it."""
+    """Device memory of one array with ``band`` bytes of poison around it; 0: the array alone, of
+    whose ends the sanitizer knows."""
 
-    def __init__(self, device: Device, data: np.ndarray | bytes, shift: int = 0) -> None:
+    def __init__(
+        self, device: Device, data: np.ndarray | bytes, shift: int = 0, band: int = BAND
+    ) -> None:
         content = data if isinstance(data, bytes) else np.ascontiguousarray(data).tobytes()
-        self.device, self.size, self.shift = device, len(content), shift
-        self.whole = -(-(2 * BAND + shift + self.size) // 256) * 256
+        self.device, self.size, self.before = device, len(content), band + shift
+        self.whole = self.before + self.size + band
         self.block = device.allocate(self.whole)
-        self.address = self.block + BAND + shift
-        before = bytes([POISON]) * (BAND + shift)
+        self.address = self.block + self.before
+        before = bytes([POISON]) * self.before
         after = bytes([POISON]) * (self.whole - len(before) - self.size)
         device.upload(self.block, before + content + after)
 
     def read(self) -> bytes:
         """What the array holds; AssertionError if anything around it was written."""
         data = bytes(self.device.download(self.block, self.whole))
-        begin = BAND + self.shift
+        begin = self.before
         assert set(data[:begin]) <= {POISON}, "bytes before an array were written"
         assert set(data[begin + self.size :]) <= {POISON}, "bytes behind an array were written"
         return data[begin : begin + self.size]
@@ -60,22 +63,28 @@ def check(
     code: bytes,
     name: str,
     shifts: Sequence[int] = (0, 16),
+    band: int = BAND,
 ) -> None:
     """Runs ``case`` twice for each of ``shifts`` (bytes from a multiple of 256 to every array but
-    the packed one) and compares: operands untouched, results right and the same every time."""
+    the packed one) and compares: operands untouched, results right and the same every time.
+
+    band: as for `Banded`.
+    """
     module = device.load(code)
     units = evaluate(family.units(case.spec), case.dims)
     packed = case.weights[1] if case.weights is not None else -1
     for shift in shifts:
-        args = [Banded(device, a, 0 if i == packed else shift) for i, a in enumerate(case.args)]
+        args = [
+            Banded(device, a, 0 if i == packed else shift, band) for i, a in enumerate(case.args)
+        ]
         empty = [bytes([POISON]) * r.nbytes for r in case.results]
-        results = [Banded(device, e, shift) for e in empty]
+        results = [Banded(device, e, shift, band) for e in empty]
         operands = [a.address for a in (*args, *results)]
         size = device.workspace(kernel, device.values(operands, case.dims, units))
-        status = Banded(device, bytes(4))
+        status = Banded(device, bytes(4), 0, band)
         seen = []
         for _ in range(2):
-            workspace = Banded(device, bytes([POISON]) * size)
+            workspace = Banded(device, bytes([POISON]) * size, 0, band)
             for result, data in zip(results, empty, strict=True):
                 device.upload(result.address, data)
             prepared = device.prepare(
