@@ -122,6 +122,14 @@ def keep_registers(kernel: CudaKernel, row: str) -> None:
     assert not [r for r in made.resources if r.spill_stores or r.spill_loads]
 
 
+@pytest.mark.parametrize("name", ["grouped_mma", "grouped_imma", "wgmma_scaled_matmul"])
+def test_sums_of_cases_do_not_overflow_where_their_references_do_not(name: str) -> None:
+    for case in family(name).cases():
+        (expected,) = case.expected
+        great = np.abs(expected[np.isfinite(expected)])
+        assert np.max(great, initial=0) < np.finfo(np.float32).max / 2, case.label
+
+
 @pytest.mark.parametrize("name", ["mma_matmul", "mma_conv"])
 def test_weights_beyond_f16_are_left_to_others(name: str) -> None:
     suits = family(name).suits

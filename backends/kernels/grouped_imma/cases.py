@@ -67,7 +67,7 @@ def _case(
     whole = rng.standard_normal((m, k + gap)).astype(np.float32)
     if special:
         whole[0, 3], whole[1:2, 5], whole[2:3, 7] = np.nan, np.inf, 1e-40
-        whole[3:4], whole[4:5], whole[5:6, 2] = 0, 1e-39, 3e38
+        whole[3:4], whole[4:5], whole[5:6, 2] = 0, 1e-39, 3e37
     whole = whole.astype(TYPES[a])
     extras, strides = [], []
     for extra in epilogue.extras:
