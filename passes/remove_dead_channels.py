@@ -19,6 +19,7 @@ from tilewright.passes.structure.channels import (
     Read,
     fields_of,
     hidden_channels,
+    in_result,
     made_by,
     narrowed,
     summed,
@@ -169,18 +170,7 @@ def _reading(keep: np.ndarray, constants: np.ndarray) -> Read:
         if isinstance(op, Conv):
             added = added.sum(axis=tuple(range(added.ndim - 1)))
         else:
-            added = _in_result(op, added, axis)
+            added = in_result(op, added, axis)
         return builder.emit(Add, a=y, b=builder.constant(added.astype(np.float32), "dead"))
 
     return read
-
-
-def _in_result(op: Contract, added: np.ndarray, axis: int) -> np.ndarray:
-    """What is added to all rows, axes of the weights but the summed one, as the result has them."""
-    inputs, out = op.spec.split("->")
-    ib = inputs.split(",")[1]
-    left = ib[:axis] + ib[axis + 1 :]
-    order = [letter for letter in out if letter in left]
-    sizes = dict(zip(left, added.shape, strict=True))
-    added = added.transpose([left.index(letter) for letter in order])
-    return added.reshape([sizes.get(letter, 1) for letter in out])

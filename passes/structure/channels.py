@@ -51,21 +51,25 @@ class Channels:
         return (*self.readers, *made)
 
     def times(self, op: Contract | Conv, kept: int) -> Times:
-        """What one of the products takes where so many channels are kept; a convolution is counted
-        as the product of what its output pixels see."""
-        rows: Dim
-        if isinstance(op, Conv):
-            rows, k, n = product(op.out.shape[:-1]), product(op.w.shape[:-1]), op.w.shape[-1]
-        else:
-            (ia, ib, _), sizes = axis_sizes(op.spec, op.a, op.b)
-            rows = product(tuple(sizes[letter] for letter in ia if letter not in ib))
-            k = product(tuple(sizes[letter] for letter in ib if letter in ia))
-            n = product(tuple(sizes[letter] for letter in ib if letter not in ia))
-        assert isinstance(k, int)
-        assert isinstance(n, int)
-        reads = op in self.readers
-        narrow = (k // self.size * kept, n) if reads else (k, n // self.size * kept)
-        return prices().product(rows, *narrow)
+        """What one of the products takes where so many channels are kept."""
+        return narrow_times(op, op in self.readers, self.size, kept)
+
+
+def narrow_times(op: Contract | Conv, reads: bool, size: int, kept: int) -> Times:
+    """What a product takes that reads, or makes, `kept` of `size` channels; a convolution is
+    counted as the product of what its output pixels see."""
+    rows: Dim
+    if isinstance(op, Conv):
+        rows, k, n = product(op.out.shape[:-1]), product(op.w.shape[:-1]), op.w.shape[-1]
+    else:
+        (ia, ib, _), sizes = axis_sizes(op.spec, op.a, op.b)
+        rows = product(tuple(sizes[letter] for letter in ia if letter not in ib))
+        k = product(tuple(sizes[letter] for letter in ib if letter in ia))
+        n = product(tuple(sizes[letter] for letter in ib if letter not in ia))
+    assert isinstance(k, int)
+    assert isinstance(n, int)
+    narrow = (k // size * kept, n) if reads else (k, n // size * kept)
+    return prices().product(rows, *narrow)
 
 
 def hidden_channels(graph: Graph) -> list[Channels]:
@@ -87,7 +91,7 @@ def _channels(
         return None
     if any(operand(op) is not value or value in op.extras for op in readers):
         return None
-    axes = {_channel(op) for op in readers}
+    axes = {channel_axis(op) for op in readers}
     if len(axes) != 1 or 0 in axes:
         return None
     (axis,) = axes
@@ -125,7 +129,7 @@ def _sized(op: Contract | Conv) -> bool:
     return all(isinstance(size, int) for size in constant.shape)
 
 
-def _channel(op: Any) -> int:
+def channel_axis(op: Contract | Conv) -> int:
     """Axis of the operand, from the end, that a product sums over; 0 if that is not one axis."""
     if isinstance(op, Conv):
         return -1
@@ -183,7 +187,18 @@ def summed(op: Op) -> int:
     assert isinstance(op, Contract)
     inputs, _ = op.spec.split("->")
     ia, ib = inputs.split(",")
-    return ib.index(ia[_channel(op)])
+    return ib.index(ia[channel_axis(op)])
+
+
+def in_result(op: Contract, added: np.ndarray, axis: int) -> np.ndarray:
+    """What is added to all rows, axes of the weights but the summed one, as the result has them."""
+    inputs, out = op.spec.split("->")
+    ib = inputs.split(",")[1]
+    left = ib[:axis] + ib[axis + 1 :]
+    order = [letter for letter in out if letter in left]
+    sizes = dict(zip(left, added.shape, strict=True))
+    added = added.transpose([left.index(letter) for letter in order])
+    return added.reshape([sizes.get(letter, 1) for letter in out])
 
 
 Read = Callable[[Contract | Conv, Value, Builder], Value]
