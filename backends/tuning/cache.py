@@ -150,7 +150,12 @@ def row_key(candidate: Candidate, dims: tuple[int, ...], cold: bool) -> Row:
 
 
 def record(path: Path, target: Target, rows: Mapping[Row, float]) -> None:
-    """Write times as they ship: `backends/profiles/tuned/TARGET.json`."""
+    """Write times as they ship: `backends/profiles/tuned/TARGET.json`. What the file has already,
+    of other launches on such a machine, stays."""
+    if path.exists():
+        before = json.loads(path.read_text())
+        if before["machine"] == machine(target):
+            rows = {**_rows(before), **rows}
     listed = [
         {
             "family": f,
@@ -171,9 +176,13 @@ def shipped(target: str, folder: Path = SHIPPED) -> Mapping[Row, float]:
     path = folder / f"{target}.json"
     if not path.exists():
         return {}
+    return _rows(json.loads(path.read_text()))
+
+
+def _rows(document: Mapping[str, Any]) -> dict[Row, float]:
     return {
         (row["family"], row["spec"], tuple(row["dims"]), row["cold"]): row["seconds"]
-        for row in json.loads(path.read_text())["rows"]
+        for row in document["rows"]
     }
 
 

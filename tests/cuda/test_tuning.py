@@ -81,6 +81,20 @@ def test_times_that_ship_are_used_where_nothing_was_measured(tmp_path, monkeypat
     assert measured.seconds(found[1], dims, True) is None
 
 
+def test_records_of_several_models_add_up(tmp_path, monkeypatch) -> None:
+    target, _, found = rivals()
+    path, first, second = tmp_path / "sm_80.json", (16, 64, 32), (1, 64, 32)
+    keys = [row_key(found[0], dims, True) for dims in (first, second)]
+    record(path, target, {keys[0]: 3e-6})
+    record(path, target, {keys[1]: 2e-6})
+    assert dict(cache.shipped("sm_80", tmp_path)) == {keys[0]: 3e-6, keys[1]: 2e-6}
+    record(path, target, {keys[0]: 4e-6})
+    assert [row["seconds"] for row in json.loads(path.read_text())["rows"]] == [2e-6, 4e-6]
+    monkeypatch.setattr(cache, "machine", lambda row: "another (compute capability 9.0)")
+    record(path, target, {keys[0]: 5e-6})
+    assert [row["seconds"] for row in json.loads(path.read_text())["rows"]] == [5e-6]
+
+
 @pytest.mark.slow
 def test_the_command_measures_records_and_compiles(gpu, capsys) -> None:
     words = ("--max-error", "1e-2", "--top", "2", "--seconds", "0.001", "--record", "rows.json")

@@ -73,7 +73,8 @@ tilewright tune model.onnx --budget 10
     "recorded",
     type=path_type,
     metavar="FILE",
-    help="Write all times in the form in which they ship with the project.",
+    help="Write all times in the form in which they ship with the project, beside what FILE has of "
+    "this machine.",
 )
 def command(
     screen: Screen,
