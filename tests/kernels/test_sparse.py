@@ -61,7 +61,26 @@ def test_zeros_in_blocks_are_blocks_and_bitmaps():
     assert {("block_matmul", "", 1), ("block_matmul", "w8a8-zeros", 4)} <= offered(
         aligned, named_formats=EVERY
     )
-    assert ("block_matmul", "", 1) not in offered(pruned(128, 96, 0.7, deep=4, wide=8))
+    assert ("block_matmul", "", 1) not in offered(pruned(128, 96, 0.3, deep=4, wide=8))
+
+
+def widths(weights, q=1):
+    found = fitted(MatmulTask(*weights.shape), WIDE, weights, 0.0, EVERY)
+    return {
+        c.spec.wide: c.spec.blocks
+        for c in found
+        if c.family.name == "block_matmul" and c.spec.q == q
+    }
+
+
+def test_blocks_of_four_columns_are_offered_where_they_are_fewer():
+    assert widths(pruned(128, 96, 0.7, deep=4, wide=16)).keys() == {16}
+    narrow = widths(pruned(128, 96, 0.9, deep=1, wide=4))
+    assert narrow.keys() == {4, 16}
+    assert narrow[4] * 4 < 0.5 * narrow[16] * 16
+    assert widths(pruned(128, 96, 0.7, deep=1, wide=4)).keys() == {4}
+    assert widths(pruned(128, 96, 0.7, deep=4, wide=4), q=4).keys() == {4}
+    assert widths(pruned(128, 96, 0.7, deep=1, wide=1)) == {}
 
 
 def test_a_task_of_another_kind_has_none():
@@ -88,6 +107,8 @@ def test_more_weights_than_there_is_room_for_are_refused():
 def test_specs_that_make_no_sense_are_refused():
     with pytest.raises(ValueError, match="weights are rounded to bf16 or to a format, not to both"):
         bitmap_matmul.BitmapMatmulSpec(64, 32, 2, named("bf16-s50"), short=True)
+    with pytest.raises(ValueError, match="blocks of 8 columns: expected 16 or 4"):
+        block_matmul.BlockMatmulSpec(64, 32, 2, wide=8)
     with pytest.raises(ValueError, match="sums of 65537: numbers of blocks have 16 bits"):
         block_matmul.BlockMatmulSpec(65537, 32, 2)
 

@@ -1,6 +1,6 @@
 """Matmul with a constant of which only some blocks are there: C[M, N] f32 = epilogue(A[M, K] f32 x
-B[K, N]), blocks of 16 columns by one k in f32, two in bf16, four in s8 (with a scale a column), at
-multiples of their size. What is not there is neither stored nor multiplied.
+B[K, N]), blocks of 16 columns, or of 4, by one k in f32, two in bf16, four in s8 (with a scale a
+column), at multiples of their size. What is not there is neither stored nor multiplied.
 
 Blocks are those of the model's own weights that have something other than zeros (nothing is rounded
 then but products and sums, unless the bound on errors lets weights be bf16 or 8 bits), or those of
@@ -17,8 +17,11 @@ Packed B, bytes, for every CPU target alike; N = 40, s8 shown:
               blocks: [16 columns][q k], 64 bytes each
     strip 1   ...
 
+Narrow blocks have strips of 4 columns and 16 bytes; those of a strip are filled up to a line.
+
 Rows of A are brought to the form of the products, and turned, once for all panels of a unit
-(llvm.sparse_blocks); the sums of 16 rows by 16 columns are in registers while a strip passes.
+(llvm.sparse_blocks); the sums of 16 rows by 16 columns are in registers while a strip passes, or
+those of up to 64 rows by 4 columns (llvm.narrow_blocks).
 """
 
 from tilewright.backends.kernels.block_matmul import cases, cost, llvm, packing, reference, spec

@@ -6,7 +6,8 @@ from tilewright.backends.kernels import work
 from tilewright.backends.kernels.block_matmul.spec import BlockMatmulSpec
 from tilewright.backends.kernels.family import Cost
 from tilewright.backends.llvm.amx import ROWS
-from tilewright.backends.llvm.sparse_blocks import LINE, STRIP, most_rows, native
+from tilewright.backends.llvm.narrow_blocks import NARROW, most_tiles
+from tilewright.backends.llvm.sparse_blocks import STRIP, most_rows, native
 from tilewright.backends.target import Target
 
 OVERHEAD = 3
@@ -16,8 +17,11 @@ TURNED = {True: 1.2, False: 2.0}
 """Conversions of an element of A that take as long as bringing it to its form, codes or f32, and
 turning it."""
 
+ENDS = 60
+"""Products of f32 that take as long as turning and storing the sums of 16 rows by 4 columns."""
+
 MISSED = 1.3
-"""Products of f32 take so much longer: 16 rows of A are more than L1 holds beside the blocks."""
+"""Products of f32 take so much longer: 16 rows of A are more than L1 holds beside wide blocks."""
 
 
 def estimate(spec: BlockMatmulSpec, dims: tuple[int, ...], target: Target) -> Cost:
@@ -32,16 +36,21 @@ def estimate(spec: BlockMatmulSpec, dims: tuple[int, ...], target: Target) -> Co
     vectors = STRIP // target.lanes_f32
     parts = 1 if own else spec.q
     slots = parts * (vectors * rows + calls * (OVERHEAD + (vectors if not own else 0)))
+    if spec.wide == NARROW:
+        calls = -(-tiles // most_tiles(target))
+        slots = parts * (NARROW * vectors * tiles + calls * OVERHEAD)
+        slots += -(-spec.strips * tiles * ENDS // max(spec.blocks, 1))
     codes = own and spec.q == 4
+    missed = 1 if codes or spec.wide == NARROW else MISSED
     full = work.full_extras(spec.epilogue)
     passes = -(-m // spec.rows_per_unit)
     return Cost(
         flops=2 * m * spec.k * spec.n,
         bytes=4 * (m * spec.k + (1 + full) * m * spec.n) + weights,
-        issued=int(2 * target.lanes_f32 * slots * spec.blocks * (1 if codes else MISSED)),
+        issued=int(2 * target.lanes_f32 * slots * spec.blocks * missed),
         weights=weights,
         passes=passes,
-        streamed=weights * tiles + LINE * tiles * spec.blocks,
+        streamed=weights * tiles + 4 * STRIP * tiles * spec.blocks,
         converted=int(TURNED[codes] * m * spec.k),
         epilogue=work.epilogue(spec.epilogue, m * spec.n) + (3 if spec.q == 4 else 1) * m * spec.n,
         written=4 * m * spec.n,

@@ -6,7 +6,7 @@ import numpy as np
 
 from tilewright.backends.kernels.block_matmul.spec import NUMBER, BlockMatmulSpec
 from tilewright.backends.llvm.microkernel import PANEL
-from tilewright.backends.llvm.sparse_blocks import LINE, STRIP
+from tilewright.backends.llvm.sparse_blocks import LINE
 from tilewright.compiler.formats.format import Encoded
 from tilewright.compiler.formats.sparse import Sparse
 
@@ -20,8 +20,8 @@ def pack(weights: np.ndarray | Encoded, spec: BlockMatmulSpec) -> np.ndarray:
     filled = np.zeros((spec.groups * spec.q, spec.panels * PANEL), codes.dtype)
     filled[: spec.k, : spec.n] = codes
     # [strip][group][column, k of the group]
-    parts = filled.reshape(spec.groups, spec.q, spec.strips, STRIP).transpose(2, 0, 3, 1)
-    lines = np.ascontiguousarray(parts).reshape(spec.strips, spec.groups, STRIP * spec.q)
+    parts = filled.reshape(spec.groups, spec.q, spec.strips, spec.wide).transpose(2, 0, 3, 1)
+    lines = np.ascontiguousarray(parts).reshape(spec.strips, spec.groups, spec.wide * spec.q)
     there = np.any(lines, axis=2)
     if np.count_nonzero(there) > spec.blocks:
         raise ValueError(f"{spec.blocks} blocks are too few for these weights")
@@ -43,18 +43,18 @@ def pack(weights: np.ndarray | Encoded, spec: BlockMatmulSpec) -> np.ndarray:
         at += -(-numbers.nbytes // LINE) * LINE
         values = np.ascontiguousarray(lines[strip, there[strip]]).view(np.uint8).reshape(-1)
         packed[at : at + len(values)] = values
-        at += len(values)
+        at += -(-len(values) // LINE) * LINE
     return packed
 
 
 def sample(spec: BlockMatmulSpec) -> np.ndarray:
     """Packed weights with as many blocks as there may be, anywhere."""
     rng = np.random.default_rng(0)
-    across = -(-spec.n // STRIP)
+    across = -(-spec.n // spec.wide)
     there = np.zeros(spec.groups * across, bool)
     there[rng.permutation(len(there))[: spec.blocks]] = True
     mask = np.repeat(there.reshape(spec.groups, across), spec.q, axis=0)
-    mask = np.repeat(mask, STRIP, axis=1)[: spec.k, : spec.n]
+    mask = np.repeat(mask, spec.wide, axis=1)[: spec.k, : spec.n]
     w = rng.choice([-1, 1], mask.shape) * rng.uniform(0.5, 2, mask.shape) * mask
     matrix = w.astype(np.float32)
     if spec.format is None:
@@ -65,14 +65,14 @@ def sample(spec: BlockMatmulSpec) -> np.ndarray:
 def unpack(packed: np.ndarray, spec: BlockMatmulSpec) -> np.ndarray | Encoded:
     """The exact inverse."""
     bytes_ = packed.reshape(-1).view(np.uint8)
-    lines = np.zeros((spec.strips, spec.groups, STRIP * spec.q), _TYPE[spec.q])
+    lines = np.zeros((spec.strips, spec.groups, spec.wide * spec.q), _TYPE[spec.q])
     head = bytes_[: 16 * spec.strips].view(np.int64).reshape(spec.strips, 2)
     for strip, (at, count) in enumerate(head):
         numbers = bytes_[at : at + NUMBER * count].view(np.uint16)
         start = at + -(-NUMBER * count // LINE) * LINE
-        values = bytes_[start : start + LINE * count].view(lines.dtype)
+        values = bytes_[start : start + spec.block_bytes * count].view(lines.dtype)
         lines[strip, numbers] = values.reshape(count, lines.shape[2])
-    filled = lines.reshape(spec.strips, spec.groups, STRIP, spec.q).transpose(1, 3, 0, 2)
+    filled = lines.reshape(spec.strips, spec.groups, spec.wide, spec.q).transpose(1, 3, 0, 2)
     codes = filled.reshape(spec.groups * spec.q, spec.panels * PANEL)[: spec.k, : spec.n]
     codes = np.ascontiguousarray(codes)
     if spec.format is None:

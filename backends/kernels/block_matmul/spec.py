@@ -14,7 +14,8 @@ from tilewright.backends.llvm.amx import ROWS, TILE_BYTES
 from tilewright.backends.llvm.epilogue import IDENTITY, Epilogue
 from tilewright.backends.llvm.frame import Units
 from tilewright.backends.llvm.microkernel import PANEL
-from tilewright.backends.llvm.sparse_blocks import GROUPS, LINE, STRIP, STRIPS
+from tilewright.backends.llvm.narrow_blocks import HOLD, NARROW, TILES
+from tilewright.backends.llvm.sparse_blocks import GROUPS, LINE, STRIP
 from tilewright.backends.target import Target
 from tilewright.compiler.formats import formats
 from tilewright.compiler.formats.pruning import Blocks, block_sums
@@ -22,6 +23,9 @@ from tilewright.compiler.formats.sparse import Sparse
 
 MOST = 0.6
 """Share of blocks from which on nothing is gained."""
+
+FEWER = 0.8
+"""Share of the weights of wide blocks from which on narrow ones have nothing to gain."""
 
 MOST_GROUPS = 1 << 16
 """Numbers of blocks have 16 bits."""
@@ -45,7 +49,7 @@ class BlockMatmulSpec:
     each ``col`` and ``full`` extra in order. Columns of A and C are contiguous.
 
     ``blocks``: that are there, at most. ``format``: of the weights; None: those of the model, as
-    they are, or rounded to bf16 (``short``).
+    they are, or rounded to bf16 (``short``). ``wide``: columns of a block, 16 or 4.
     """
 
     k: int
@@ -54,8 +58,11 @@ class BlockMatmulSpec:
     format: Sparse | None = None
     short: bool = False
     epilogue: Epilogue = IDENTITY
+    wide: int = STRIP
 
     def __post_init__(self) -> None:
+        if self.wide not in (STRIP, NARROW):
+            raise ValueError(f"blocks of {self.wide} columns: expected {STRIP} or {NARROW}")
         if self.format is not None and self.short:
             raise ValueError("weights are rounded to bf16 or to a format, not to both")
         if self.groups > MOST_GROUPS:
@@ -79,7 +86,7 @@ class BlockMatmulSpec:
 
     @property
     def strips(self) -> int:
-        return self.panels * STRIPS
+        return self.panels * PANEL // self.wide
 
     @property
     def head_bytes(self) -> int:
@@ -94,7 +101,18 @@ class BlockMatmulSpec:
     @property
     def packed_bytes(self) -> int:
         numbers = -(-NUMBER * self.blocks // LINE) + self.strips
-        return self.head_bytes + self.panels * self.column_bytes + LINE * (self.blocks + numbers)
+        values = -(-self.block_bytes * self.blocks // LINE)
+        values += self.strips if self.block_bytes < LINE else 0
+        return self.head_bytes + self.panels * self.column_bytes + LINE * (values + numbers)
+
+    @property
+    def block_bytes(self) -> int:
+        return 4 * self.wide
+
+    @property
+    def sum_bytes(self) -> int:
+        """Scratch of sums of the tiles of rows that pass a strip together."""
+        return TILE_OF_SUMS if self.wide == STRIP else TILES * TILE_OF_SUMS + HOLD
 
     @property
     def panels_per_unit(self) -> int:
@@ -132,7 +150,7 @@ def units(spec: BlockMatmulSpec) -> str:
 
 def scratch_bytes(spec: BlockMatmulSpec) -> str:
     """Bytes of scratch a thread needs, a formula over the dims: sums, scales, rows."""
-    head = TILE_OF_SUMS + scale_bytes(spec)
+    head = spec.sum_bytes + scale_bytes(spec)
     return f"{head} + ceildiv(min(p0, {spec.rows_per_unit}), {ROWS}) * {spec.row_bytes}"
 
 
@@ -176,13 +194,17 @@ def fitted(task: Any, target: Target, weights: np.ndarray) -> tuple[BlockMatmulS
     kinds += [(32 // f.bits, f) for f in _read() if f.pattern is None]
     found = []
     for q, made in kinds:
-        blocks = int(np.count_nonzero(block_sums(there.astype(np.int32), q, STRIP)))
-        if blocks <= MOST * -(-task.k // q) * -(-task.n // STRIP):
+        wider = task.k * task.n
+        for wide in (STRIP, NARROW):
+            blocks = int(np.count_nonzero(block_sums(there.astype(np.int32), q, wide)))
+            strips = -(-task.n // wide)
+            if blocks > MOST * -(-task.k // q) * strips or wide * blocks > FEWER * wider:
+                continue
             short = made is None and q == 2
             # As many for each strip: matrices pruned alike then have kernels in common.
-            strips = -(-task.n // STRIP)
-            blocks = -(-blocks // strips) * strips
-            found.append(BlockMatmulSpec(task.k, task.n, blocks, made, short, task.epilogue))
+            wider, blocks = wide * blocks, -(-blocks // strips) * strips
+            spec = BlockMatmulSpec(task.k, task.n, blocks, made, short, task.epilogue, wide)
+            found.append(spec)
     return tuple(found)
 
 
@@ -199,4 +221,5 @@ def weight_format(spec: BlockMatmulSpec) -> str:
 def layout(spec: BlockMatmulSpec) -> Layout:
     """Of packed B."""
     kind = {1: "f32", 2: "bf16", 4: "s8"}[spec.q]
-    return Layout(f"{spec.blocks} blocks of {kind}", spec.packed_bytes)
+    narrow = " narrow" if spec.wide == NARROW else ""
+    return Layout(f"{spec.blocks}{narrow} blocks of {kind}", spec.packed_bytes)
