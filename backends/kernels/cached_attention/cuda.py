@@ -46,7 +46,9 @@ START = r"""
   const u64 k_bits = (u64)p.k | (u64)p.ks, v_bits = (u64)p.v | (u64)p.vs;
   const bool fast = HS % KE == 0 && VS % VE == 0 && k_bits % KE == 0 && v_bits % VE == 0;
   extern __shared__ __align__(16) char shared[];
-  if (HS % KE == 0 && VS % VE == 0 && fast)
+  if (HS % KE == 0 && VS % VE == 0 && fast && GROUP <= 8 && p.rows <= 8)
+    direct<true, true>(p, row0, kv, batch, first, end, shared);
+  else if (HS % KE == 0 && VS % VE == 0 && fast)
     direct<true>(p, row0, kv, batch, first, end, shared);
   else
     direct<false>(p, row0, kv, batch, first, end, shared);

@@ -11,7 +11,8 @@ be: which lane holds which element of a fragment is free as long as both factors
     sizes of values  lane g of 8 holds VE neighbours of 8 VE; tile j of 8 has the j-th of each
 
 Rows may be CODES with a scale each (see cached_attention), exact in tf32: of two PARTS, where two
-elements lie in a byte, which are half a row apart.
+elements lie in a byte, which are half a row apart. Where a block has at most 8 rows of them, one
+product has what two have otherwise: rows 8.. of its fragments are what tf32 leaves of rows 0.. .
 
 Eight parts of the keys may form a cluster, whose blocks read each other's shared memory. Otherwise
 several parts write sums, maxima and totals to the workspace:
@@ -20,11 +21,13 @@ several parts write sums, maxima and totals to the workspace:
 """
 
 DIRECT = r"""
-// Keys of the block: [first, end); rows of the tile from row0 on.
-template <bool FAST>
+// Keys of the block: [first, end); rows of the tile from row0 on. FOLD: at most 8 rows, which leave
+// the others of each fragment to what their numbers have left over (of SPLIT).
+template <bool FAST, bool FOLD = false>
 static __device__ __forceinline__ void direct(const Problem &p, int row0, int kv, int batch,
                                               int first, int end, char *shared) {
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, c = lane % 4;
+  constexpr int HALVES = FOLD ? 1 : 2;
 
   const KT *k = p.k + g * p.ks + c * KE;
   const VT *v = p.v + g * VE;
@@ -99,7 +102,8 @@ static __device__ __forceinline__ void direct(const Problem &p, int row0, int kv
 #pragma unroll
   for (int i = threadIdx.x; i < QSTEPS * 128; i += WARPS * 32) {
     const int load = i / 128 / PARTS, which = i / 128 % PARTS;
-    const int part = i % 4, of_tile = i / 4 % 32 / 4 + 8 * (part & 1), row = row0 + of_tile;
+    const int part = i % 4, of_tile = i / 4 % 32 / 4 + (FOLD ? 0 : 8 * (part & 1));
+    const int row = row0 + of_tile;
     const int at_row = load / QPER * 4 * KE + i / 4 % 4 * KE + load % QPER * (BF16 ? 4 : 2)
                        + (part >> 1) * (BF16 ? 2 : 1);
     const int dim = at_row < HS ? at_row + which * HS : HD;
@@ -117,8 +121,8 @@ static __device__ __forceinline__ void direct(const Problem &p, int row0, int kv
     } else if (SPLIT) {
       u32 hi, lo;
       halves(x, hi, lo);
-      queries[i] = hi;
-      queries[QSTEPS * 128 + i] = lo;
+      queries[i] = FOLD && part & 1 ? lo : hi;
+      if (!FOLD) queries[QSTEPS * 128 + i] = lo;
     } else {
       queries[i] = nearest(x);
     }
@@ -148,14 +152,17 @@ static __device__ __forceinline__ void direct(const Problem &p, int row0, int kv
           const uint4 q = ((const uint4 *)queries)[step * 32 + lane];
           const u32 a[4] = {q.x, q.y, q.z, q.w};
           if (SPLIT) {
-            const uint4 r = ((const uint4 *)queries)[(QSTEPS + step) * 32 + lane];
-            const u32 rest[4] = {r.x, r.y, r.z, r.w};
+            u32 rest[4];
+            if (!FOLD) {
+              const uint4 r = ((const uint4 *)queries)[(QSTEPS + step) * 32 + lane];
+              rest[0] = r.x, rest[1] = r.y, rest[2] = r.z, rest[3] = r.w;
+            }
 #pragma unroll
             for (int t = 0; t < NT; t++) {
               u32 hi[2], lo[2];
-              halves(number(keys[t][b], 2 * pair_of, n % PARTS), hi[0], lo[0]);
-              halves(number(keys[t][b], 2 * pair_of + 1, n % PARTS), hi[1], lo[1]);
-              mma_tf32(small[t], rest, hi[0], hi[1]);
+              parted(number(keys[t][b], 2 * pair_of, n % PARTS), hi[0], lo[0]);
+              parted(number(keys[t][b], 2 * pair_of + 1, n % PARTS), hi[1], lo[1]);
+              if (!FOLD) mma_tf32(small[t], rest, hi[0], hi[1]);
               if (!CODES) mma_tf32(small[t], a, lo[0], lo[1]);
               mma_tf32(s[t], a, hi[0], hi[1]);
             }
@@ -176,17 +183,18 @@ static __device__ __forceinline__ void direct(const Problem &p, int row0, int kv
 #pragma unroll
     for (int t = 0; t < NT; t++)
 #pragma unroll
-      for (int i = 0; i < 4; i++) {
+      for (int i = 0; i < 2 * HALVES; i++) {
         const int at = key + 8 * t + 2 * c + (i & 1);
         const bool seen = at < limit[i >> 1];
-        float x = (SPLIT ? s[t][i] + small[t][i] : s[t][i]) * FACTOR;
+        const float left = FOLD ? s[t][i + 2 & 3] : small[t][i];
+        float x = (SPLIT ? s[t][i] + left : s[t][i]) * FACTOR;
         if (CODES) x *= key_scale[t][i & 1];
         if (MASK) x += bias(raw[t][i]);
         s[t][i] = seen ? x : -INF;
       }
     if (MASK && key + WARPS * STEP < end) take_mask(key + WARPS * STEP);
 #pragma unroll
-    for (int h = 0; h < 2; h++) {
+    for (int h = 0; h < HALVES; h++) {
       float most = fmaxf(s[0][2 * h], s[0][2 * h + 1]);
       if constexpr (NT > 1) most = fmaxf(most, fmaxf(s[1][2 * h], s[1][2 * h + 1]));
       most = fmaxf(most, __shfl_xor_sync(~0u, most, 1));
@@ -212,7 +220,8 @@ static __device__ __forceinline__ void direct(const Problem &p, int row0, int kv
 
     if (CODES) {
 #pragma unroll
-      for (int i = 0; i < 4 * NT; i++) s[i / 4][i % 4] *= value_scale[i / 4][i & 1];
+      for (int i = 0; i < 4 * NT; i++)
+        if (!FOLD || i % 4 < 2) s[i / 4][i % 4] *= value_scale[i / 4][i & 1];
       if (key + WARPS * STEP < end) take_scales(key + WARPS * STEP);
     }
     u32 w[NT][4], rest[NT][4];
@@ -225,11 +234,12 @@ static __device__ __forceinline__ void direct(const Problem &p, int row0, int kv
 #pragma unroll
         for (int i = 0; i < 4; i++) {
           // Columns of a tile in pairs: 2c is column c of the fragment, 2c + 1 column c + 4.
-          const float x = s[t][(i & 1) * 2 + (i >> 1)];
+          const float x = s[t][(FOLD ? 0 : (i & 1) * 2) + (i >> 1)];
           if (SPLIT) {
             w[t][i] = __float_as_uint(x) & 0xffffe000u;
             // Never zero or negative, which infinite values would make NaN of.
             rest[t][i] = __float_as_uint(x - __uint_as_float(w[t][i]) + 0x1p-110f);
+            if (FOLD && i & 1) w[t][i] = rest[t][i];
           } else {
             w[t][i] = nearest(x);
           }
@@ -257,9 +267,9 @@ static __device__ __forceinline__ void direct(const Problem &p, int row0, int kv
               const float y = number(values[2 * t + 1][b], j % VE, j / VE);
               if (SPLIT) {
                 u32 hi[2], lo[2];
-                halves(x, hi[0], lo[0]);
-                halves(y, hi[1], lo[1]);
-                mma_tf32(sum, rest[t], hi[0], hi[1]);
+                parted(x, hi[0], lo[0]);
+                parted(y, hi[1], lo[1]);
+                if (!FOLD) mma_tf32(sum, rest[t], hi[0], hi[1]);
                 if (!CODES) mma_tf32(sum, w[t], lo[0], lo[1]);
                 mma_tf32(sum, w[t], hi[0], hi[1]);
               } else {
@@ -269,7 +279,7 @@ static __device__ __forceinline__ void direct(const Problem &p, int row0, int kv
           }
           if (SPLIT) {
 #pragma unroll
-            for (int i = 0; i < 4; i++) all[i] = fmaf(all[i], factor[i >> 1], own[i]);
+            for (int i = 0; i < 4; i++) all[i] = fmaf(all[i], factor[FOLD ? 0 : i >> 1], own[i]);
           }
         }
     }
@@ -278,8 +288,12 @@ static __device__ __forceinline__ void direct(const Problem &p, int row0, int kv
 
   // Sums of the warps, in order.
   float *tops = (float *)(shared + QBYTES), *parts = tops + WARPS * 32;
+  if (FOLD) {
 #pragma unroll
-  for (int h = 0; h < 2; h++) {
+    for (int j = 0; j < VB * VN; j++) sums[j][0] += sums[j][2], sums[j][1] += sums[j][3];
+  }
+#pragma unroll
+  for (int h = 0; h < HALVES; h++) {
     total[h] += __shfl_xor_sync(~0u, total[h], 1);
     total[h] += __shfl_xor_sync(~0u, total[h], 2);
     if (c == 0) {

@@ -46,6 +46,12 @@ static __device__ __forceinline__ void halves(float x, u32 &hi, u32 &lo) {
   lo = x == whole ? 0u : __float_as_uint(x - whole);
 }
 
+// Of keys and values: codes are tf32.
+static __device__ __forceinline__ void parted(float x, u32 &hi, u32 &lo) {
+  if (CODES) hi = __float_as_uint(x), lo = 0;
+  else halves(x, hi, lo);
+}
+
 static __device__ __forceinline__ float widen(float x) { return x; }
 static __device__ __forceinline__ float widen(u16 x) { return __uint_as_float((u32)x << 16); }
 
