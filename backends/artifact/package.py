@@ -14,6 +14,7 @@ from tilewright.backends.artifact.error_report import formats_report
 from tilewright.backends.artifact.launch_work import launch_work
 from tilewright.backends.artifact.safetensors import TensorSpec, WeightLayout, plan_weights
 from tilewright.backends.artifact.selection_report import selection_report
+from tilewright.backends.artifact.structure_report import structure_report
 from tilewright.backends.artifact.writer import write_artifact
 from tilewright.backends.cuda.toolchain import architectures
 from tilewright.backends.llvm.backend import Lowered
@@ -211,6 +212,7 @@ def plan_report(
                 for launch in lowered.launches
             ],
             "selection": selection_report(lowered.state),
+            "structures": structure_report(lowered.state),
             "notes": [{"source": s, "note": n} for s, n in lowered.state.notes],
             "memory": {
                 "method": plan.method,

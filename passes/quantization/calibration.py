@@ -93,6 +93,7 @@ class Calibration:
     gains: Mapping[tuple[str, bool], Gain]
     _encoded: dict[tuple[str, str], Encoded] = field(default_factory=dict)
     _squares: dict[tuple[str, str], Squares] = field(default_factory=dict)
+    _locals: dict[tuple[str, str], float] = field(default_factory=dict)
     _settled: set[tuple[str, str]] = field(default_factory=set)
     _desk: dict[str, _Desk] = field(default_factory=dict)
     _ratios: dict[str, list[float]] = field(default_factory=dict)
@@ -126,6 +127,15 @@ class Calibration:
         if key not in self._squares:
             self._squares[key] = self._predict(site, numerics)
         return self._squares[key]
+
+    def lost(self, source: str, constant: str, numerics: str) -> float | None:
+        """The part of ||X W||^2 that a format was judged to lose; None where it was not."""
+        site = self.sites.get((source, constant))
+        local = None if site is None else self._locals.get((site.name, numerics))
+        if site is None or local is None:
+            return None
+        size = self._size(site)
+        return (local / size) ** 2 if size else 0.0
 
     def floor(self, source: str, constant: str, numerics: str) -> Squares | None:
         """What a product makes at least in a format, by the bits of a weight alone; None where
@@ -193,6 +203,7 @@ class Calibration:
             local = UNSURE * self._estimate(site, made)
         else:
             local = made.error(weights, self._encode(site, made), inputs)
+        self._locals[site.name, numerics] = local
         return self.gains[site.name, _kind(made)].error(local, self.norms)
 
     def _estimate(self, site: Site, made: WeightFormat) -> float:

@@ -139,6 +139,10 @@ class Planned:
         """Nothing is known of errors."""
         return ()
 
+    def lost(self, source: str, constant: str, numerics: str) -> float | None:
+        """Nothing is known of errors."""
+        return None
+
     def floor(self, source: str, constant: str, numerics: str) -> Squares | None:
         """Nothing is known of errors."""
         return None

@@ -75,6 +75,11 @@ class Terms:
         """What a contraction adds to the outputs' errors; None for what was not calibrated."""
         return self.calibration.squares(source, constant, numerics)
 
+    def lost(self, source: str, constant: str, numerics: str) -> float | None:
+        """The part of a contraction's own energy that a format loses; None where it was not
+        judged."""
+        return self.calibration.lost(source, constant, numerics)
+
     def floor(self, source: str, constant: str, numerics: str) -> Squares | None:
         """What a contraction adds at least; None where `squares` is known or takes no time."""
         return self.calibration.floor(source, constant, numerics)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tilewright.compiler.errors import UserError, nearest
-from tilewright.tools.cli.contract import show_contract, show_numerics, show_slices
+from tilewright.tools.cli.contract import show_contract, show_formats, show_slices
 from tilewright.tools.cli.files import check_output
 from tilewright.tools.cli.interrupt import ends_workers
 from tilewright.tools.cli.options import (
@@ -262,6 +262,7 @@ def check_passes(names: set[str]) -> None:
 def summary(result: CompileResult, model: Path) -> dict[str, Any]:
     """What a compile did, as the document of --json; sizes in bytes, times in seconds."""
     from tilewright.backends.artifact.error_report import numerics_report
+    from tilewright.backends.artifact.structure_report import structure_counts, structure_report
 
     contract = result.contract
     return {
@@ -291,6 +292,7 @@ def summary(result: CompileResult, model: Path) -> dict[str, Any]:
                 "numerics": numerics_report(lowered.state.selection)
                 if lowered.state.selection is not None
                 else {},
+                "structures": structure_counts(structure_report(lowered.state)),
                 "memory": {
                     "arena": str(plan.arena),
                     "arena_bytes": plan.nominal,
@@ -332,7 +334,7 @@ def show(screen: Screen, report: dict[str, Any]) -> None:
         show_slices(screen, report["slices"])
     for variant in report["variants"]:
         if report["contract"] is not None or report["slices"] is not None:
-            show_numerics(screen, f"formats on {variant['target']}", variant["numerics"])
+            show_formats(screen, variant)
         memory = variant["memory"]
         at = ", ".join(f"{name} = {size}" for name, size in memory["at"].items())
         bytes_at = f" bytes with {at}" if at else " bytes"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tilewright.tools.cli.screen import Screen
@@ -97,6 +97,41 @@ def show_numerics(screen: Screen, title: str, numerics: Mapping[str, Mapping[str
     """How many operations run in which numerics, and the bytes of their weights."""
     rows = [(name, row["operations"], f"{row['weight_bytes']:,}") for name, row in numerics.items()]
     screen.table(title, ("format", ">operations", ">weight bytes"), rows)
+
+
+def show_formats(screen: Screen, variant: Mapping[str, Any]) -> None:
+    """The numerics of a target; by structure of weights, how many launches use it, and why others
+    do not."""
+    from tilewright.backends.artifact.structure_report import REASONS
+
+    target, counts = variant["target"], variant["structures"]
+    show_numerics(screen, f"formats on {target}", variant["numerics"])
+    rows = [(name, row["used"], *(row[why] for why in REASONS)) for name, row in counts.items()]
+    if rows:
+        columns = ("structure", ">used", *(f">{text}" for text in REASONS.values()))
+        screen.table(f"structure of weights on {target}, by launches", columns, rows)
+
+
+def show_structure_rows(screen: Screen, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Which structure each launch uses, and why no other."""
+    from tilewright.backends.artifact.structure_report import REASONS
+
+    if not rows:
+        return
+    told = [
+        (
+            row["source"],
+            row["format"],
+            row["used"] or "-",
+            "\n".join(
+                f"{name}: {REASONS[other['why']]}, {other['format']} {other['text']}"
+                for name, other in row["not_used"].items()
+            ),
+        )
+        for row in rows
+    ]
+    columns = ("ONNX nodes", "format", "structure", "why no other")
+    screen.table("structure of weights", columns, told)
 
 
 def number(error: float) -> str:

@@ -11,7 +11,7 @@ import click
 from tilewright.compiler.errors import UserError
 from tilewright.tools.cli.build import imported
 from tilewright.tools.cli.choices import show_choices, show_explained
-from tilewright.tools.cli.contract import show_contract, show_slices
+from tilewright.tools.cli.contract import show_contract, show_slices, show_structure_rows
 from tilewright.tools.cli.files import is_artifact
 from tilewright.tools.cli.gpu_kernel import show_gpu_kernel
 from tilewright.tools.cli.options import dim_option, path_type, sizes, subcommand
@@ -323,12 +323,13 @@ def _plan_and_memory(
     from tilewright.tools.inspect_kernel import kernel_rows
 
     if plan_:
-        keys = ("formats", "launches", "selection", "notes")
+        keys = ("formats", "launches", "selection", "structures", "notes")
         report["plan"] = {key: variant[key] for key in keys if key in variant}
         rest = ("units", "flops", "bytes", "ONNX nodes")
         columns = (">#", "operation", "kernel", "tier", "joined", *rest)
         screen.table("kernel launches", columns, kernel_rows(variant["launches"]))
         show_choices(screen, variant["selection"])
+        show_structure_rows(screen, variant.get("structures", ()))
         notes = dict.fromkeys((n["source"], n["note"]) for n in variant["notes"])
         if notes:
             screen.table("decisions", ("ONNX nodes", "note"), list(notes))

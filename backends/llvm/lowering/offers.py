@@ -33,6 +33,10 @@ class Offers(Protocol):
     def squares(self, source: str, constant: str, numerics: str) -> Squares | None:
         """What a contraction adds to the outputs' errors; None for what was not calibrated."""
 
+    def lost(self, source: str, constant: str, numerics: str) -> float | None:
+        """The part of the energy of its own results that a contraction loses in a weight format;
+        None where that was not judged."""
+
     def floor(self, source: str, constant: str, numerics: str) -> Squares | None:
         """What `squares` is at least; None where it is known or takes no time to find."""
 
