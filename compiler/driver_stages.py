@@ -28,6 +28,7 @@ from tilewright.backends.llvm.lowering.tables import OBJECTIVES
 from tilewright.backends.target import Target, resolve_targets
 from tilewright.backends.tuning.cache import Cache, Measurements
 from tilewright.compiler.contract import Contract, Errors
+from tilewright.compiler.errors import UserError
 from tilewright.compiler.frontend.load import load_onnx
 from tilewright.compiler.ir.core import Graph
 from tilewright.compiler.last_token import keep_last_token
@@ -101,6 +102,8 @@ def import_model(
     observer: Callable[[Step], None] | None,
 ) -> CompileResult:
     """The stages before lowering."""
+    if options.abft:
+        _refuse_gpus(options)
     with done.stage("import"):
         say("import", str(source) if isinstance(source, str | Path) else "model")
         graph = keep_last_token(load_onnx(source, dict(options.dims)), options.last_token)
@@ -118,17 +121,29 @@ def import_model(
         names = PIPELINES["recognize"] + (PIPELINES["shrink"] if options.shrinks else ())
         result.recognized = run_passes(graph, names, watch, rewriting_prices(graph, options))
         if options.kv_cache is None or options.calibrate is not None:
-            result.graph = result.exact = run_passes(result.recognized, PIPELINES["fuse"], watch)
+            fuse = PIPELINES["fuse-checked" if options.abft else "fuse"]
+            result.graph = result.exact = run_passes(result.recognized, fuse, watch)
             if options.kv_cache is not None:  # a refusal now, not after calibration
                 name = options.kv_cache
                 quantize_caches(result.recognized, "int8" if name == "auto" else name)
         else:
-            result.graph, _ = with_caches(result, options.kv_cache, watch)
+            result.graph, _ = with_caches(result, options.kv_cache, watch, options.abft)
     return result
 
 
+def _refuse_gpus(options: Options) -> None:
+    for target in resolve_targets(options.targets):
+        if target.gpu:
+            found = "products are checked on CPUs only"
+            hint = "leave --abft or this target away"
+            raise UserError(f"target {target.name!r}", "checks no products", found, hint)
+
+
 def with_caches(
-    result: CompileResult, name: str, observer: Callable[[Step], None] | None = None
+    result: CompileResult,
+    name: str,
+    observer: Callable[[Step], None] | None = None,
+    abft: bool = False,
 ) -> tuple[Graph, tuple[KvCache, ...]]:
     """The graph with key-value caches in the format `name`, and which they are. Raises UserError as
     `quantize_caches` says."""
@@ -140,7 +155,8 @@ def with_caches(
         observer(
             Step(f"quantize-caches{{format={name}}}", before, after, time.perf_counter() - start)
         )
-    return run_passes(after, PIPELINES["fuse"], observer), caches
+    fuse = PIPELINES["fuse-checked" if abft else "fuse"]
+    return run_passes(after, fuse, observer), caches
 
 
 def compile_graph(

@@ -47,6 +47,7 @@ class Options:
     fisher: .npz file of Fisher information of weights (`fisher.read_fisher`), by which low-rank
     formats then weigh what they keep; with calibrate.
     kv_cache: format of key-value caches, "int8" or "int4" (None: f32), or "auto": by its error.
+    abft: check every product with constant weights against checksums of them, when it is run.
     tuned: choose by times that `tilewright tune` measured, where there are any, not predicted ones.
     """
 
@@ -70,6 +71,7 @@ class Options:
     last_token: tuple[str, ...] = ()
     kv_cache: str | None = None
     slices: tuple[int, ...] = ()
+    abft: bool = False
     fisher: str | None = None
 
     @property
@@ -96,6 +98,8 @@ def check_options(options: Options) -> None:
         found = f"expected a number of bytes of 1 or more, found {size}"
         raise UserError("max_size", "is no size", found)
     _check_caches(options)
+    if options.abft:
+        _check_abft(options)
     if options.calibrate is None:
         _check_without_samples(options)
     elif bound is None and not options.slices:
@@ -129,6 +133,18 @@ def _check_slices(options: Options) -> None:
         if there:
             found = "all products have sliced codes, judged by the errors of outputs"
             raise UserError(name, "says nothing about slices", found, f"leave --{name} away")
+
+
+def _check_abft(options: Options) -> None:
+    for name, there in (
+        ("max_error", options.max_error is not None),
+        ("slices", bool(options.slices)),
+        ("plan", options.plan is not None),
+    ):
+        if there:
+            found = "checksums of floats are bounded by the rounding of f32"
+            hint = f"leave --{name.replace('_', '-')} or --abft away"
+            raise UserError(name, "lets products be rounded, which hides corruption", found, hint)
 
 
 def _check_caches(options: Options) -> None:

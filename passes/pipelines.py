@@ -78,6 +78,16 @@ FUSE = (
 )
 """One kernel for what is computed together."""
 
+CHECKED = (
+    "merge-projections",
+    "fold-shapes",
+    # Before epilogues hide what is checked; products of one operand share its magnitudes.
+    "check-products",
+    "share-common-subexpressions",
+    *FUSE[2:],
+)
+"""The same, with every product checked against its checksum."""
+
 SHRINK = ("compute-rotations",)
 """Smaller artifacts for a little time of every run: where their size is asked for."""
 
@@ -86,10 +96,11 @@ PIPELINES: dict[str, tuple[str, ...]] = {
     "recognize": (*CANONICALIZE, *RECOGNIZE),
     "shrink": SHRINK,
     "fuse": FUSE,
+    "fuse-checked": CHECKED,
     "default": (*CANONICALIZE, *RECOGNIZE, *FUSE),
 }
-"""`recognize` gives the graph that formats are chosen for; `shrink`, if at all, and `fuse` are what
-follows."""
+"""`recognize` gives the graph that formats are chosen for; `shrink`, if at all, and `fuse` or
+`fuse-checked` are what follows."""
 
 
 @dataclass(frozen=True)

@@ -197,7 +197,9 @@ class NativeSession:
             OUT_OF_MEMORY: "use smaller inputs, or free memory",
             DATA_ERROR: "check the values of the inputs",
         }
-        hint = hints.get(status, "check the values of the inputs")
+        # A check of the model's own may bring its advice along.
+        text, _, advice = text.partition("; try: ")
+        hint = advice or hints.get(status, "check the values of the inputs")
         raise ExecutionError(self.where, text, f"status {status} of tw_run", hint)
 
 

@@ -32,6 +32,38 @@ NEEDS = (
     "\n  formats are chosen by errors that are measured on samples\n  try: give --calibrate SAMPLES"
 )
 UNASKED = {
+    "checked and rounded": (
+        ("--abft", "--calibrate", "samples.npz", "--max-error", "0.01"),
+        (
+            "max_error: lets products be rounded, which hides corruption\n"
+            "  checksums of floats are bounded by the rounding of f32\n"
+            "  try: leave --max-error or --abft away"
+        ),
+    ),
+    "checked slices": (
+        ("--abft", "--calibrate", "samples.npz", "--slices", "8,4"),
+        (
+            "slices: lets products be rounded, which hides corruption\n"
+            "  checksums of floats are bounded by the rounding of f32\n"
+            "  try: leave --slices or --abft away"
+        ),
+    ),
+    "checked plan": (
+        ("--abft", "--plan", "plan.json"),
+        (
+            "plan: lets products be rounded, which hides corruption\n"
+            "  checksums of floats are bounded by the rounding of f32\n"
+            "  try: leave --plan or --abft away"
+        ),
+    ),
+    "checked on a GPU": (
+        ("--abft", "--target", "x86-64-v3,sm_90a"),
+        (
+            "target 'sm_90a': checks no products\n"
+            "  products are checked on CPUs only\n"
+            "  try: leave --abft or this target away"
+        ),
+    ),
     "no bound": (
         ("--calibrate", "samples.npz"),
         (

@@ -43,6 +43,7 @@ tilewright compile model.onnx --plan plan.json
 tilewright compile model.onnx --dim batch=1..8 --max-memory 512M
 tilewright compile decoder.onnx --last-token logits
 tilewright compile decoder.onnx --kv-cache int8
+tilewright compile model.onnx --abft
 tilewright compile model.onnx --dump dump/
 """
 
@@ -151,6 +152,12 @@ UNMEASURED = (
     help="Store weights once, as codes of the most of BITS of which fewer can be read: `load(path,"
     " slice=4)`. The error of every slice is measured (with --calibrate); --max-error bounds all.",
 )
+@click.option(
+    "--abft",
+    is_flag=True,
+    help="Check every product with constant weights against checksums of them: a run whose weights"
+    " or results were corrupted in memory fails. Costs time; CPUs only.",
+)
 @selection_options
 def command(
     screen: Screen,
@@ -177,6 +184,7 @@ def command(
     kv_cache: str | None,
     plan: str | None,
     slices: tuple[int, ...],
+    abft: bool,
     typical: dict[str, int],
     for_threads: int,
     tuned: bool,
@@ -225,6 +233,7 @@ def command(
         kv_cache=kv_cache,
         plan=plan,
         slices=slices,
+        abft=abft,
     )
     if max_error and calibrate is None and stop_after in (None, "package"):
         screen.warn(UNMEASURED.format(max_error))
