@@ -7,7 +7,7 @@
 #   models          215  artifacts and torch.compile max-autotune, two at a time, 150; then 10 models, 6 each
 #   gemm_f16         70  60 shapes, 12 a bucket of M N K, beside cuBLAS
 #   gemm_f16_gelu    50  30 shapes with bias and GELU, beside cuBLAS and one kernel of torch.compile
-#   weights          25  W4A16 and f16, M in 1, 8, 16, 64, beside cuBLAS f16
+#   weights          35  W4A16 with f32 and bf16 between kernels, and f16, M in 1, 8, 16, 64, beside cuBLAS f16
 #   attention        30  25 shapes beside flash, cuDNN and the memory-efficient one
 #   regions          20  34 beside PyTorch
 #

@@ -23,6 +23,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tilewright.tools.bench_gpu_weights import KINDS
+
 TOOLS = "tilewright.tools."
 _ENVIRONMENT = {"PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}
 """Models are compiled by a process each: numpy's threads of all of them would fight for cores."""
@@ -47,7 +49,7 @@ STAGES = (
     Stage("models", "bench_gpu_models", ("--peer-seconds", "150"), 215, 270, kernels=False),
     Stage("gemm_f16", "bench_gpu_gemm", ("--element", "f16", "--each", "12"), 70, 100),
     Stage("gemm_f16_gelu", "bench_gpu_gemm", ("--element", "f16", "--gelu", "--each", "6"), 50, 80),
-    Stage("weights", "bench_gpu_weights", ("w4-g128", "f16"), 25, 50),
+    Stage("weights", "bench_gpu_weights", KINDS, 35, 60),
     Stage("attention", "bench_gpu_attention", (), 30, 50),
     Stage("regions", "bench_gpu_regions", (), 20, 35),
 )

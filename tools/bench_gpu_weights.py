@@ -1,9 +1,10 @@
 """Products of few rows on the GPU beside cuBLAS: `python -m tilewright.tools.bench_gpu_weights`.
 
 C[M, N] = A[M, K] x B[K, N] with B of 4 and 8 bits by groups, f16 and f32, M in 1, 8, 16, 64, K and
-N in 4096, 14336, and cuBLAS (through PyTorch) with B in f16. Both sides are CUDA graphs of launches
-over copies of B (3 times the L2), random numbers, replayed in turn; times are medians of replays.
-The floor is the bytes of B, A and C at the bandwidth that a copy reaches.
+N in 4096, 14336, and cuBLAS (through PyTorch) in f16. A and C are f32, as models get and give them,
+or bf16 (`w4-g128/bf16`), as kernels under a bound of 1e-2 hand them on. Both sides are CUDA graphs
+of launches over copies of B (3 times the L2), random numbers, replayed in turn; times are medians
+of replays. The floor is the bytes of B, A and C at the bandwidth that a copy reaches.
 """
 
 from __future__ import annotations
@@ -36,22 +37,32 @@ L2 = 60 << 20
 COPIED = 4.3e12
 """Bytes a second, read and written, of a copy on an H200."""
 
+KINDS = ("w4-g128", "w4-g128/bf16", "f16")
+"""Of weights and, after a stroke, of A and C."""
+
 PATTERN = 256
 """Columns of the matrix that B repeats: the check needs to know no more."""
 
-LARGEST_ERROR = 1e-4
-"""Relative, in the L2 norm, to what is computed from operands rounded as the kernel does."""
+LARGEST_ERRORS = {"f32": 1e-4, "bf16": 3e-3}
+"""Relative, in the L2 norm, to what is computed from operands rounded as the kernel does, by the
+format of C."""
 
 
 def spec_of(kind: str, k: int, n: int) -> tuple[str, Any]:
-    """Family and spec of a kind of weights: f32, f16 or the name of a format."""
+    """Family and spec of a kind of weights: f32, f16 or the name of a format, behind which may be
+    that of A and C."""
     if kind == "f32":
         return "simt_matmul", SimtMatmulSpec(k, n)
     if kind == "f16":
         return "mma_matmul", MmaMatmulSpec(k, n, "f16")
-    form = named(kind)
+    form, handed = named(kind.partition("/")[0]), handed_on(kind)
     assert isinstance(form, Integers), kind
-    return "grouped_mma", GroupedMmaSpec(k, n, form)
+    return "grouped_mma", GroupedMmaSpec(k, n, form, a=handed, c=handed)
+
+
+def handed_on(kind: str) -> str:
+    """The format of A and C."""
+    return kind.partition("/")[2] or "f32"
 
 
 def make(job: tuple[str, int, int]) -> CudaKernel:
@@ -146,10 +157,12 @@ def launches(
     made: list[Callable[[int], None]] = []
     for packed in b.sets:
         operands = [a.data_ptr(), packed.data_ptr(), c.data_ptr()]
+        size = device.workspace(kernel, device.values(operands, dims, units))
+        work = torch.empty(size, dtype=torch.uint8, device="cuda")
         ready = device.prepare(
-            module, kernel, "product", operands, dims, units, 0, status.data_ptr()
+            module, kernel, "product", operands, dims, units, work.data_ptr(), status.data_ptr()
         )
-        made.append(partial(_run, ready, status))
+        made.append(partial(_run, ready, (work, status)))
     return made
 
 
@@ -158,7 +171,7 @@ def _peer(a: Any, weights: Any, _stream: int) -> None:
     a @ weights.T
 
 
-def _run(ready: Prepared, _status: Any, stream: int) -> None:
+def _run(ready: Prepared, _written: Any, stream: int) -> None:
     """Launches; what the launch writes to stays with it."""
     ready.run(stream)
 
@@ -166,7 +179,7 @@ def _run(ready: Prepared, _status: Any, stream: int) -> None:
 def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("kinds", nargs="*", default=["w4-g128", "w8-g64", "f16", "f32"])
+    parser.add_argument("kinds", nargs="*", default=[*KINDS, "w8-g64", "f32"])
     add_options(parser)
     options = parser.parse_args()
     jobs = [(kind, k, n) for kind in options.kinds for n, k in SHAPES]
@@ -177,7 +190,7 @@ def main() -> None:
 
     device = Device()
     torch.manual_seed(0)
-    print("weights       M     N     K        us    cuBLAS f16  ratio     floor us      error")
+    print("weights          M     N     K        us    cuBLAS f16  ratio     floor us      error")
     for n, k in SHAPES:
         halves = [
             torch.randn((n, k), device="cuda").half() for _ in range(-(-3 * L2 // (2 * n * k)))
@@ -189,19 +202,21 @@ def main() -> None:
         for kind in options.kinds:
             b = Weights(kind, k, n)
             for m in ROWS:
-                a, c = torch.randn((m, k), device="cuda"), torch.empty((m, n), device="cuda")
+                stored = {"f32": torch.float32, "bf16": torch.bfloat16}[handed_on(kind)]
+                a = torch.randn((m, k), device="cuda").to(stored)
+                c = torch.empty((m, n), dtype=stored, device="cuda")
                 c.fill_(float("nan"))
                 name = spec_of(kind, k, n)[0]
                 runs = launches(device, family(name), built[kind, k, n], b, a, c)
                 ours = graph_of(runs)
                 exact = b.expected(a).repeat(1, n // PATTERN)
                 error = float((c.double() - exact).norm() / exact.norm())
-                if not error < LARGEST_ERROR:
+                if not error < LARGEST_ERRORS[handed_on(kind)]:
                     raise SystemExit(f"{kind} {m} {n} {k}: relative error {error}")
                 mine, peer = measure([(ours, len(runs)), (peers[m], len(halves))])
-                floor = 1e6 * (b.bytes + 4 * m * (n + k)) / COPIED
+                floor = 1e6 * (b.bytes + a.nbytes + c.nbytes) / COPIED
                 print(
-                    f"{kind:10} {m:4}{n:6}{k:6} {mine:9.2f} {peer:13.2f} {peer / mine:6.2f} "
+                    f"{kind:13} {m:4}{n:6}{k:6} {mine:9.2f} {peer:13.2f} {peer / mine:6.2f} "
                     f"{floor:8.2f} ({100 * floor / mine:3.0f} %)  {error:.1e}",
                     flush=True,
                 )

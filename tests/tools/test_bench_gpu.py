@@ -10,6 +10,7 @@ from tilewright.compiler.frontend.load import load_onnx
 from tilewright.tools import bench_gpu
 from tilewright.tools.bench.gpu_model_cases import planned
 from tilewright.tools.bench.gpu_peers import Peers
+from tilewright.tools.bench_gpu_weights import KINDS, handed_on, spec_of
 
 PEER = """
 import sys, time
@@ -47,6 +48,7 @@ def test_the_summary_has_what_is_known(tmp_path):
             "weights       M     N     K        us    cuBLAS f16  ratio\n"
             "w4-g128       1  4096  4096      5.00         10.00   2.00     4.00 ( 80 %)  1e-6\n"
             "w4-g128       1  4096 14336      5.00         40.00   8.00     4.00 ( 80 %)  1e-6\n"
+            "w4-g128/bf16  8  4096  4096      5.00         15.00   3.00     4.00 ( 80 %)  1e-3\n"
         ),
     }
     stages = {stage.name: stage for stage in bench_gpu.STAGES}
@@ -63,7 +65,19 @@ def test_the_summary_has_what_is_known(tmp_path):
         "    all          60 1.100",
         "weights          12.0 s  stopped after 12 s",
         "    w4-g128 M = 1: 4.00 of 2 shapes",
+        "    w4-g128/bf16 M = 8: 3.00 of 1 shapes",
     ]
+
+
+def test_weights_are_read_beside_activations_of_their_kind():
+    kinds = {kind: spec_of(kind, 256, 512) for kind in KINDS}
+    assert [(name, handed_on(kind)) for kind, (name, _) in kinds.items()] == [
+        ("grouped_mma", "f32"),
+        ("grouped_mma", "bf16"),
+        ("mma_matmul", "f32"),
+    ]
+    _, spec = kinds["w4-g128/bf16"]
+    assert (spec.format.name, spec.a, spec.c) == ("w4-g128", "bf16", "bf16")
 
 
 def test_stages_fit_into_a_call():
