@@ -206,6 +206,18 @@ def from_row(
     )
 
 
+def from_column(
+    code: Code, epilogue: Epilogue, operands: Sequence[Operand], column: Int
+) -> tuple[Operand, ...]:
+    """``operands`` as a product sees them whose column 0 is ``column`` of theirs."""
+    return tuple(
+        Operand(code.at(o.base, column, _ELEMENTS[extra.dtype]), o.stride_m)
+        if extra.index in ("row", "full")
+        else o
+        for extra, o in zip(epilogue.extras, operands, strict=True)
+    )
+
+
 def emit(
     code: Code,
     epilogue: Epilogue,

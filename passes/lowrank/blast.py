@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from tilewright.compiler.formats.joint_bases import diagonalized, loop
 from tilewright.passes.lowrank.numeric import RANK_TOLERANCE, sampled_rank
 from tilewright.passes.structure.found import TOLERANCE, Detector, Found, residual
 from tilewright.passes.structure.matrix import Matrix
@@ -56,7 +57,7 @@ def find_blast(matrix: Matrix) -> Blast | None:
 
     A row of blocks has the rank of its B_i and a column that of its C_j, which samples show. Where
     both are as large as a square block can have, blocks are tried for what diagonal middles mean:
-    the products of `_loop` commute.
+    the products of `loop` commute.
     """
     if min(matrix.k, matrix.n) < 16 or matrix.sparsity > 0.5:
         return None
@@ -97,23 +98,17 @@ def _commute(w: np.ndarray, size: int) -> bool:
         for i in range(2)
     ]
     try:
-        first = _loop(block[0][0], block[1][0], block[1][1], block[0][1])
-        second = _loop(block[0][0], block[1][0], block[1][2], block[0][2])
+        first = loop(block[0][0], block[1][0], block[1][1], block[0][1])
+        second = loop(block[0][0], block[1][0], block[1][2], block[0][2])
     except np.linalg.LinAlgError:
         return False
     off = first @ second - second @ first
     return bool(np.linalg.norm(off) <= 1e-2 * np.linalg.norm(first @ second))
 
 
-def _loop(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray) -> np.ndarray:
-    """a b^-1 c d^-1."""
-    found: np.ndarray = a @ np.linalg.solve(b, c) @ np.linalg.inv(d)
-    return found
-
-
 def _factored(matrix: Matrix, b: int, rank: int) -> Blast | None:
     blocks = matrix.w.astype(np.float64).reshape(b, matrix.k // b, b, matrix.n // b)
-    started = _started(blocks, rank)
+    started = diagonalized(blocks, rank, 4 * RANK_TOLERANCE)
     if started is None:
         return None
     made = Blast(matrix.k, matrix.n, 0.0, *started)
@@ -126,49 +121,6 @@ def _factored(matrix: Matrix, b: int, rank: int) -> Blast | None:
     if error > TOLERANCE or 1.5 * made.values > matrix.w.size:
         return None
     return replace(made, residual=error)
-
-
-def _started(blocks: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """Factors by joint diagonalization. With orthonormal bases Q_i of rows of blocks and P_j of
-    columns, G_ij = Q_i^T W_ij P_j is X_i diag(s_ij) Y_j, so that G_11 G_21^-1 G_22 G_12^-1 has the
-    eigenvectors X_1, from which all others follow."""
-    b, height, _, width = blocks.shape
-    rows = [np.linalg.svd(blocks[i].reshape(height, -1), full_matrices=False) for i in range(b)]
-    columns = [
-        np.linalg.svd(blocks[:, :, j].reshape(-1, width), full_matrices=False) for j in range(b)
-    ]
-    for _, s, _ in (*rows, *columns):
-        if np.count_nonzero(s > 4 * RANK_TOLERANCE * s[0]) != rank:
-            return None
-    q = [u[:, :rank] for u, _, _ in rows]
-    p = [v[:rank].T for _, _, v in columns]
-    core = np.stack([[q[i].T @ blocks[i, :, j] @ p[j] for j in range(b)] for i in range(b)])
-    try:
-        loop = _loop(core[0, 0], core[1, 0], core[1, 1], core[0, 1])
-        _, x = np.linalg.eig(loop)
-        if np.abs(x.imag).max() > 1e-6:
-            return None
-        first = x.real
-        y = np.stack([np.linalg.solve(first, core[0, j]) for j in range(b)])
-        y /= np.linalg.norm(y, axis=2, keepdims=True)
-        x_all = np.stack([core[i, 0] @ np.linalg.inv(y[0]) for i in range(b)])
-        x_all /= np.linalg.norm(x_all, axis=1, keepdims=True)
-        middle = np.stack(
-            [
-                [
-                    np.einsum(
-                        "rk,kl,lr->r", np.linalg.inv(x_all[i]), core[i, j], np.linalg.inv(y[j])
-                    )
-                    for j in range(b)
-                ]
-                for i in range(b)
-            ]
-        )
-    except np.linalg.LinAlgError:
-        return None
-    left = np.stack([q[i] @ x_all[i] for i in range(b)])
-    right = np.stack([y[j] @ p[j].T for j in range(b)])
-    return left, middle, right
 
 
 def swept(
