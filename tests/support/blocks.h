@@ -26,7 +26,6 @@ static int2 make_int2(int x, int y) { return {x, y}; }
 static float2 make_float2(float x, float y) { return {x, y}; }
 static float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 static uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
-static float tw_from_bf16(unsigned short x) { return bits<float>((unsigned)x << 16); }
 static unsigned tw_to_bf16x2(float low, float high) {
     return (unsigned)tw_to_bf16(high) << 16 | tw_to_bf16(low);
 }

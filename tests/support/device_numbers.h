@@ -45,6 +45,7 @@ static unsigned short tw_to_bf16(float x) {
     unsigned y = bits<unsigned>(x);
     return x != x ? 0x7fff : (y + 0x7fff + (y >> 16 & 1)) >> 16;
 }
+static float tw_from_bf16(unsigned short x) { return bits<float>((unsigned)x << 16); }
 static float tw_greater(float x, float y) { return x != x || y != y ? NAN : x > y ? x : y; }
 static float tw_lesser(float x, float y) { return x != x || y != y ? NAN : x < y ? x : y; }
 static float flushed(float x) { return fabsf(x) < 0x1p-126f ? copysignf(0.0f, x) : x; }

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <map>
 #include <ucontext.h>
 #include <vector>
 using std::max;
@@ -22,7 +23,6 @@ static unsigned __byte_perm(unsigned x, unsigned y, unsigned chosen) {
     for (int i = 0; i < 4; i++) r |= (unsigned)(both >> 8 * (chosen >> 4 * i & 7) & 255) << 8 * i;
     return r;
 }
-static float tw_from_bf16(unsigned short x) { return bits<float>((unsigned)x << 16); }
 static unsigned tw_to_bf16x2(float low, float high) {
     return (unsigned)tw_to_bf16(high) << 16 | tw_to_bf16(low);
 }
@@ -37,6 +37,7 @@ static float epilogue_half(unsigned short x) { return tw_from_f16(x); }
 
 struct Meeting { int members = 0, there = 0; long long times = 0; };
 struct Copy { char *to; const char *from; int bytes, room; };
+struct Phase { int count, pending; long long bytes; Meeting turns; std::vector<Copy> copies; };
 struct Fiber {
     ucontext_t context;
     std::vector<char> stack;
@@ -50,6 +51,7 @@ static ucontext_t outside;
 static std::vector<Fiber> fibers;
 static std::vector<Meeting> warps, blocks;
 static Meeting cluster;
+static std::map<unsigned, Phase> phases;
 static Fiber *now;
 static bool late;
 
@@ -172,6 +174,53 @@ static unsigned few_widen(unsigned w, unsigned base, unsigned minus) {
 }
 static unsigned few_add(unsigned v, unsigned w) { return pairs(v, w); }
 
+// Barriers in shared memory that copies complete (hopper.cuh); late copies happen when nothing else can.
+static void complete(Phase &phase) {
+    if (phase.pending < 0 || phase.bytes < 0) abort();
+    if (phase.pending == 0 && phase.bytes == 0) phase.pending = phase.count, phase.turns.times++;
+}
+static void barrier_init(unsigned bar, unsigned count) {
+    if (bar % 8) abort();
+    phases[bar] = {(int)count, (int)count, 0, {}, {}};
+}
+static void barrier_publish() {}
+static void barrier_expect(unsigned bar, unsigned bytes) {
+    Phase &phase = phases.at(bar);
+    phase.bytes += bytes, phase.pending--;
+    complete(phase);
+}
+static void barrier_arrive(unsigned bar) { barrier_expect(bar, 0); }
+static void barrier_wait(unsigned bar, unsigned parity) {
+    Phase &phase = phases.at(bar);
+    now->times = phase.turns.times;
+    if (now->times % 2 != parity) return;
+    now->at = &phase.turns;
+    switch_out();
+    now->at = nullptr;
+}
+static void load_bytes(unsigned to, const void *from, unsigned bytes, unsigned bar) {
+    if (to % 16 || (size_t)from % 16 || bytes % 16 || !bytes) abort();
+    Phase &phase = phases.at(bar);
+    if (late) phase.copies.push_back({arena.data() + to, (const char *)from, (int)bytes, 0});
+    else {
+        memcpy(arena.data() + to, from, bytes);
+        phase.bytes -= bytes;
+        complete(phase);
+    }
+}
+static bool deliver() {
+    for (auto &each : phases)
+        if (!each.second.copies.empty()) {
+            const Copy copy = each.second.copies.back();
+            each.second.copies.pop_back();
+            memcpy(copy.to, copy.from, copy.bytes);
+            each.second.bytes -= copy.bytes;
+            complete(each.second);
+            return true;
+        }
+    return false;
+}
+
 struct Operands { unsigned a[4], b[2]; };
 template <bool HALF>
 static void few_mma(float d[4], const unsigned a[4], unsigned b0, unsigned b1, const float c[4]) {
@@ -192,6 +241,34 @@ static void few_mma(float d[4], const unsigned a[4], unsigned b0, unsigned b1, c
         }
         d[q] = (float)sum;
     }
+}
+
+// wgmma with its first operand in registers: 16 of its rows are this warp's; at once.
+static void multiply_begin() {}
+static void multiply_commit() {}
+template <int LEFT> static void multiply_wait() {}
+template <int MT>
+static void multiply_registers(float (&d)[MT][4], unsigned a0, unsigned a1, unsigned a2, unsigned a3,
+                               unsigned long long b, int keep) {
+    const Operands mine = {{a0, a1, a2, a3}, {}};
+    const Operands *all = exchange(mine);
+    const int g = lane_of() / 4, t = lane_of() % 4;
+    // Of its address a description has 18 bits.
+    const unsigned base = few_address(own_shared());
+    const unsigned at = (((unsigned)(b & 0x3fff) << 4) - base) & 0x3ffff;
+    for (int m = 0; m < MT; m++)
+        for (int q = 0; q < 4; q++) {
+            const int row = g + q / 2 * 8, column = m * 8 + 2 * t + q % 2;
+            double sum = keep ? d[m][q] : 0;
+            for (int k = 0; k < 16; k++) {
+                const unsigned left = all[row % 8 * 4 + k % 8 / 2].a[row / 8 + k / 8 * 2];
+                const unsigned place = at + column * 128 + k * 2;
+                unsigned short right;
+                memcpy(&right, arena.data() + base + (place ^ (place >> 7 & 7) << 4), 2);
+                sum += (double)tw_from_bf16(left >> 16 * (k % 2)) * tw_from_bf16(right);
+            }
+            d[m][q] = (float)sum;
+        }
 }
 
 static void few_multiply(int d[4], const unsigned a[4], unsigned b0, unsigned b1) {
@@ -239,6 +316,7 @@ static int run_grid(void (*entry)(), const unsigned grid[3], int x, int size, in
             f.context.uc_link = &outside;
             makecontext(&f.context, entry, 0);
         }
+        phases.clear();
         for (int left = x * size; left;) {
             bool moved = false;
             left = 0;
@@ -252,7 +330,7 @@ static int run_grid(void (*entry)(), const unsigned grid[3], int x, int size, in
                 blockIdx = {first + f.block, y, z};
                 swapcontext(&outside, &f.context);
             }
-            if (left && !moved) return 1;
+            if (left && !moved && !deliver()) return 1;
         }
         for (int b = 0; b <= size; b++)
             for (int i = 0; i < BAND; i++)

@@ -188,6 +188,8 @@ class Scope:
         if op.name == "div":
             inverse = self._inverse(op.args[1])
             return None if inverse is None else self._quotient(args[0], args[1], inverse)
+        if op.name == "cast" and op.dtype == "bf16":
+            return self.frame.arith.new("f32", f"tw_from_bf16(tw_to_bf16({args[0].text}))")
         return shorter(self.frame.arith, op.name, args)
 
     def _inverse(self, node: int) -> CudaValue | None:
@@ -256,12 +258,21 @@ class Scope:
         code.line(f"if ({bad}) tw_fail(status, {gather.error});")
         return code.let("i64", f"{bad} ? 0 : {wrapped}")
 
+    def _unrounded(self, node: int) -> CudaValue | None:
+        """What was rounded to bf16: as a store does that itself, the cast is computed for nothing
+        and falls away. None for another node."""
+        what = self.frame.spec.body[node]
+        if not isinstance(what, Op) or (what.name, what.dtype) != ("cast", "bf16"):
+            return None
+        found = self.get(what.args[0])
+        return found if found.dtype == "f32" else None
+
     def stored(self, store: Store) -> str:
         """The element that ``store`` writes here, in its storage type."""
         frame = self.frame
         value = self.get(store.value)
         if store.dtype == "bf16":
-            return f"(short)tw_to_bf16({value.text})"
+            return f"(short)tw_to_bf16({(self._unrounded(store.value) or value).text})"
         made = to_storage(frame.e, value, store.dtype)
         assert isinstance(made, CudaValue)
         return made.text
