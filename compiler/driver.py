@@ -243,7 +243,7 @@ class _Workshop:
         return rewriting_prices(self.recognized, self.options)
 
     def agreed(self, made: agreement.Agreement) -> Built:
-        """The build that keeps the contract, with what was made of hidden channels on record."""
+        """The build that keeps the contract, with what was made of its dimensions on record."""
         built, self.result.contract, steps = shrinking.agree(made, self.options, self)
         self.result.steps[self._passes :] = steps
         return self.finished(built)
@@ -253,7 +253,8 @@ class _Workshop:
         """Inside of the block another graph is built; gives it as it is calibrated."""
         result = self.result
         before = result.recognized, result.exact, result.graph
-        fused = run_passes(recognized, PIPELINES["fuse"])
+        fuse = PIPELINES["fuse-checked" if self.options.abft else "fuse"]
+        fused = run_passes(recognized, fuse)
         result.recognized, result.exact, result.graph = recognized, fused, fused
         try:
             yield fused
@@ -318,7 +319,7 @@ class _Workshop:
         self.result.graph = exact
         if not name:
             return ()
-        self.result.graph, caches = with_caches(self.result, name)
+        self.result.graph, caches = with_caches(self.result, name, abft=self.options.abft)
         return tuple(cache.present for cache in caches)
 
     def deviations(self, built: Built, expected: Run, samples: Sequence[Feeds]) -> Errors:

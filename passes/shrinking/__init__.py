@@ -1,1 +1,1 @@
-"""Fewer hidden channels, by what calibration saw of them: products that are truly smaller."""
+"""Smaller dimensions, by what calibration saw of them: products that are truly smaller."""

@@ -1,30 +1,29 @@
-"""Which hidden channels to leave out under an error bound: some of each value's, by ILP."""
+"""Which dimensions to shrink under an error bound, and how far: by ILP."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import inf, isfinite, prod, sqrt
+from math import inf, isfinite, sqrt
 
-from tilewright.compiler.ir.dims import as_int
-from tilewright.compiler.ir.ops.contraction import Contract
+from tilewright.passes.prices import Times, together
 from tilewright.passes.rewrites import Rewrite
 from tilewright.passes.selection.ilp import solve
 from tilewright.passes.selection.problem import Budget, Node, Problem
-from tilewright.passes.shrinking.ladders import Ladder, Rung
+from tilewright.passes.shrinking.rungs import Ladder, Rung
 
 Chosen = Mapping[Ladder, Rung]
 
 
 def choose(found: Sequence[Ladder], limits: Sequence[float], by_size: bool) -> dict[Ladder, Rung]:
-    """The rungs that save most, all together within the squared errors `limits`; without those of
-    which all channels stay.
+    """The rungs that save most, all together within the squared errors `limits`; without those
+    that stay as they are.
 
     by_size: they save numbers that are stored, not predicted time.
     """
     if not found:
         return {}
     nodes, budgets = [], []
-    whole = _total([_times(ladder, ladder.size, by_size) for ladder in found])
+    whole = together(*(_times(ladder, ladder.size, by_size) for ladder in found))
     for ladder in found:
         kept = (ladder.size, *(rung.kept for rung in ladder.rungs))
         nodes.append(Node(tuple(_share(_times(ladder, k, by_size), whole) for k in kept)))
@@ -36,17 +35,9 @@ def choose(found: Sequence[Ladder], limits: Sequence[float], by_size: bool) -> d
     return {ladder: ladder.rungs[at - 1] for ladder, at in picked if at}
 
 
-def _times(ladder: Ladder, kept: int, by_size: bool) -> list[float]:
-    """Of all products that have the channels together: numbers stored, or seconds at every size."""
-    if by_size:
-        ops = ladder.channels.products
-        shapes = ((op.b if isinstance(op, Contract) else op.w).shape for op in ops)
-        return [sum(prod(map(as_int, shape)) for shape in shapes) * kept / ladder.size]
-    return _total([list(ladder.channels.times(op, kept)) for op in ladder.channels.products])
-
-
-def _total(parts: Sequence[Sequence[float]]) -> list[float]:
-    return [sum(times) for times in zip(*parts, strict=True)]
+def _times(ladder: Ladder, kept: int, by_size: bool) -> Times:
+    """Numbers stored, or seconds on every target at every size."""
+    return (float(ladder.numbers(kept)),) if by_size else ladder.times(kept)
 
 
 def _share(times: Sequence[float], whole: Sequence[float]) -> float:
@@ -58,8 +49,8 @@ def _share(times: Sequence[float], whole: Sequence[float]) -> float:
 def record(
     found: Sequence[Ladder], chosen: Chosen, limits: Sequence[float], worse: str = ""
 ) -> list[Rewrite]:
-    """What was found of each value's channels, and what was made of it. worse: why a choice was
-    given up after all."""
+    """What was found of each dimension, and what was made of it. worse: why a choice was given up
+    after all."""
     return [_row(ladder, chosen.get(ladder), limits, worse) for ladder in found]
 
 
@@ -67,14 +58,14 @@ def _row(ladder: Ladder, rung: Rung | None, limits: Sequence[float], worse: str)
     shown = rung or ladder.rungs[0]
     gone = ladder.size - shown.kept
     what = (
-        f"hidden channels: without {gone} of {ladder.size} sums are {shown.local:.2%} off, "
+        f"{ladder.what}: without {gone} of {ladder.size} sums are {shown.local:.2%} off, "
         f"of independent ones {sqrt(gone / ladder.size):.2%}"
     )
     # The output whose limit is nearest, or furthest exceeded.
     square, limit = max(zip(shown.squares, limits, strict=True), key=_ratio, default=(0.0, inf))
     error = f"predicted error {sqrt(square):.2g}"
     if rung is not None:
-        text = f"{rung.kept} of {ladder.size} channels, {error}" + (f"; {worse}" if worse else "")
+        text = f"{rung.kept} of {ladder.size} stay, {error}" + (f"; {worse}" if worse else "")
     elif square > limit:
         text = f"{error}, {sqrt(limit):.2g} is allowed"
     else:

@@ -1,4 +1,4 @@
-"""The error contract with fewer hidden channels: chosen before formats are, and kept where the
+"""The error contract with smaller dimensions: chosen before formats are, and kept where the
 artifact as a whole is better for it."""
 
 from __future__ import annotations
@@ -23,15 +23,16 @@ from tilewright.passes.quantization.terms import kept
 from tilewright.passes.shrinking.choice import choose, record
 from tilewright.passes.shrinking.ladders import ladders
 from tilewright.passes.shrinking.narrowing import shrunk
+from tilewright.passes.shrinking.stream_ladders import stream_ladders
 
 SHARE = 0.25
-"""Part of the squared bound that channels may use; formats get the rest."""
+"""Part of the squared bound that smaller dimensions may use; formats get the rest."""
 
 Built = TypeVar("Built")
 
 
 class Workshop(agreement.Workshop[Built], Protocol):
-    """What compiles and runs, of graphs with fewer channels too."""
+    """What compiles and runs, of narrower graphs too."""
 
     @property
     def recognized(self) -> Graph:
@@ -54,12 +55,12 @@ class Workshop(agreement.Workshop[Built], Protocol):
 def agree(
     made: Agreement, options: Options, workshop: Workshop[Built]
 ) -> tuple[Built, Contract, list[Step]]:
-    """The build that keeps the bound, with fewer channels where that is faster, or smaller if that
-    is asked for; the record of how it was found, and the step that tells what channels there are.
+    """The build that keeps the bound, with smaller dimensions where that is faster, or takes less
+    if that is asked for; the record of how it was found, and the step that tells of all dimensions.
 
     Raises UserError where nothing was found.
     """
-    if options.plan is not None or options.fisher is not None:  # these are of all channels
+    if options.plan is not None or options.fisher is not None:  # these are of whole weights
         return *agreement.agree(made, options, workshop), []
     whole: tuple[Built, Contract] | None = None
     refusal: UserError | None = None
@@ -76,14 +77,15 @@ def agree(
         return kept(options.keep, source) is None
 
     start, before = time.perf_counter(), workshop.recognized
-    found = ladders(before, made.terms.calibration, limits, free)
+    arguments = before, made.terms.calibration, limits, free
+    found = [*ladders(*arguments), *stream_ladders(*arguments)]
     with prices.pricing_with(workshop.prices):
         chosen = choose(found, limits, by_size)
     seconds, worse = time.perf_counter() - start, ""
 
     def step(after: Graph) -> list[Step]:
         rows = tuple(record(found, chosen, limits, worse))
-        return [Step("shrink-channels", before, after, seconds, rows)] if rows else []
+        return [Step("shrink-dimensions", before, after, seconds, rows)] if rows else []
 
     if chosen:
         smaller = shrunk(before, chosen)
@@ -96,7 +98,7 @@ def agree(
             else:
                 if whole is None or _better(fewer[0], whole[0], made, by_size, workshop):
                     return *fewer, step(smaller)
-                worse = "given up: no better than all channels in other formats"
+                worse = "given up: no better than all of it in other formats"
     if whole is None:
         assert refusal is not None
         raise refusal
@@ -106,12 +108,12 @@ def agree(
 def _calibrated(
     graph: Graph, made: Agreement, options: Options, workshop: Workshop[Built]
 ) -> Agreement:
-    """What is to be kept, on the narrower graph: what its channels cost is off the budget."""
+    """What is to be kept, on the narrower graph: what its dimensions cost is off the budget."""
     found = agreement.prepare(graph, made.samples, options, workshop, None, None)
     found = replace(
         made, terms=replace(found.terms, bound=made.terms.bound, share=1.0), caches=None
     )
-    if made.caches is not None:  # measured with the channels
+    if made.caches is not None:  # measured with the dimensions
         return choose_caches(found, made.caches.format, workshop.store_caches, workshop)
     squares, _ = alone(found, workshop)
     return replace(found, terms=replace(found.terms, caches=squares))

@@ -1,74 +1,71 @@
-"""What fewer hidden channels would cost the outputs, from all of them down."""
+"""Hidden channels: what fewer of them would cost the outputs, from all of them down."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import inf
+from math import inf, prod
 
 import numpy as np
 
 from tilewright.compiler.ir.core import Graph
+from tilewright.compiler.ir.dims import as_int
 from tilewright.compiler.ir.ops.contraction import Contract, Conv
+from tilewright.passes.prices import Times, together
 from tilewright.passes.quantization.calibration import Calibration
-from tilewright.passes.quantization.errors import Squares
 from tilewright.passes.quantization.sites import Multiplied
 from tilewright.passes.shrinking.elimination import Elimination
+from tilewright.passes.shrinking.rungs import LEAST, UNIT, Ladder, Rung, step_of
 from tilewright.passes.structure.channels import Channels, hidden_channels, summed
-
-STEPS = 16
-"""Channels go by so many parts of all, or by more where that is not a multiple of UNIT."""
-
-UNIT = 8
-"""Channels are left out in multiples of this: kernels work on whole vectors of them."""
-
-LEAST = 0.25
-"""Share of the channels that stays at least."""
 
 
 @dataclass(frozen=True, eq=False)
-class Rung:
+class ChannelRung(Rung):
     """Some of the channels.
 
     keep: which, in order. weights: those of the product that reads them, f32 [taps, kept, N].
-    local: ||Y' - Y|| / ||Y|| of that product, on rows that nothing was fitted to. squares:
-    predicted squared relative error of every output of the model.
     """
 
     keep: np.ndarray
     weights: np.ndarray
-    local: float
-    squares: Squares
 
     @property
     def kept(self) -> int:
-        """How many channels."""
         return len(self.keep)
 
 
 @dataclass(frozen=True, eq=False)
-class Ladder:
-    """Of channels that one product reads, the rungs below all of them, the widest first."""
+class ChannelLadder(Ladder):
+    """Of channels that one product reads."""
 
+    rungs: tuple[ChannelRung, ...]
     channels: Channels
-    rungs: tuple[Rung, ...]
+
+    @property
+    def what(self) -> str:
+        return "hidden channels"
 
     @property
     def source(self) -> str:
-        """ONNX nodes of the product that reads the channels."""
         return self.channels.source
 
     @property
     def weight(self) -> str:
-        """Name of its weights."""
         return self.channels.weight
 
     @property
     def size(self) -> int:
-        """How many channels there are."""
         return self.channels.size
 
-    def at(self, fraction: float) -> Rung:
+    def times(self, kept: int) -> Times:
+        return together(*(self.channels.times(op, kept) for op in self.channels.products))
+
+    def numbers(self, kept: int) -> int:
+        ops = self.channels.products
+        shapes = ((op.b if isinstance(op, Contract) else op.w).shape for op in ops)
+        return sum(prod(map(as_int, shape)) for shape in shapes) * kept // self.size
+
+    def at(self, fraction: float) -> ChannelRung:
         """The widest rung of at most this part of the channels, the narrowest if there is none."""
         fits = (r for r in self.rungs if r.kept <= fraction * self.size)
         return next(fits, self.rungs[-1])
@@ -79,7 +76,7 @@ def ladders(
     calibration: Calibration,
     limits: Sequence[float] | None = None,
     free: Callable[[str], bool] = lambda source: True,
-) -> list[Ladder]:
+) -> list[ChannelLadder]:
     """Of all hidden channels that one calibrated product reads.
 
     graph: before fusing; calibration: after. limits: squared error of every output beyond which no
@@ -106,7 +103,7 @@ def _ladder(
     site: Multiplied,
     calibration: Calibration,
     limits: Sequence[float] | None,
-) -> Ladder:
+) -> ChannelLadder:
     (op,) = channels.readers
     stored = graph.weights[channels.weight]
     w = as_matrix(op, np.asarray(stored.load()))
@@ -117,8 +114,8 @@ def _ladder(
     norm = float(np.linalg.norm(y))
     every = float(np.sqrt(inputs.rows / max(len(x), 1)))
     state = Elimination(inputs.gram, w)
-    step = -(-size // (STEPS * UNIT)) * UNIT
-    rungs: list[Rung] = []
+    step = step_of(size)
+    rungs: list[ChannelRung] = []
     bounds = limits or (inf,) * len(calibration.norms)
     while len(state.left) - step >= max(LEAST * size, 1):
         state.drop(step)
@@ -128,11 +125,11 @@ def _ladder(
         rows = np.ascontiguousarray(x[:, :, state.left]).reshape(len(x), -1)
         off = float(np.linalg.norm(rows @ made.reshape(-1, n) - y))
         squares = calibration.gains[site.name, True].error(off * every, calibration.norms)
-        rungs.append(Rung(state.left, made, off / norm if norm else 0.0, squares))
+        rungs.append(ChannelRung(off / norm if norm else 0.0, squares, state.left, made))
         if any(square > bound for square, bound in zip(squares, bounds, strict=True)):
             break
     inputs.release()
-    return Ladder(channels, tuple(rungs))
+    return ChannelLadder(tuple(rungs), channels)
 
 
 def as_matrix(op: Contract | Conv, array: np.ndarray) -> np.ndarray:

@@ -33,7 +33,7 @@ def principal(graph: Graph, stream: Stream, rows: Mapping[Norm, np.ndarray]) -> 
     """
     gram = np.zeros((stream.size, stream.size))
     for norm, _ in stream.norms:
-        scale, bias = _vectors(graph, norm, stream.size)
+        scale, bias = vectors(graph, norm, stream.size)
         live = scale != 0
         x = np.zeros(rows[norm].shape)
         x[:, live] = (rows[norm] - bias)[:, live] / scale[live]
@@ -93,7 +93,7 @@ class _Rotation:
             # The mean is of d' squares instead of d.
             return (builder.emit(RmsNorm, x=op.x, axis=op.axis, eps=op.eps * d / kept),)
         if isinstance(op, Contract) and isinstance(original, Contract) and original in self.behind:
-            _, bias = _vectors(self.graph, self.behind[original], d)
+            _, bias = vectors(self.graph, self.behind[original], d)
             if bias.any():
                 y = builder.emit(Contract, **fields_of(op))
                 shift = in_result(original, self._made(original.b.op) @ bias, summed(original))
@@ -106,7 +106,7 @@ class _Rotation:
         found = self._made(op)
         reader = self.reads.get(op)
         if reader is not None:
-            scale, _ = _vectors(self.graph, self.behind[reader], d)
+            scale, _ = vectors(self.graph, self.behind[reader], d)
             found = np.moveaxis((found * scale) @ self.basis * sqrt(d / kept), -1, summed(reader))
         if self.graph.weights[op.name].halves:
             found = found.astype(np.float16)
@@ -122,7 +122,7 @@ class _Rotation:
         return np.moveaxis(found, summed(self.reads[op]), -1) if op in self.reads else found
 
 
-def _vectors(graph: Graph, norm: Norm, d: int) -> tuple[np.ndarray, np.ndarray]:
+def vectors(graph: Graph, norm: Norm, d: int) -> tuple[np.ndarray, np.ndarray]:
     """Scale and bias of a norm, f64 [d]."""
     found = []
     for value, none in (

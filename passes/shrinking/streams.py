@@ -91,7 +91,7 @@ def _stream(
             whole &= made_by(op, -1) is not None and len(used[op.b]) == 1
         else:
             whole = False
-        for user in used[value]:
+        for user in used.get(value, []):
             if isinstance(user, Add):
                 waiting.append(user.out)
             elif isinstance(user, Norm) and user.x is value and user.axis == value.rank - 1:
@@ -119,8 +119,8 @@ def _reading(
     vectors = (norm.scale, norm.bias if isinstance(norm, LayerNorm) else None)
     if any(v is not None and not isinstance(v.op, Constant) for v in vectors):
         return None
-    readers = [op for op in used[norm.out] if isinstance(op, Contract)]
-    if norm.out in outputs or len(readers) != len(used[norm.out]):
+    readers = [op for op in used.get(norm.out, []) if isinstance(op, Contract)]
+    if norm.out in outputs or len(readers) != len(used.get(norm.out, [])):
         return None
     for op in readers:
         if operand(op) is not norm.out or norm.out in op.extras or channel_axis(op) != -1:

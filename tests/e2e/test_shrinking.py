@@ -57,16 +57,16 @@ def compiled(folder, copies, **options):
     tilewright.compile(folder / "layer.onnx", folder / "layer.tw", **given)
     with zipfile.ZipFile(folder / "layer.tw") as archive:
         plan = json.loads(archive.read("plan.json"))
-    rows = [r for r in plan["rewrites"] if r["pass"] == "shrink-channels"]
+    rows = [r for r in plan["rewrites"] if r["pass"] == "shrink-dimensions"]
     return plan, rows
 
 
 def test_channels_that_repeat_are_left_out(tmp_path):
     plan, (row,) = compiled(tmp_path, True, max_error=1e-4)
     assert (row["source"], row["weight"], row["applied"]) == ("down", "down", True)
-    assert row["text"].startswith("64 of 128 channels, predicted error ")
+    assert row["text"].startswith("64 of 128 stay, predicted error ")
     assert row["found"].startswith("hidden channels: without 64 of 128 sums are 0.0")
-    assert "shrink-channels" in [p["name"] for p in plan["passes"]]
+    assert "shrink-dimensions" in [p["name"] for p in plan["passes"]]
     x = RANDOM.standard_normal((50, WIDTH)).astype(np.float32)
     reference = ort.InferenceSession(tmp_path / "layer.onnx", providers=["CPUExecutionProvider"])
     (want,) = reference.run(None, {"x": x})

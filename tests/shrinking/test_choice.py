@@ -10,7 +10,7 @@ from support.draft_graph import Draft
 from tilewright.compiler.ir.ops.contraction import Contract
 from tilewright.compiler.ir.ops.unary import Tanh
 from tilewright.passes.shrinking.choice import choose, record
-from tilewright.passes.shrinking.ladders import Ladder, Rung
+from tilewright.passes.shrinking.ladders import ChannelLadder, ChannelRung
 from tilewright.passes.structure.channels import hidden_channels
 
 RANDOM = np.random.default_rng(5)
@@ -24,13 +24,11 @@ def ladder(hidden, errors, rows=("rows",)):
     h = draft(Tanh, x=draft(Contract, a=x, b=up, spec="mk,kn->mn"))
     graph = draft.graph(draft(Contract, a=h, b=down, spec="mk,kn->mn", source="down"))
     (channels,) = hidden_channels(graph)
-    return Ladder(
-        channels,
-        tuple(
-            Rung(np.arange(hidden - 8 * (i + 1)), np.zeros((1, 1, 1)), e, (e**2,))
-            for i, e in enumerate(errors)
-        ),
+    rungs = (
+        ChannelRung(e, (e**2,), np.arange(hidden - 8 * (i + 1)), np.zeros((1, 1, 1)))
+        for i, e in enumerate(errors)
     )
+    return ChannelLadder(tuple(rungs), channels)
 
 
 def saved(picked, found):
@@ -71,20 +69,20 @@ def test_what_is_said():
         "hidden channels: without 8 of 16 sums are 0.10% off, of independent ones 70.71%",
     ]
     assert [r.text for r in rows] == [
-        "56 of 64 channels, predicted error 0.01",
+        "56 of 64 stay, predicted error 0.01",
         "predicted error 0.02, 0.012 is allowed",
         "predicted error 0.001, but others save more or nothing is saved",
     ]
     (first, *_) = record(found, chosen, [1.44e-4], "given up: no better")
     assert (first.applied, first.text) == (
         False,
-        "56 of 64 channels, predicted error 0.01; given up: no better",
+        "56 of 64 stay, predicted error 0.01; given up: no better",
     )
 
 
 def test_models_without_float_outputs():
     """Nothing limits what nothing measures."""
-    made = SimpleNamespace(rungs=(Rung(np.arange(8), np.zeros((1, 1, 1)), 0.5, ()),))
+    made = SimpleNamespace(rungs=(ChannelRung(0.5, (), np.arange(8), np.zeros((1, 1, 1))),))
     one = ladder(16, [0.5])
-    (row,) = record([Ladder(one.channels, made.rungs)], {}, [])
+    (row,) = record([ChannelLadder(made.rungs, one.channels)], {}, [])
     assert row.text == "predicted error 0, but others save more or nothing is saved"

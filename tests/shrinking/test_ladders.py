@@ -10,8 +10,9 @@ from tilewright.compiler.ir.ops.contraction import Contract, Conv
 from tilewright.compiler.ir.ops.unary import Relu, Silu, Tanh
 from tilewright.compiler.ir.weights import from_array
 from tilewright.passes.quantization.calibration import calibrate
-from tilewright.passes.shrinking.ladders import LEAST, ladders
+from tilewright.passes.shrinking.ladders import ladders
 from tilewright.passes.shrinking.narrowing import shrunk
+from tilewright.passes.shrinking.rungs import LEAST
 
 RANDOM = np.random.default_rng(11)
 HIDDEN = 64
