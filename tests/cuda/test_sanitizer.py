@@ -66,8 +66,11 @@ def test_a_line_names_what_is_not_clean():
     assert (
         row("simt_bmm", {"memcheck": good}) == "simt_bmm               2 of   2           0     0"
     )
-    bad = parsed(ENDED.format("", "ERROR SUMMARY: 4 errors"), 2)
+    bad = parsed(ENDED.format("wrong sums", "ERROR SUMMARY: 4 errors"), 2)
     first, *more = row("simt_bmm", {"memcheck": good, "racecheck": bad}).splitlines()
-    assert first.endswith("  2 of   2           4     0")
-    assert "    ========= ERROR SUMMARY: 4 errors" in more
+    assert first.endswith("  2 of   2           4     1")
+    assert more[1:] == ["    wrong sums", "    ========= ERROR SUMMARY: 4 errors"]
+    stopped = parsed(ENDED.format("", "killed"), 9)
+    first, *more = row("simt_bmm", {"memcheck": stopped}).splitlines()
+    assert first.endswith("  2 of   9 did not end     0")
     assert "    launch rows 70 (70, 33, 70)" in more

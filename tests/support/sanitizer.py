@@ -3,8 +3,8 @@
 Launches of every family that serves the target and of random regions, of few bytes each, compiled
 first in all cores; then a process for each tool and family. Every array is an allocation of its
 own, so that memcheck sees a byte too far; what a kernel gives is compared too. Where a kernel's
-grid depends on the number of multiprocessors, it runs as if there were one as well. A line for each
-family: launches, and what the tools count; exit status 1 if that is anything.
+grid depends on the number of multiprocessors, it runs as if there were one cluster's as well. A
+line for each family: launches, and what the tools count; exit status 1 if that is anything.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from math import prod
 from multiprocessing import get_context
 from pathlib import Path
 from types import SimpleNamespace
@@ -153,7 +154,8 @@ def launch_all(name: str, path: Path, seconds: float) -> None:
             break
         print(f"launch {one.case.label} {one.case.dims}", flush=True)
         texts = [one.kernel.workspace, *(t for e in one.kernel.entries for t in e.grid)]
-        for device.sms in (real, 1) if any("sms" in text for text in texts) else (real,):
+        few = max(prod(e.cluster) for e in one.kernel.entries)
+        for device.sms in (real, few) if any("sms" in text for text in texts) else (real,):
             try:
                 check(family, one.case, device, one.kernel, one.code, "kernel", (0,), 0)
             except AssertionError as error:
@@ -192,11 +194,11 @@ def row(name: str, by_tool: dict[str, Found]) -> str:
         counted = "did not end" if found.counted is None else str(found.counted)
         cells.append(f"{found.launches:3} of {found.all:3} {counted:>11} {len(found.wrong):5}")
         if not found.clean:
-            told = [line for line in found.log.splitlines() if line.startswith(("===", "wrong"))]
-            last = [line for line in found.log.splitlines() if line.startswith("launch ")][-1:]
-            more += [
-                f"    {line[:200]}" for line in [*told[:12], *last, *found.log[-300:].splitlines()]
-            ]
+            lines = found.log.splitlines()
+            told = [line for line in lines if line.startswith(("===", "wrong"))][:12]
+            if found.counted is None:
+                told += [*[line for line in lines if line.startswith("launch ")][-1:], *lines[-6:]]
+            more += [f"    {line[:200]}" for line in told]
     return "\n".join([f"{name:20} " + " | ".join(cells), *more])
 
 
