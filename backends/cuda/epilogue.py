@@ -11,7 +11,7 @@ moves the pointers of its copy to its batch element.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 import numpy as np
 
@@ -128,23 +128,12 @@ def literal(value: float) -> str:
 def declare(epilogue: Epilogue, value: str = "f32", fast: bool = False) -> str:
     """Text of `Extras` and `epilogue`; ``value``: "f32" or "i32", what the kernel computes.
     ``fast``: results are rounded to 16 bits."""
-    members, body, kinds = [], [], [value]
+    members = []
     for i, extra in enumerate(epilogue.extras):
         members.append(f"  const {ELEMENTS[extra.dtype]} *x{i};")
         if INDEX_STRIDES[extra.index]:
             members.append(f"  long long s{i};")
-        at = _INDEX[extra.index].format(i=i)
-        kind = {"i8": "bool", "f16": "f32"}.get(extra.dtype, extra.dtype)
-        loaded = _LOAD[extra.dtype].format(x=f"e.x{i}[{at}]")
-        body.append(f"  const {_VALUES[kind]} v{i + 1} = {loaded};")
-        kinds.append(kind)
-    for step in epilogue.steps:
-        kind, text = _step(step, [kinds[ref] for ref in step.args])
-        if fast and step.op in _FAST:
-            text = _FAST[step.op].format(*(f"v{ref}" for ref in step.args))
-        body.append(f"  const {_VALUES[kind]} v{len(kinds)} = {text};")
-        kinds.append(kind)
-    result = kinds[epilogue.result]
+    body, result = computed(epilogue, value, fast)
     if result not in ("f32", value):
         raise ValueError(f"an epilogue's result must be f32, not {result}")
     used = {step.op for step in epilogue.steps} | {e.dtype for e in epilogue.extras}
@@ -159,6 +148,28 @@ def declare(epilogue: Epilogue, value: str = "f32", fast: bool = False) -> str:
         + "\n".join((*body, f"  return v{epilogue.result};"))
         + "\n}\n"
     )
+
+
+def computed(
+    epilogue: Epilogue, value: str, fast: bool, given: Container[int] = ()
+) -> tuple[list[str], str]:
+    """Lines that compute v1, v2, ... from v0 of an element (m, n) and `e`, without those of extras
+    that are ``given``; and the kind of the result."""
+    body, kinds = [], [value]
+    for i, extra in enumerate(epilogue.extras):
+        kind = {"i8": "bool", "f16": "f32"}.get(extra.dtype, extra.dtype)
+        at = _INDEX[extra.index].format(i=i)
+        loaded = _LOAD[extra.dtype].format(x=f"e.x{i}[{at}]")
+        if i not in given:
+            body.append(f"  const {_VALUES[kind]} v{i + 1} = {loaded};")
+        kinds.append(kind)
+    for step in epilogue.steps:
+        kind, text = _step(step, [kinds[ref] for ref in step.args])
+        if fast and step.op in _FAST:
+            text = _FAST[step.op].format(*(f"v{ref}" for ref in step.args))
+        body.append(f"  const {_VALUES[kind]} v{len(kinds)} = {text};")
+        kinds.append(kind)
+    return body, kinds[epilogue.result]
 
 
 def gather(

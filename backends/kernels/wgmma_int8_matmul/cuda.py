@@ -7,7 +7,7 @@ from tilewright.backends.cuda import wgmma
 from tilewright.backends.cuda.kernel import WORKSPACE, CudaKernel, Entry, TensorMap
 from tilewright.backends.cuda.signature import signature
 from tilewright.backends.kernels.wgmma_int8_matmul.spec import DEPTH, WgmmaInt8MatmulSpec
-from tilewright.backends.kernels.wgmma_matmul import template
+from tilewright.backends.kernels.wgmma_matmul import template, writing
 from tilewright.backends.target import Target
 
 THREADS = 256
@@ -134,6 +134,8 @@ def _text(spec: WgmmaInt8MatmulSpec, name: str) -> str:
     body = (
         template.BODY.replace("@EXTRAS@", epilogues.gather(spec.epilogue, spec.given, 3))
         .replace("@MULTIPLY@", template.PLAIN)
+        .replace("@AHEAD@", "")
+        .replace("@WRITE@", writing.FRAGMENTS)
         .replace("@OUT@", template.OUT)
         .replace("@C@", f"a{operands - 1}")
     )

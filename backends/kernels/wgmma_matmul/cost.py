@@ -11,13 +11,12 @@ from tilewright.backends.target import Target
 
 def estimate(spec: WgmmaMatmulSpec, dims: tuple[int, ...], _target: Target) -> Cost:
     """2 M K N operations for each product; A, C, packed B and full extras once. Issued: those of
-    whole tiles."""
+    whole tiles. What tiles draw from the common cache is in their measured times."""
     m, tile = dims[0], spec.tile
     tall = tile.rows * tile.cluster
     count = -(-m // tall) * spec.across
     full = work.full_extras(spec.epilogue)
     weights = 2 * spec.planes * spec.n * spec.row
-    stages = count * tile.cluster * spec.steps
     return Cost(
         flops=2 * m * spec.k * spec.n * spec.products,
         bytes=BYTES[spec.a] * m * spec.k + (BYTES[spec.c] + 4 * full) * m * spec.n + weights,
@@ -25,7 +24,6 @@ def estimate(spec: WgmmaMatmulSpec, dims: tuple[int, ...], _target: Target) -> C
         issued=2 * count * tall * tile.columns * spec.steps * DEPTH * spec.products,
         weights=weights,
         passes=1,
-        streamed=stages * 2 * spec.planes * (tile.rows + tile.columns) * DEPTH,
         converted=0 if spec.a == spec.element else m * spec.k * spec.planes,
         epilogue=work.epilogue(spec.epilogue, m * spec.n),
         written=BYTES[spec.c] * m * spec.n,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from tilewright.backends.cuda import epilogue as epilogues
-from tilewright.backends.cuda import wgmma
+from tilewright.backends.cuda import neighbours, wgmma
 from tilewright.backends.cuda.kernel import WORKSPACE, CudaKernel, Entry, TensorMap
 from tilewright.backends.cuda.signature import signature
-from tilewright.backends.kernels.wgmma_matmul import around, template, within
+from tilewright.backends.kernels.wgmma_matmul import around, template, within, writing
 from tilewright.backends.kernels.wgmma_matmul.reference import PAIRS
 from tilewright.backends.kernels.wgmma_matmul.spec import DEPTH, PAD, SHARED, WgmmaMatmulSpec
 from tilewright.backends.target import Target
@@ -53,8 +53,23 @@ def emit(spec: WgmmaMatmulSpec, target: Target, name: str, fetch: str | None = N
     return CudaKernel(text, tuple(entries), workspace)
 
 
+def _by_rows(spec: WgmmaMatmulSpec) -> bool:
+    """Whether the epilogue is computed where rows are written."""
+    partial = spec.tile.split > 1 and not spec.tile.within
+    return not partial and neighbours.reads_matrices(spec.epilogue)
+
+
+def _writing(spec: WgmmaMatmulSpec) -> tuple[str, str]:
+    """Text before a tile is multiplied, and behind."""
+    if spec.tile.within:
+        return (within.AHEAD, within.WRITE_NEAR) if _by_rows(spec) else ("", within.WRITE)
+    return (writing.ROWS_AHEAD, writing.ROWS) if _by_rows(spec) else ("", writing.FRAGMENTS)
+
+
 def _piece(spec: WgmmaMatmulSpec, partial: bool) -> str:
     """How a warp writes sums: as they are, or results."""
+    if _by_rows(spec):
+        return "typedef float Piece;\n" + writing.PIECE.replace("@ELEMENT@", spec.element)
     if partial:
         head = "typedef float Piece;\n"
         last = "int, float v, i64, i64) { return v; }\n"
@@ -63,7 +78,7 @@ def _piece(spec: WgmmaMatmulSpec, partial: bool) -> str:
         last = "const Extras &e, float v, i64 m, i64 n) { return epilogue(e, v, m, n); }\n"
     return (
         head
-        + template.PIECE.replace("@ELEMENT@", spec.element)
+        + writing.PIECE.replace("@ELEMENT@", spec.element)
         + f"static __device__ __forceinline__ float finish({last}"
     )
 
@@ -162,9 +177,12 @@ def _text(spec: WgmmaMatmulSpec, name: str, operands: int, dims: int, fetch: str
     parts_at = f"((p0 * {2 * spec.planes * spec.row} + 255) / 256 * 256)"
     gather = epilogues.gather(spec.epilogue, 2, 3)
     partial = tile.split > 1 and not tile.within
+    ahead, write = _writing(spec)
     body = (
         (within.WITHIN if tile.within else template.BODY)
         .replace("@EXTRAS@", "" if partial else gather)
+        .replace("@AHEAD@", ahead)
+        .replace("@WRITE@", write)
         .replace("@MULTIPLY@", template.PLAIN if spec.products == 1 else template.SPLIT_PRODUCTS)
         .replace("@OUT@", template.OUT_PART if partial else template.OUT)
         .replace("@C@", c)
@@ -175,7 +193,8 @@ def _text(spec: WgmmaMatmulSpec, name: str, operands: int, dims: int, fetch: str
         head,
         wgmma.multiply(tile.columns, spec.element),
         epilogues.declare(spec.epilogue, fast=spec.c != "f32"),
-        template.STORES[spec.c],
+        neighbours.declare(spec.epilogue, spec.c != "f32") if _by_rows(spec) else "",
+        writing.STORES[spec.c],
         template.TILE_OF,
         template.PUT,
         template.RELEASE,

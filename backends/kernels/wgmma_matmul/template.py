@@ -8,8 +8,7 @@ tiles below each other, each brings its part of B's rows to all of them.
 TOGETHER: groups share a tile, each has WM of its BM rows. Otherwise every group has tiles of its
 own in turn (ping-pong): one multiplies while the others write.
 
-A tile's results get the epilogue in registers and go through shared memory, 16 rows by 128 bytes of
-a warp at a time, so that rows are written in whole segments.
+How results are written: `writing`.
 """
 
 from __future__ import annotations
@@ -156,48 +155,10 @@ BODY = """
       }
       // Barriers only tell odd rounds of the ring from even ones: no group may run ahead.
       if (!TOGETHER) barrier_wait(bars + TURNS + 8 * group, (turn / GROUPS & 1) ^ (group == 0));
-@MULTIPLY@
       const i64 row0 = (i64)(m * CLUSTER + rank) * BM + (TOGETHER ? group * WM : 0) + warp * 16;
-#pragma unroll
-      for (int i = 0; i < MT; i++) {
-        // Rows and columns beyond the end read what is there last; they are not stored.
-        const i64 above = row0 + i * 64 + lane / 4, below = above + 8;
-        const i64 row_a = above < p0 ? above : p0 - 1, row_b = below < p0 ? below : p0 - 1;
-#pragma unroll
-        for (int c = 0; c < BN / WIDE; c++) {
-          int column = n * BN + c * WIDE;
-          // Indices of all pieces at once would not fit into registers.
-          asm volatile("" : "+r"(column));
-          __syncwarp();
-#pragma unroll
-          for (int j = 0; j < WIDE / 8; j++) {
-            const int r = (c * (WIDE / 8) + j) * 4;
-            const int at = column + j * 8 + lane % 4 * 2;
-            const int left = at < N ? at : N - 1, right = at + 1 < N ? at + 1 : N - 1;
-            Piece *const to = mine + lane / 4 * PITCH + j * 8 + lane % 4 * 2;
-            put2(to, finish(extras, sum[i][r], row_a, left),
-                 finish(extras, sum[i][r + 1], row_a, right));
-            put2(to + 8 * PITCH, finish(extras, sum[i][r + 2], row_b, left),
-                 finish(extras, sum[i][r + 3], row_b, right));
-          }
-          __syncwarp();
-#pragma unroll
-          for (int h = 0; h < LANES / 2; h++) {
-            const int r = h * (32 / LANES) + lane / LANES, w = lane % LANES * EACH;
-            const i64 row = row0 + i * 64 + r;
-            const Piece *const from = mine + r * PITCH + w;
-            Piece *const to = out + row * stride + column + w;
-            if (row < p0) {
-              if (even && column + w + EACH <= N) {
-                *(uint4 *)to = *(const uint4 *)from;
-              } else {
-#pragma unroll 1
-                for (int v = 0; v < EACH && column + w + v < N; v++) to[v] = from[v];
-              }
-            }
-          }
-        }
-      }
+@AHEAD@
+@MULTIPLY@
+@WRITE@
     }
   }
   if (CLUSTER > 1) cluster_sync();
@@ -283,39 +244,3 @@ OUT_PART = """
       const bool even = N % EACH == 0;
 """
 """Where a part's sums go, without the epilogue."""
-
-PIECE = """
-// A warp's piece of results in shared memory: 16 rows of WIDE columns, PITCH apart (conflicts of
-// banks); LANES threads with EACH elements, 16 bytes, write a row.
-constexpr int WIDE = sizeof(Piece) == 4 || BN % 64 ? 32 : 64;
-constexpr int EACH = 16 / sizeof(Piece), LANES = WIDE / EACH, PITCH = WIDE + EACH;
-static __device__ __forceinline__ void put2(float *to, float x, float y) {
-  *(float2 *)to = make_float2(x, y);
-}
-static __device__ __forceinline__ void put2(u16 *to, float x, float y) {
-  *(u32 *)to = tw_to_@ELEMENT@x2(x, y);
-}
-"""
-
-STORES = {
-    "f32": """
-typedef float Out;
-static __device__ __forceinline__ float narrow(float x) { return x; }
-static __device__ __forceinline__ void store4(float *at, float4 v) { *(float4 *)at = v; }
-""",
-    "bf16": """
-typedef u16 Out;
-static __device__ __forceinline__ u16 narrow(float x) { return tw_to_bf16(x); }
-static __device__ __forceinline__ void store4(u16 *at, float4 v) {
-  *(uint2 *)at = make_uint2(tw_to_bf16x2(v.x, v.y), tw_to_bf16x2(v.z, v.w));
-}
-""",
-    "f16": """
-typedef u16 Out;
-static __device__ __forceinline__ u16 narrow(float x) { return tw_to_f16(x); }
-static __device__ __forceinline__ void store4(u16 *at, float4 v) {
-  *(uint2 *)at = make_uint2(tw_to_f16x2(v.x, v.y), tw_to_f16x2(v.z, v.w));
-}
-""",
-}
-"""Format of C -> how sums become its elements."""

@@ -1,11 +1,12 @@
 """Which tiles there are, and how long launches take with each: fitted to measured times.
 
-    t = BASE + waves * (steps * step + tile) + parts
+    t = BASE + waves * (steps * step + tile + elements * epilogue) + parts
 
 ``waves``: tiles that a multiprocessor has one after the other; ``steps`` of 64 in K of a part. A
 step takes the time measured with few blocks, or what the bandwidth of the common cache or the rate
 of all tensor cores together allow, whichever is more; together the bytes of a launch that exceeds
-the cache take at least their time in memory. ``parts``: adding up parts of K.
+the cache take at least their time in memory. ``epilogue``: what reading whole matrices and wide
+tiles cost beyond the epilogue's arithmetic. ``parts``: adding up parts of K.
 
 Fitted to 672 launches (bf16, an H200, 46 shapes of {64, ..., 16384}^3) in log space: the root mean
 square of the error is 12 %, and the tile with the smallest estimate is 2 % behind the best one.
@@ -17,6 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 
+from tilewright.backends.kernels import work
 from tilewright.backends.kernels.wgmma_matmul.spec import (
     BYTES,
     CLUSTER,
@@ -41,6 +43,12 @@ REDUCE, REDUCED = 1.9, 2.7e6
 WITHIN = 2.0
 CLUSTERS = {2: 132, 4: 120, 8: 120}
 """Blocks that run at once in clusters of so many."""
+MATRIX, MATRIX_WIDE, SHORT_WIDE, LONG_WIDE = 0.17e-3, 0.55e-3, 0.05e-3, 0.13e-3
+"""Microseconds of an element: of a matrix that the epilogue reads, of one where a tile of more than
+192 columns leaves no registers to read it early, and of a short and a long epilogue in such a tile,
+on launches of encoders (an H200)."""
+LONG = 8
+"""Operations from which on an epilogue is long: it has an activation function."""
 CONVERT, CONVERTED = 1.2, 3.0e6
 """Microseconds of converting A first, and bytes a microsecond."""
 
@@ -130,7 +138,7 @@ def _rows() -> dict[tuple[int, ...], Row]:
 
 
 def microseconds(spec: WgmmaMatmulSpec, m: int) -> float:
-    """Of a launch with ``m`` rows, without what the epilogue computes."""
+    """Of a launch with ``m`` rows, without the arithmetic of the epilogue."""
     tile = spec.tile
     row = _rows().get(_key(spec.products, tile))
     if row is None:
@@ -142,7 +150,9 @@ def microseconds(spec: WgmmaMatmulSpec, m: int) -> float:
     near = 2 * DEPTH * spec.planes * edge * busy / CACHE
     hot = 2 * DEPTH * spec.products * area * busy / RATE
     step: float = (row.step**4 + near**4 + hot**4) ** 0.25
-    time: float = -(-tiles // at_once) * (spec.steps / tile.split * step + row.whole)
+    here = tile.split == 1 or tile.within
+    whole = row.whole + (area * _epilogue(spec) if here else 0.0)
+    time: float = -(-tiles // at_once) * (spec.steps / tile.split * step + whole)
     weights = 2 * spec.planes * spec.n * spec.row
     size = BYTES[spec.a] * m * spec.k + weights + BYTES[spec.c] * m * spec.n
     if size > CACHED:
@@ -150,10 +160,21 @@ def microseconds(spec: WgmmaMatmulSpec, m: int) -> float:
     if tile.within:
         time += WITHIN
     elif tile.split > 1:
-        time += REDUCE + 4 * (tile.split + 1) * m * spec.n / REDUCED
+        matrices = work.full_extras(spec.epilogue)
+        time += REDUCE + 4 * (tile.split + 1 + matrices) * m * spec.n / REDUCED
     if spec.a != spec.element:
         time += CONVERT + (4 + 2 * spec.planes) * m * spec.k / CONVERTED
     return BASE + time
+
+
+def _epilogue(spec: WgmmaMatmulSpec) -> float:
+    """Microseconds of an element of a tile, beyond the arithmetic."""
+    matrices, wide = work.full_extras(spec.epilogue), spec.tile.columns > 192
+    each = matrices * (MATRIX_WIDE if wide else MATRIX)
+    if wide and spec.epilogue.steps:
+        each += LONG_WIDE if work.epilogue(spec.epilogue, 1) >= LONG else SHORT_WIDE
+    # Groups that take turns multiply meanwhile.
+    return each if spec.tile.together else each / 2
 
 
 def _like(spec: WgmmaMatmulSpec) -> Row:

@@ -65,9 +65,10 @@ WITHIN = """
         *(float2 *)(at + 8 * (BN + PAD)) = make_float2(sum[i][4 * j + 2], sum[i][4 * j + 3]);
       }
   }
+@EXTRAS@
+@AHEAD@
   cluster_sync();
   // Each block adds up its part of the rows, over the parts of K in their order.
-@EXTRAS@
   const bool even = p2 % 4 == 0 && (u64)@C@ % (4 * sizeof(Out)) == 0;
 #pragma unroll 1
   for (u32 e = threadIdx.x; e < BM / SPLIT * (BN / 4); e += 128 * (GROUPS + 1)) {
@@ -79,9 +80,31 @@ WITHIN = """
     float4 v = x[0];
 #pragma unroll
     for (int s = 1; s < SPLIT; s++) v.x += x[s].x, v.y += x[s].y, v.z += x[s].z, v.w += x[s].w;
-    put(extras, (Out *)@C@, p2, v, (i64)m * BM + r, (i64)n * BN + c, p0, even);
+    const i64 row = (i64)m * BM + r, column = (i64)n * BN + c;
+@WRITE@
   }
   cluster_sync();
 }
 """
 """A part of K for each block of a cluster, one tile."""
+
+WRITE = """
+    put(extras, (Out *)@C@, p2, v, row, column, p0, even);
+"""
+
+AHEAD = """
+  // What the epilogue reads of matrices, before the other parts are there.
+  const bool near = near_even(extras);
+  const i64 row_ahead = (i64)m * BM + part * (BM / SPLIT) + threadIdx.x / (BN / 4);
+  const Near ahead =
+      near_of(extras, near, row_ahead, (i64)n * BN + threadIdx.x % (BN / 4) * 4, p0);
+"""
+
+WRITE_NEAR = """
+    if (near && even && row < p0 && column + 4 <= N) {
+      const Near own = e == threadIdx.x ? ahead : near_of(extras, near, row, column, p0);
+      store4((Out *)@C@ + row * p2 + column, epilogue_near(extras, v, own, row, column));
+    } else {
+      put(extras, (Out *)@C@, p2, v, row, column, p0, even);
+    }
+"""

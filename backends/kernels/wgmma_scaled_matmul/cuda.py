@@ -6,7 +6,7 @@ from tilewright.backends.cuda import epilogue as epilogues
 from tilewright.backends.cuda import wgmma
 from tilewright.backends.cuda.kernel import WORKSPACE, CudaKernel, Entry, TensorMap
 from tilewright.backends.cuda.signature import signature
-from tilewright.backends.kernels.wgmma_matmul import template
+from tilewright.backends.kernels.wgmma_matmul import template, writing
 from tilewright.backends.kernels.wgmma_scaled_matmul.spec import DEPTH, WgmmaScaledMatmulSpec
 from tilewright.backends.target import Target
 
@@ -144,12 +144,14 @@ def _text(spec: WgmmaScaledMatmulSpec, name: str) -> str:
     head = "".join(f"constexpr int {key} = {value};\n" for key, value in constants.items())
     head += f"constexpr u32 RASTER = {tile.raster}, ACROSS = {spec.across};\n"
     head += "constexpr bool TOGETHER = true;\n"
-    piece = template.STORES[spec.c] + "typedef Out Piece;\n"
-    piece += template.PIECE.replace("@ELEMENT@", "bf16")
+    piece = writing.STORES[spec.c] + "typedef Out Piece;\n"
+    piece += writing.PIECE.replace("@ELEMENT@", "bf16")
     gathered = epilogues.gather(spec.epilogue, 2, 3, name="given") + GATHERED
     body = (
         template.BODY.replace("@EXTRAS@", gathered)
         .replace("@MULTIPLY@", template.SPLIT_PRODUCTS if real else template.PLAIN)
+        .replace("@AHEAD@", "")
+        .replace("@WRITE@", writing.FRAGMENTS)
         .replace("@OUT@", template.OUT)
         .replace("@C@", f"a{operands - 1}")
     )

@@ -6,7 +6,7 @@ from tilewright.backends.cuda import epilogue as epilogues
 from tilewright.backends.cuda import wgmma
 from tilewright.backends.cuda.kernel import WORKSPACE, CudaKernel, Entry, TensorMap
 from tilewright.backends.cuda.signature import signature
-from tilewright.backends.kernels.wgmma_matmul import around
+from tilewright.backends.kernels.wgmma_matmul import around, writing
 from tilewright.backends.kernels.wgmma_matmul import template as dense
 from tilewright.backends.kernels.wgmma_sparse_matmul import template
 from tilewright.backends.kernels.wgmma_sparse_matmul.spec import (
@@ -144,7 +144,7 @@ def _text(spec: WgmmaSparseMatmulSpec, name: str) -> str:
         head,
         wgmma.multiply_sparse(tile.rows, spec.element),
         epilogues.declare(spec.epilogue, fast=spec.c != "f32"),
-        dense.STORES[spec.c],
+        writing.STORES[spec.c],
         dense.PUT,
         template.PUT_PART if partial else "",
         template.TILE_OF,
