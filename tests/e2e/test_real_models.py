@@ -4,27 +4,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.real_models import model, peer, perplexity, random_feeds, relative_l2, tokens
+from support.real_models import (
+    CASES,
+    errors,
+    model,
+    peer,
+    perplexity,
+    random_feeds,
+    relative_l2,
+    tokens,
+)
 
 import tilewright
-from tilewright.backends import reference
 from tilewright.compiler.driver import compile_model
-from tilewright.compiler.frontend.load import load_onnx
 from tilewright.compiler.options import Options
 
 pytestmark = pytest.mark.slow
-
-SEEDS = range(3)
-MINILM = [(1, 1), (1, 7), (1, 128), (3, 33), (8, 128)]
-CASES = {
-    "minilm/minilm.onnx": [{"batch": b, "seq": s} for b, s in MINILM],
-    "minilm/minilm_b1s128.onnx": [{}],
-    "codelm/prefill.onnx": [{"batch": b, "seq": s} for b, s in [(1, 1), (1, 64), (2, 33)]],
-    "codelm/decode.onnx": [{"batch": b, "past": p} for b, p in [(1, 1), (1, 5), (1, 128), (3, 40)]],
-    "zoo/resnet50.onnx": [{}],
-    "zoo/gpt2_s64.onnx": [{}],
-    "zoo/bert_base_s128.onnx": [{}],
-}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -33,23 +28,7 @@ def test_errors_are_at_most_twice_the_peers(name: str, tmp_path: Path) -> None:
     path = model(name)
     artifact = tmp_path / "model.tw"
     compile_model(path, artifact, Options())
-    theirs, graph = peer(path), load_onnx(path, {})
-    report = []
-    with tilewright.load(artifact) as ours:
-        for sizes in CASES[name]:
-            errors = []
-            for seed in SEEDS:
-                feeds = random_feeds(theirs, sizes, seed)
-                want = reference.run(graph, feeds, precision="f64")
-                mine, other = ours.run(None, feeds), theirs.run(None, feeds)
-                pairs = zip(mine, other, want, strict=True)
-                errors.append([(relative_l2(a, w), relative_l2(b, w)) for a, b, w in pairs])
-            for index, (mine, other) in enumerate(np.mean(errors, axis=0)):
-                report.append((sizes, index, float(mine), float(other)))
-    print(name)
-    for sizes, index, mine, other in report:
-        print(f"  {sizes} output {index}: {mine:.3e}, ONNX Runtime {other:.3e}")
-    bad = [row for row in report if row[2] > max(2 * row[3], 1e-6)]
+    bad = [row for row in errors(name, artifact) if row.ours > max(2 * row.peers, 1e-6)]
     assert not bad
 
 

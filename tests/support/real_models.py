@@ -8,16 +8,43 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
 import pytest
 
+import tilewright
+from tilewright.backends import reference
+from tilewright.compiler.frontend.load import load_onnx
+
 WINDOW = 512
 """Tokens of a window of the perplexity measurement."""
 
 Feeds = dict[str, np.ndarray]
+
+SEEDS = range(3)
+MINILM = [(1, 1), (1, 7), (1, 128), (3, 33), (8, 128)]
+CASES = {
+    "minilm/minilm.onnx": [{"batch": b, "seq": s} for b, s in MINILM],
+    "minilm/minilm_b1s128.onnx": [{}],
+    "codelm/prefill.onnx": [{"batch": b, "seq": s} for b, s in [(1, 1), (1, 64), (2, 33)]],
+    "codelm/decode.onnx": [{"batch": b, "past": p} for b, p in [(1, 1), (1, 5), (1, 128), (3, 40)]],
+    "zoo/resnet50.onnx": [{}],
+    "zoo/gpt2_s64.onnx": [{}],
+    "zoo/bert_base_s128.onnx": [{}],
+}
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Means over inputs of relative L2 errors against float64, ours and ONNX Runtime's."""
+
+    sizes: Mapping[str, int]
+    output: int
+    ours: float
+    peers: float
 
 
 def model(name: str) -> Path:
@@ -86,3 +113,24 @@ def perplexity(
         total += float((norm - scores[np.arange(WINDOW), part[1:]]).sum())
         count += WINDOW
     return float(np.exp(total / count))
+
+
+def errors(name: str, artifact: Path) -> list[Errors]:
+    """Of every output of a model of CASES at every size; printed too."""
+    theirs, graph = peer(model(name)), load_onnx(model(name), {})
+    report = []
+    with tilewright.load(artifact) as ours:
+        for sizes in CASES[name]:
+            found = []
+            for seed in SEEDS:
+                feeds = random_feeds(theirs, sizes, seed)
+                want = reference.run(graph, feeds, precision="f64")
+                mine, other = ours.run(None, feeds), theirs.run(None, feeds)
+                pairs = zip(mine, other, want, strict=True)
+                found.append([(relative_l2(a, w), relative_l2(b, w)) for a, b, w in pairs])
+            means = np.mean(found, axis=0)
+            report += [Errors(sizes, i, *map(float, pair)) for i, pair in enumerate(means)]
+    print(name)
+    for row in report:
+        print(f"  {row.sizes} output {row.output}: {row.ours:.3e}, ONNX Runtime {row.peers:.3e}")
+    return report
