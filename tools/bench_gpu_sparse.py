@@ -54,7 +54,7 @@ def choices(shape: Shape, count: int) -> list[Spec]:
     m, n, k = shape
     first = WgmmaSparseMatmulSpec(k, n, a="bf16", c="bf16")
     every = tiles.variants(first, lookup(TARGET))
-    fitting = [one for one in every if one.tile.rows < 2 * m or one.tile.rows <= 32]
+    fitting = [one for one in every if one.tile.rows < 2 * m or one.tile.rows <= 64]
     return list(sorted(fitting, key=lambda one: tiles.microseconds(one, m))[:count])
 
 

@@ -11,6 +11,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from tilewright import load
+from tilewright.backends.cuda.toolchain import tools
+from tilewright.backends.kernels.wgmma_sparse_matmul.cases import sparse
 from tilewright.compiler.driver import compile_model
 from tilewright.compiler.options import Options
 
@@ -31,7 +33,8 @@ def compiled(tmp_path, w, **options):
     """Where the artifact is, and the one choice of its plan."""
     onnx.save(model_of(w), tmp_path / "m.onnx")
     made = tmp_path / "m.tw"
-    compile_model(tmp_path / "m.onnx", made, Options(targets=("x86-64-v3",), **options))
+    options = {"targets": ("x86-64-v3",), **options}
+    compile_model(tmp_path / "m.onnx", made, Options(**options))
     plan = json.loads(zipfile.ZipFile(made).read("plan.json"))
     (variant,) = plan["variants"].values()
     (choice,) = variant["selection"]["choices"]
@@ -60,6 +63,30 @@ def test_blocks_of_zeros_are_left_out_of_an_exact_model(tmp_path, rows):
     (y,) = load(made, threads=1).run(None, {"x": x})
     wanted = x.astype(np.float64) @ w
     np.testing.assert_allclose(y, wanted, 2e-5, 2e-5 * np.abs(wanted).max())
+
+
+def test_narrow_blocks_of_zeros_are_those_of_an_exact_model(tmp_path):
+    rng = np.random.default_rng(0)
+    there = np.repeat(rng.random((192, 80)) < 0.1, 4, axis=1)
+    w = np.where(there, rng.standard_normal(there.shape), 0).astype(np.float32)
+    made, choice = compiled(tmp_path, w, typical={"n": 60})
+    chosen = next(c for c in choice["candidates"] if c["reason"] == "chosen")
+    assert "wide=4" in chosen["spec"]
+    x = rng.standard_normal((60, 192)).astype(np.float32)
+    (y,) = load(made, threads=1).run(None, {"x": x})
+    wanted = x.astype(np.float64) @ w
+    np.testing.assert_allclose(y, wanted, 2e-5, 2e-5 * np.abs(wanted).max())
+
+
+@pytest.mark.skipif(not all(tools()), reason="no CUDA compiler or assembler")
+@pytest.mark.parametrize(
+    ("error", "family"), [(1e-2, "wgmma_sparse_matmul"), (None, "wgmma_matmul")]
+)
+def test_two_of_four_weights_go_to_sparse_tensor_cores(tmp_path, error, family):
+    w = sparse(np.random.default_rng(0), 1024, 2048)
+    options = {"targets": ("sm_90a",), "max_error": error, "typical": {"n": 4096}}
+    _, choice = compiled(tmp_path, w, **options)
+    assert [name for name, why in reasons(choice).items() if why == "chosen"] == [family]
 
 
 def test_dense_weights_are_offered_nothing_sparse(tmp_path):

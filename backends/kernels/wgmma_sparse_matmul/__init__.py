@@ -16,6 +16,16 @@ them. Both together take 1.125 bytes a weight.
 Columns of C are the rows of the tensor cores' result, which take the sparse operand on the left;
 sums are turned in shared memory (`template.py`). What a value does not meet is not read: neither
 infinity nor NaN there comes into a sum.
+
+On an H200 in bf16, beside cuBLAS with all weights (`tools/bench_gpu_sparse.py`), microseconds:
+
+    M               1             64            128           512           1024         8192
+    4096 x 4096     10.4  1.32 x  12.4  1.12 x  14.4  1.02 x  22.8  1.18 x  34  1.35 x   259  1.37 x
+    4096 x 12288                  21.5  1.34 x  24.5  1.25 x  63.2  1.16 x  100  1.38 x  782  1.41 x
+
+Large products are bound by shared memory: 64 columns by 256 rows would take 144 bytes of it a
+cycle, and 128 are there, so that tensor cores could be 1.78 times as fast as on dense weights at
+the most.
 """
 
 from tilewright.backends.kernels.family import KernelFamily
