@@ -21,6 +21,7 @@ from tilewright.passes.quantization.cache_choice import alone, choose_caches
 from tilewright.passes.quantization.calibration import GAIN_SAMPLES
 from tilewright.passes.quantization.terms import kept
 from tilewright.passes.shrinking.choice import choose, record
+from tilewright.passes.shrinking.head_ladders import head_ladders
 from tilewright.passes.shrinking.ladders import ladders
 from tilewright.passes.shrinking.narrowing import shrunk
 from tilewright.passes.shrinking.stream_ladders import stream_ladders
@@ -78,7 +79,7 @@ def agree(
 
     start, before = time.perf_counter(), workshop.recognized
     arguments = before, made.terms.calibration, limits, free
-    found = [*ladders(*arguments), *stream_ladders(*arguments)]
+    found = [*ladders(*arguments), *head_ladders(*arguments), *stream_ladders(*arguments)]
     with prices.pricing_with(workshop.prices):
         chosen = choose(found, limits, by_size)
     seconds, worse = time.perf_counter() - start, ""

@@ -15,7 +15,7 @@ from tilewright.passes.prices import Times, together
 from tilewright.passes.quantization.calibration import Calibration
 from tilewright.passes.quantization.sites import Multiplied
 from tilewright.passes.shrinking.elimination import Elimination
-from tilewright.passes.shrinking.rungs import LEAST, UNIT, Ladder, Rung, step_of
+from tilewright.passes.shrinking.rungs import LEAST, UNIT, Ladder, Rung, step_of, stored_as
 from tilewright.passes.structure.channels import Channels, hidden_channels, summed
 
 
@@ -119,9 +119,7 @@ def _ladder(
     bounds = limits or (inf,) * len(calibration.norms)
     while len(state.left) - step >= max(LEAST * size, 1):
         state.drop(step)
-        made = state.weights
-        if stored.halves:
-            made = made.astype(np.float16).astype(np.float32)
+        made = stored_as(state.weights, stored)
         rows = np.ascontiguousarray(x[:, :, state.left]).reshape(len(x), -1)
         off = float(np.linalg.norm(rows @ made.reshape(-1, n) - y))
         squares = calibration.gains[site.name, True].error(off * every, calibration.norms)

@@ -8,6 +8,8 @@ from tilewright.compiler.ir.core import Graph, Value
 from tilewright.compiler.ir.dims import as_int
 from tilewright.compiler.ir.ops.contraction import Contract, Conv
 from tilewright.compiler.ir.rewrite import Builder
+from tilewright.passes.shrinking.head_ladders import HeadLadder, HeadRung
+from tilewright.passes.shrinking.heads import value_heads, with_bases
 from tilewright.passes.shrinking.ladders import ChannelLadder, ChannelRung, as_array
 from tilewright.passes.shrinking.rotation import rotated
 from tilewright.passes.shrinking.rungs import Ladder, Rung
@@ -26,6 +28,14 @@ def shrunk(graph: Graph, chosen: Mapping[Ladder, Rung]) -> Graph:
     }
     if plans:
         graph = narrowed(graph, plans)
+    every = value_heads(graph)
+    turned = {
+        every[ladder.place]: rung.bases
+        for ladder, rung in chosen.items()
+        if isinstance(ladder, HeadLadder) and isinstance(rung, HeadRung)
+    }
+    if turned:
+        graph = with_bases(graph, turned)
     for ladder, rung in chosen.items():
         if isinstance(ladder, StreamLadder) and isinstance(rung, StreamRung):
             graph = rotated(graph, streams(graph)[ladder.place], rung.basis)

@@ -22,6 +22,7 @@ from tilewright.compiler.ir.ops.leaf import Constant
 from tilewright.compiler.ir.ops.nn import LayerNorm, RmsNorm
 from tilewright.compiler.ir.rewrite import Builder, Replacement, Rule, rewrite
 from tilewright.passes.remove_dead_code import remove_dead_code
+from tilewright.passes.shrinking.rungs import stored_as
 from tilewright.passes.shrinking.streams import Norm, Stream, streams
 from tilewright.passes.structure.channels import fields_of, in_result, made_by, summed
 
@@ -108,9 +109,7 @@ class _Rotation:
         if reader is not None:
             scale, _ = vectors(self.graph, self.behind[reader], d)
             found = np.moveaxis((found * scale) @ self.basis * sqrt(d / kept), -1, summed(reader))
-        if self.graph.weights[op.name].halves:
-            found = found.astype(np.float16)
-        return np.ascontiguousarray(found, np.float32)
+        return stored_as(found, self.graph.weights[op.name])
 
     def _made(self, op: Op | None) -> np.ndarray:
         """A constant, f64, as what makes the stream has it, an axis that is summed last."""

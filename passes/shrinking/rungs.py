@@ -5,6 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+import numpy as np
+
+from tilewright.compiler.ir.weights import Weight
 from tilewright.passes.prices import Times
 from tilewright.passes.quantization.errors import Squares
 
@@ -68,6 +71,13 @@ class Ladder(ABC):
     @abstractmethod
     def numbers(self, kept: int) -> int:
         """How many all constants that have it store together."""
+
+
+def stored_as(array: np.ndarray, before: Weight) -> np.ndarray:
+    """A constant in the place of another one: f32, of f16 numbers where that was, which kernels
+    read in half of the bytes."""
+    found = array.astype(np.float16) if before.halves else array
+    return np.ascontiguousarray(found, np.float32)
 
 
 def step_of(size: int) -> int:
