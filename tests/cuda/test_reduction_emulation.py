@@ -13,7 +13,11 @@ from tilewright.backends.target import TARGETS
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="no g++")
 
 FEW = {
-    "row_reduction": ("12x61-top5-16-special", "12x61-log_probability2-0-special"),
+    "row_reduction": (
+        "12x61-top5-16-special",
+        "12x61-log_probability2-0-special",
+        "2x9001-log_sum_exp1-0",
+    ),
     "reduced_mma": ("9x12x140-top-0-special", "20x21x130-argmax-5"),
 }
 
