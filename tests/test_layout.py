@@ -14,6 +14,7 @@ LAYERS = ("backends", "compiler", "passes", "runtime", "tools")
 FOLDERS = (*LAYERS, "tilewright", "tests")
 MAX_LINES = 400
 MAX_README_LINES = 60
+MAX_ARCHITECTURE_LINES = 320
 
 # What a layer may import, as module prefixes below `tilewright.`. Its own layer is always allowed.
 ALLOWED: dict[str, tuple[str, ...]] = {
@@ -217,3 +218,12 @@ def test_folder_has_a_short_readme(folder: str) -> None:
     readme = ROOT / folder / "README.md"
     assert readme.exists(), f"{folder}/README.md: what lives here, what it may import, how to add"
     assert len(readme.read_text().splitlines()) <= MAX_README_LINES
+
+
+def test_architecture_is_short_and_points_to_what_is_there() -> None:
+    """Details belong into the README of their package."""
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    assert len(text.splitlines()) <= MAX_ARCHITECTURE_LINES
+    links = re.findall(r"\]\(([^)]+)\)", text)
+    assert len(links) > 5
+    assert not [link for link in links if not (ROOT / link).exists()]
