@@ -86,7 +86,11 @@ def original(source: str | os.PathLike[str] | bytes, names: Sequence[str]) -> Ru
     refusals = (errors.Fail, errors.NotImplemented, errors.InvalidGraph, errors.InvalidArgument)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    made: Any = source if isinstance(source, bytes) else str(Path(source))
+    made: Any = source
+    if hasattr(source, "SerializeToString"):  # an onnx.ModelProto
+        made = source.SerializeToString()
+    elif not isinstance(source, bytes):
+        made = str(Path(source))
     try:
         session = onnxruntime.InferenceSession(made, options, providers=["CPUExecutionProvider"])
     except refusals:

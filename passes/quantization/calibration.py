@@ -108,9 +108,14 @@ class Calibration:
     def formats(self, source: str, constant: str) -> frozenset[str]:
         """Names of the formats that a site may take."""
         site = self.sites.get((source, constant))
-        if site is None:
+        if site is None or not self._judged(site):
             return frozenset()
         return frozenset(f.name for f in formats().values() if f.supports(site.k, site.n))
+
+    def _judged(self, site: Site) -> bool:
+        """Whether there are rows to judge formats by: samples may never choose an expert."""
+        inputs = self.inputs.get(site.name)
+        return inputs is None or len(inputs.sample) > 0
 
     def encoded(self, source: str, constant: str, name: str) -> Encoded:
         """The weights of a site in a format, rounded by what calibration saw of its inputs."""
