@@ -17,7 +17,14 @@ TURNED = {True: 1.2, False: 2.0}
 """Conversions of an element of A that take as long as bringing it to its form, codes or f32, and
 turning it."""
 
-ENDS = 60
+SPREAD, LATENCY = 1.2, 12
+"""Narrow blocks: products of f32 that take as long as one, whose values are spread over lanes; and
+as one tile of 16 rows by a block, of which each product waits for the one before it."""
+
+NEAR = 0.6
+"""Share of the lines of A that narrow blocks do not find in L1."""
+
+ENDS = 90
 """Products of f32 that take as long as turning and storing the sums of 16 rows by 4 columns."""
 
 MISSED = 1.3
@@ -38,8 +45,13 @@ def estimate(spec: BlockMatmulSpec, dims: tuple[int, ...], target: Target) -> Co
     slots = parts * (vectors * rows + calls * (OVERHEAD + (vectors if not own else 0)))
     if spec.wide == NARROW:
         calls = -(-tiles // most_tiles(target))
-        slots = parts * (NARROW * vectors * tiles + calls * OVERHEAD)
+        busy = max(NARROW * vectors * tiles, LATENCY * calls)
+        slots = int(SPREAD * parts * (busy + calls * OVERHEAD))
         slots += -(-spec.strips * tiles * ENDS // max(spec.blocks, 1))
+    lines = 4 * STRIP * tiles * spec.blocks
+    streamed = weights * tiles + lines
+    if spec.wide == NARROW:
+        streamed = int(weights * calls + NEAR * lines)
     codes = own and spec.q == 4
     missed = 1 if codes or spec.wide == NARROW else MISSED
     full = work.full_extras(spec.epilogue)
@@ -50,7 +62,7 @@ def estimate(spec: BlockMatmulSpec, dims: tuple[int, ...], target: Target) -> Co
         issued=int(2 * target.lanes_f32 * slots * spec.blocks * missed),
         weights=weights,
         passes=passes,
-        streamed=weights * tiles + 4 * STRIP * tiles * spec.blocks,
+        streamed=streamed,
         converted=int(TURNED[codes] * m * spec.k),
         epilogue=work.epilogue(spec.epilogue, m * spec.n) + (3 if spec.q == 4 else 1) * m * spec.n,
         written=4 * m * spec.n,
