@@ -28,7 +28,7 @@ class Elimination:
     """
 
     def __init__(self, gram: np.ndarray, w: np.ndarray, damp: float = DAMP) -> None:
-        from scipy.linalg import cho_solve, cholesky
+        from scipy.linalg import cholesky, lapack
 
         taps, channels, n = w.shape
         self.taps, self.left = taps, np.arange(channels)
@@ -39,7 +39,9 @@ class Elimination:
         damped /= self.scale
         diagonal += damp
         lower = cholesky(damped, lower=True, overwrite_a=True, check_finite=False)
-        self._inverse: np.ndarray = cho_solve((lower, True), np.eye(len(rows)))
+        below, info = lapack.dpotri(lower, lower=1, overwrite_c=1)
+        assert info == 0, "the damped Gram matrix is positive definite"
+        self._inverse: np.ndarray = below + np.tril(below, -1).T
         self._w = w.transpose(1, 0, 2).reshape(-1, n).astype(np.float64)
         self._batch = max(channels // BATCH, 1)
 
