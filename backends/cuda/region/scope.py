@@ -42,6 +42,8 @@ class Frame:
         self.facts = facts
         self.lane = lane
         self.arith = CudaArith(code)
+        self.moderate: set[str] = set()
+        """Reciprocals that are not NaN where text is written now."""
 
     @property
     def e(self) -> Emit:
@@ -192,6 +194,13 @@ class Scope:
             return self.frame.arith.new("f32", f"tw_from_bf16(tw_to_bf16({args[0].text}))")
         return shorter(self.frame.arith, op.name, args)
 
+    def known_inverses(self, roots: Iterable[int]) -> list[CudaValue]:
+        """Reciprocals that ``roots`` take, NaN where a divisor is not moderate."""
+        body = self.frame.spec.body
+        divided = (body[i] for i in sorted(self.reach(roots)))
+        divisors = {n.args[1] for n in divided if isinstance(n, Op) and n.name == "div"}
+        return [self.inverses[i] for i in sorted(divisors) if i in self.inverses]
+
     def _inverse(self, node: int) -> CudaValue | None:
         scope: Scope | None = self
         while scope is not None:
@@ -205,7 +214,9 @@ class Scope:
         code, m = self.frame.code, self.frame.arith
         name = code.name("v")
         code.line(f"float {name} = {quotient(m, x, y, inverse).text};")
-        code.line(f"if ({inverse.text} != {inverse.text}) {name} = __fdiv_rn({x.text}, {y.text});")
+        if inverse.text not in self.frame.moderate:
+            test = f"{inverse.text} != {inverse.text}"
+            code.line(f"if ({test}) {name} = __fdiv_rn({x.text}, {y.text});")
         return CudaValue(name, "f32")
 
     def _piece(self, node: int, piece: Piece) -> CudaValue:

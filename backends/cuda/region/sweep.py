@@ -11,6 +11,7 @@ The lanes of a warp lie on a reduced axis ("rows") or on a kept one ("columns").
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 from tilewright.backends.cuda.region.accumulate import State
@@ -183,7 +184,15 @@ class Unit:
                 scope.kept[node] = CudaValue(f"{array}{place}", dtype)
 
         if self.plan.kind == "rows":
-            self._row(stores, [*args, *mine], point, prepare)
+            known = self.scope.known_inverses(roots)
+            if known:
+                # Nearly always all divisors are moderate: no element has to ask.
+                with code.block(f"if ({' && '.join(f'{x.text} == {x.text}' for x in known)})"):
+                    self.frame.moderate |= {x.text for x in known}
+                    self._row(stores, [*args, *mine], point, prepare)
+                    self.frame.moderate.clear()
+            with code.block("else") if known else nullcontext():
+                self._row(stores, [*args, *mine], point, prepare)
         else:
             self._column(stores, roots, point, prepare)
         for state in states:
