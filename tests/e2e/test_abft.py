@@ -354,7 +354,7 @@ def test_all_products_of_a_compile_are_checked(cache):
     products = [op for op in found.ops if isinstance(op, Contract)]
     checks = [op for op in found.ops if isinstance(op, Guard) and "checksum" in op.message]
     assert len(checks) >= 8
-    assert len(products) == 2 * len(checks)
+    assert len(products) == len(checks)  # checksums of few columns are sums of rows
 
 
 @pytest.mark.slow
