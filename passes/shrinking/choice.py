@@ -11,12 +11,16 @@ from tilewright.passes.selection.ilp import solve
 from tilewright.passes.selection.problem import Budget, Node, Problem
 from tilewright.passes.shrinking.rungs import Ladder, Rung
 
+GAIN = 0.02
+"""Part of the time, or of the numbers, of all products with a ladder that a choice must save: it
+costs another calibration, and predictions are no finer."""
+
 Chosen = Mapping[Ladder, Rung]
 
 
 def choose(found: Sequence[Ladder], limits: Sequence[float], by_size: bool) -> dict[Ladder, Rung]:
-    """The rungs that save most, all together within the squared errors `limits`; without those
-    that stay as they are.
+    """The rungs that save most, all together within the squared errors `limits`; none for less
+    than GAIN.
 
     by_size: they save numbers that are stored, not predicted time.
     """
@@ -30,8 +34,10 @@ def choose(found: Sequence[Ladder], limits: Sequence[float], by_size: bool) -> d
     for i, limit in enumerate(limits):
         spent = ((0.0, *(rung.squares[i] for rung in ladder.rungs)) for ladder in found)
         budgets.append(Budget(f"error of output {i}", tuple(enumerate(spent)), limit))
-    choice = solve(Problem(tuple(nodes), budgets=tuple(budgets))).choice
-    picked = zip(found, choice, strict=True)
+    best = solve(Problem(tuple(nodes), budgets=tuple(budgets)))
+    if best.cost >= (1 - GAIN) * sum(node.costs[0] for node in nodes):
+        return {}
+    picked = zip(found, best.choice, strict=True)
     return {ladder: ladder.rungs[at - 1] for ladder, at in picked if at}
 
 
@@ -41,9 +47,9 @@ def _times(ladder: Ladder, kept: int, by_size: bool) -> Times:
 
 
 def _share(times: Sequence[float], whole: Sequence[float]) -> float:
-    """Of the time of all ladders, over all sizes; of what no kernel takes nothing is known."""
+    """Of the time of all ladders, over all sizes; nothing is known of what no kernel takes."""
     known = [(t, w) for t, w in zip(times, whole, strict=True) if isfinite(w)]
-    return sum(t / w for t, w in known) if known else inf
+    return sum(t / w for t, w in known)
 
 
 def record(
@@ -69,7 +75,7 @@ def _row(ladder: Ladder, rung: Rung | None, limits: Sequence[float], worse: str)
     elif square > limit:
         text = f"{error}, {sqrt(limit):.2g} is allowed"
     else:
-        text = f"{error}, but others save more or nothing is saved"
+        text = f"{error}, but it saves too little"
     return Rewrite(ladder.source, ladder.weight, what, rung is not None and not worse, text)
 
 

@@ -19,6 +19,7 @@ from tilewright.passes.quantization import agreement
 from tilewright.passes.quantization.agreement import Agreement
 from tilewright.passes.quantization.cache_choice import alone, choose_caches
 from tilewright.passes.quantization.calibration import GAIN_SAMPLES
+from tilewright.passes.quantization.losing import SLOWER
 from tilewright.passes.quantization.terms import kept
 from tilewright.passes.shrinking.choice import choose, record
 from tilewright.passes.shrinking.head_ladders import head_ladders
@@ -127,4 +128,4 @@ def _better(
         return workshop.weight_bytes(fewer) < workshop.weight_bytes(whole)
     tried = made.samples.calibration[:GAIN_SAMPLES]
     first, second = workshop.times((fewer, whole), tried)
-    return first.seconds < second.seconds
+    return SLOWER * first.seconds < second.seconds
