@@ -60,7 +60,7 @@ def emit_worker(module: ir.Module, chunks: ir.Function) -> ir.Function:
     function = internal_function(module, "tw.pool_worker", ir.FunctionType(PTR, [PTR]))
     (record,) = function.args
     entry = function.entry_basic_block
-    names = ("spin", "again", "sleep", "doze", "rise", "news", "door", "enter", "inside", "knock")
+    names = ("spin", "again", "sleep", "doze", "rise", "door", "look", "enter", "inside", "knock")
     blocks = {name: function.append_basic_block(name) for name in names}
     leave, waker, exit_ = (function.append_basic_block(n) for n in ("leave", "waker", "exit"))
     b = ir.IRBuilder(entry)
@@ -77,7 +77,7 @@ def emit_worker(module: ir.Module, chunks: ir.Function) -> ir.Function:
     spins = b.phi(I64, "spins")
     seen = b.load(seen_slot, typ=I32)
     gate = gate_word(b, pool, "acquire")
-    b.cbranch(b.icmp_unsigned("!=", epoch_of(b, gate), seen), blocks["news"], blocks["again"])
+    b.cbranch(b.icmp_unsigned("!=", epoch_of(b, gate), seen), blocks["door"], blocks["again"])
     b.position_at_end(blocks["again"])
     relax(b)
     left = b.sub(spins, i64(1))
@@ -95,12 +95,14 @@ def emit_worker(module: ir.Module, chunks: ir.Function) -> ir.Function:
     b.atomic_rmw("sub", sleepers, i32(1), "seq_cst")
     b.branch(blocks["spin"])
 
-    b.position_at_end(blocks["news"])
-    stop = b.load_atomic(at_byte(b, pool, STOP), "acquire", 4, typ=I32)
-    b.cbranch(b.icmp_unsigned("!=", stop, i32(0)), exit_, blocks["door"])
     b.position_at_end(blocks["door"])
     current = gate_word(b, pool)
     b.store(epoch_of(b, current), seen_slot)
+    # After the gate: `destroy` says stop before it begins its epoch, and that has no successor. A
+    # worker that looked before, and then saw this epoch, would sleep for ever.
+    stop = b.load_atomic(at_byte(b, pool, STOP), "seq_cst", 4, typ=I32)
+    b.cbranch(b.icmp_unsigned("!=", stop, i32(0)), exit_, blocks["look"])
+    b.position_at_end(blocks["look"])
     is_open = b.icmp_unsigned("!=", b.and_(current, i64(OPEN)), i64(0))
     b.cbranch(is_open, blocks["enter"], leave)
     b.position_at_end(blocks["enter"])
