@@ -74,19 +74,27 @@ def _planned(channels: Channels, graph: Graph) -> tuple[np.ndarray, np.ndarray]:
     constants[keep] = 0.0
     if len(keep) == size:
         return keep, constants
-    slower = not all(_pays(channels, op, len(keep)) for op in channels.products)
+    slower = not all(_pays(channels, op, keep, graph) for op in channels.products)
     text = f"{len(keep)} of {size} channels" + (" would be slower" if slower else "")
     dead = f"dead lines: {size - len(keep)} of {size} channels"
     record(Rewrite(channels.source, channels.weight, dead, not slower, text))
     return (np.arange(size) if slower else keep), constants
 
 
-def _pays(channels: Channels, op: Contract | Conv, kept: int) -> bool:
+def _pays(channels: Channels, op: Contract | Conv, keep: np.ndarray, graph: Graph) -> bool:
     """Whether a product that reads or makes fewer channels is predicted to be no slower, as
-    convolutions never are."""
+    convolutions never are. Without some columns the blocks of zeros of others need not be aligned
+    any more, so weights are looked at."""
     if isinstance(op, Conv):
         return True
-    return never_slower(channels.times(op, kept), channels.times(op, channels.size))
+    weights = graph.weights.array(weight_of(op))
+    if weights.ndim != 2:
+        return never_slower(channels.times(op, len(keep)), channels.times(op, channels.size))
+    axis = summed(op) if op in channels.readers else made_by(op, channels.axis)
+    assert axis is not None
+    matrices = (np.take(weights, keep, axis), weights)
+    new, old = (channels.times_of(op, w if summed(op) == 0 else w.T) for w in matrices)
+    return never_slower(new, old)
 
 
 def _live_rows(op: Op, graph: Graph) -> np.ndarray:

@@ -54,6 +54,10 @@ class Channels:
         """What one of the products takes where so many channels are kept."""
         return narrow_times(op, op in self.readers, self.size, kept)
 
+    def times_of(self, op: Contract, w: np.ndarray) -> Times:
+        """What one of the products takes with weights [K, N], by kernels that know their zeros."""
+        return prices().as_it_is(_rows(op)[0], w, halves=False)
+
 
 def narrow_times(op: Contract | Conv, reads: bool, size: int, kept: int) -> Times:
     """What a product takes that reads, or makes, `kept` of `size` channels; a convolution is
@@ -62,14 +66,19 @@ def narrow_times(op: Contract | Conv, reads: bool, size: int, kept: int) -> Time
     if isinstance(op, Conv):
         rows, k, n = product(op.out.shape[:-1]), product(op.w.shape[:-1]), op.w.shape[-1]
     else:
-        (ia, ib, _), sizes = axis_sizes(op.spec, op.a, op.b)
-        rows = product(tuple(sizes[letter] for letter in ia if letter not in ib))
-        k = product(tuple(sizes[letter] for letter in ib if letter in ia))
-        n = product(tuple(sizes[letter] for letter in ib if letter not in ia))
+        rows, k, n = _rows(op)
     assert isinstance(k, int)
     assert isinstance(n, int)
     narrow = (k // size * kept, n) if reads else (k, n // size * kept)
     return prices().product(rows, *narrow)
+
+
+def _rows(op: Contract) -> tuple[Dim, Dim, Dim]:
+    """Rows, summed elements and columns of a product."""
+    (ia, ib, _), sizes = axis_sizes(op.spec, op.a, op.b)
+    rows = product(tuple(sizes[letter] for letter in ia if letter not in ib))
+    k = product(tuple(sizes[letter] for letter in ib if letter in ia))
+    return rows, k, product(tuple(sizes[letter] for letter in ib if letter not in ia))
 
 
 def hidden_channels(graph: Graph) -> list[Channels]:

@@ -78,6 +78,28 @@ def test_narrow_blocks_of_zeros_are_those_of_an_exact_model(tmp_path):
     np.testing.assert_allclose(y, wanted, 2e-5, 2e-5 * np.abs(wanted).max())
 
 
+def test_a_dead_channel_stays_where_blocks_would_lose_their_places(tmp_path):
+    rng = np.random.default_rng(0)
+    there = np.repeat(rng.random((192, 80)) < 0.1, 4, axis=1)
+    first = np.where(there, rng.standard_normal(there.shape), 0).astype(np.float32)
+    second = rng.standard_normal((320, 24)).astype(np.float32)
+    second[5] = 0
+    rewrites = []
+    for w in (first, rng.standard_normal(first.shape).astype(np.float32)):
+        model = model_of(w)
+        graph = model.graph
+        graph.node[0].output[0] = "h"
+        graph.node.add().CopyFrom(helper.make_node("MatMul", ["h", "v"], ["y"]))
+        graph.initializer.append(numpy_helper.from_array(second, "v"))
+        graph.output[0].type.tensor_type.shape.dim[1].dim_value = 24
+        onnx.save(model, tmp_path / "m.onnx")
+        options = Options(targets=("x86-64-v3",), typical={"n": 60})
+        compile_model(tmp_path / "m.onnx", tmp_path / "m.tw", options)
+        plan = json.loads(zipfile.ZipFile(tmp_path / "m.tw").read("plan.json"))
+        rewrites.append([r["text"] for r in plan["rewrites"] if "channels" in r["text"]])
+    assert rewrites == [["319 of 320 channels would be slower"], ["319 of 320 channels"]]
+
+
 @pytest.mark.skipif(not all(tools()), reason="no CUDA compiler or assembler")
 @pytest.mark.parametrize(
     ("error", "family"), [(1e-2, "wgmma_sparse_matmul"), (None, "wgmma_matmul")]
