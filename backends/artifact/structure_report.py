@@ -28,8 +28,9 @@ def structure_report(low: Lowering) -> list[dict[str, Any]]:
     """A row for every launch that could have weights of some structure under an error contract.
 
     source, weight: its ONNX nodes and constants. format: what was chosen, used: the structure of
-    that, empty for none. not_used: of every other structure the format that comes nearest, `why` (a
-    key of REASONS) and the numbers behind it as `text`.
+    that, empty for none. offered: formats by structure, as all ranks of a ladder. not_used: of
+    every other structure the format that comes nearest, `why` (a key of REASONS) and the numbers
+    behind it as `text`.
     """
     selection = low.selection
     if selection is None or not selection.limits:
@@ -47,6 +48,10 @@ def structure_report(low: Lowering) -> list[dict[str, Any]]:
         groups.pop("", None)
         if not groups:
             continue
+        offered = {
+            name: list(dict.fromkeys(question.candidates[j].format for j in groups[name]))
+            for name in sorted(groups)
+        }
         groups.pop(used, None)
         rows.append(
             {
@@ -54,6 +59,7 @@ def structure_report(low: Lowering) -> list[dict[str, Any]]:
                 "weight": question.constant,
                 "format": chosen.numerics,
                 "used": used,
+                "offered": offered,
                 "not_used": {
                     name: _why(low, selection, i, members, costs[i])
                     for name, members in sorted(groups.items())

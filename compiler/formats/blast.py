@@ -50,6 +50,10 @@ class Blast(Blocked):
     def name(self) -> str:
         return f"blast{self.parts}r{self.rank}-{self.part.name}"
 
+    @property
+    def structure(self) -> str:
+        return "BLAST"
+
     def factors(self, w: np.ndarray, gram: np.ndarray | None) -> BlockFactors:
         return fitted(w, self.parts, self.rank, gram)
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from tilewright.compiler.formats.blocked import PARTITION, PARTS, Blocked, BlockFactors, damped
 from tilewright.compiler.formats.inputs import Inputs
+from tilewright.compiler.formats.null_models import rank_dropped
 from tilewright.compiler.formats.truncation import spectrum, truncated
 
 SWEEPS = 3
@@ -36,6 +37,13 @@ class Monarch(Blocked):
     @property
     def name(self) -> str:
         return f"m{self.parts}r{self.rank}-{self.part.name}"
+
+    @property
+    def structure(self) -> str:
+        return "Monarch"
+
+    def chance(self, k: int, n: int) -> float | None:
+        return rank_dropped(self.rank, k // self.parts, n // self.parts)
 
     def factors(self, w: np.ndarray, gram: np.ndarray | None) -> BlockFactors:
         p, b = self.parts, self.rank

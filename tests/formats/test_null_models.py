@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tilewright.compiler.formats import named
 from tilewright.compiler.formats.null_models import (
     blocks_dropped,
     n_of_m,
@@ -60,3 +61,27 @@ def test_nothing_dropped_is_nothing_lost():
     assert blocks_dropped(0.0, 4) == 0 == rank_dropped(8, 8, 20)
     assert blocks_dropped(1.0, 4) == pytest.approx(1)
     assert rank_dropped(0, 8, 20) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("name", "structure"),
+    [
+        ("r32-f32", "low rank"),
+        ("bf16-s50", "zeros"),
+        ("bf16-2in4", "2:4 zeros"),
+        ("w8a8-b16x4-s70", "blocks of zeros"),
+        ("m4r16-f32", "Monarch"),
+    ],
+)
+def test_formats_lose_of_noise_what_they_say(name, structure):
+    made = named(name)
+    w = np.random.default_rng(4).standard_normal((256, 384)).astype(np.float32)
+    lost = np.square(w - made.decode(made.encode(w))).sum() / np.square(w).sum()
+    assert made.structure == structure
+    assert lost == pytest.approx(made.chance(*w.shape), rel=0.03)
+
+
+def test_codes_are_no_structure_and_corrected_codes_are_one():
+    assert (named("w4-g64").structure, named("w4-g64").chance(64, 64)) == ("", None)
+    assert named("w4-g64+r16").structure == "codes and low rank"
+    assert named("blast4r32-bf16").structure == "BLAST"

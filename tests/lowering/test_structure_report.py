@@ -63,6 +63,9 @@ def test_structure_that_is_there_is_used_and_noise_has_none(two):
     assert rows["thin"]["used"] == "low rank"
     assert rows["thin"]["format"].startswith(("r16-", "r32-"))
     assert "low rank" not in rows["thin"]["not_used"]
+    ladder = rows["thin"]["offered"]["low rank"]
+    assert {int(name[1:].partition("-")[0]) for name in ladder} == {16, 32, 48, 64, 96}
+    assert len(ladder) == 16  # five in f32 and bf16, codes from 48 on
     noise = rows["noise"]
     assert noise["used"] == ""
     assert noise["not_used"]["low rank"]["why"] == "chance"

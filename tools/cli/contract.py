@@ -124,7 +124,8 @@ def show_structure_rows(screen: Screen, rows: Sequence[Mapping[str, Any]]) -> No
             row["format"],
             row["used"] or "-",
             "\n".join(
-                f"{name}: {REASONS[other['why']]}, {other['format']} {other['text']}"
+                f"{name} ({len(row['offered'][name])} formats): {REASONS[other['why']]},"
+                f" {other['format']} {other['text']}"
                 for name, other in row["not_used"].items()
             ),
         )
