@@ -156,7 +156,7 @@ class _Table:
         if other is None:
             return inf
         total = 0.0
-        for env, least in zip(self.prices.points, self.prices.least(), strict=True):
+        for env, least in zip(self.prices.points, self.prices.least, strict=True):
             dims = sizes(question.dims, env)
             before, after = (
                 predict(
@@ -177,7 +177,7 @@ class _Table:
         """Lines of bf16 that a kernel gets only to write them. With a residual of 3136 x 256 in L3
         that f32 results overwrite it took 0.37 ms instead of 0.22."""
         total = 0.0
-        for env, least in zip(self.prices.points, self.prices.least(), strict=True):
+        for env, least in zip(self.prices.points, self.prices.least, strict=True):
             (count,) = sizes((self.low.bound(elements),), env)
             seconds = count * BYTES[BF16_FORMAT] / self.profile.write.one / self.threads
             total += seconds / least
@@ -186,7 +186,7 @@ class _Table:
     def _moved(self, elements: Dim, each: int, operations: int, launches: int = 0) -> float:
         """``each`` further bytes and operations of all elements, and further launches."""
         profile, total = self.profile, 0.0
-        for env, least in zip(self.prices.points, self.prices.least(), strict=True):
+        for env, least in zip(self.prices.points, self.prices.least, strict=True):
             (count,) = sizes((self.low.bound(elements),), env)
             level = profile.read.l2 if 6 * count <= profile.l2 else profile.read.l3
             work = operations * profile.fit.epilogue / profile.vector

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Protocol
 
 from tilewright.backends.cost.model import predict
@@ -42,11 +42,12 @@ class Prices:
     measured: tuple[tuple[tuple[bool, ...], ...], ...]
     forks: tuple[Fork, ...] = ()
 
-    @property
+    @cached_property
     def optional(self) -> frozenset[int]:
         """The questions that need not be launched."""
         return frozenset(n for fork in self.forks for n in fork.questions)
 
+    @cached_property
     def least(self) -> list[float]:
         """The least time that the whole graph can take at each point."""
         alone = [n for n in range(len(self.seconds)) if n not in self.optional]
@@ -62,7 +63,7 @@ class Prices:
     def costs(self) -> list[list[float]]:
         """For each question what each candidate costs: the sum over points of its time in units of
         the least time that the whole graph can take at that point, so that no point is bad."""
-        least = self.least()
+        least = self.least
         return [
             [sum(t / low for t, low in zip(times, least, strict=True)) for times in question]
             for question in self.seconds
