@@ -10,6 +10,7 @@ import numpy as np
 from tilewright.runtime.cuda import dlpack
 from tilewright.runtime.cuda.device import Device
 from tilewright.runtime.cuda.driver import reported
+from tilewright.runtime.cuda.spares import Lent
 from tilewright.runtime.dtypes import ELEMENT_TYPES, array_dtype
 from tilewright.runtime.feeds import Array
 
@@ -47,6 +48,12 @@ class DeviceArray:
         begin = max(self.address, other.address)
         return begin < min(self.address + self.bytes, other.address + other.bytes)
 
+    def view(self) -> dlpack.View:
+        """It, as what others hand over."""
+        return dlpack.View(
+            self, self.owner, self.address, self.device.ordinal, (self.dtype,), self.shape, None
+        )
+
     def first(self, shape: tuple[int, ...]) -> DeviceArray:
         """Its first elements in another shape."""
         return DeviceArray(self.device, self.owner, self.address, self.dtype, shape)
@@ -70,10 +77,12 @@ class DeviceArray:
         if stream not in (*_DEFAULT_STREAMS, _DO_NOT_WAIT):
             with reported("a device array"), self.device.active():
                 self.device.driver("cuCtxSynchronize")
+        self._show()
         return dlpack.capsule(self.owner, self.address, self.device.ordinal, self.dtype, self.shape)
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
+        self._show()
         storage = np.dtype(ELEMENT_TYPES[self.dtype].storage)
         return {
             "shape": self.shape,
@@ -83,6 +92,10 @@ class DeviceArray:
             "version": 3,
             "stream": 1,
         }
+
+    def _show(self) -> None:
+        if isinstance(self.owner, Lent):
+            self.owner.show()
 
     def __repr__(self) -> str:
         return f"DeviceArray(shape={self.shape}, dtype={self.dtype}, device={self.device.ordinal})"

@@ -18,9 +18,10 @@ import numpy as np
 from tilewright.runtime.binding import Binding, check_output_shape
 from tilewright.runtime.cuda import dlpack
 from tilewright.runtime.cuda.arrays import DeviceArray
-from tilewright.runtime.cuda.device import Device, Memory
+from tilewright.runtime.cuda.device import Device
 from tilewright.runtime.cuda.driver import reported
 from tilewright.runtime.cuda.session import CudaSession
+from tilewright.runtime.cuda.spares import Lent
 from tilewright.runtime.dtypes import ELEMENT_TYPES, array_dtype
 from tilewright.runtime.engine import Shape
 from tilewright.runtime.errors import FeedError
@@ -156,8 +157,8 @@ class DeviceBinding(Binding):
             if held is None or (held.bound is None and held.shape != shape):
                 size = prod(shape) * ELEMENT_TYPES[tensor.dtype].bytes
                 with reported(self._session.where), engine.device.active():
-                    memory = Memory(engine.device, size)
-                held = DeviceArray(engine.device, memory, memory.address, tensor.dtype, shape)
+                    lent = engine.spares.lend(size)
+                held = DeviceArray(engine.device, lent, lent.address, tensor.dtype, shape)
                 self._results[name] = held
             check_output_shape(self._session.where, name, cast(Array, held), shape)
             found.append(held)
@@ -187,7 +188,10 @@ class DeviceBinding(Binding):
             return None
         with self._session.engine() as running:
             engine = cast(CudaSession, running)
-            found = dlpack.view(array, int(engine.stream))
+            if isinstance(array, DeviceArray) and _made_by(engine, array):
+                found: dlpack.View | None = array.view()
+            else:
+                found = dlpack.view(array, int(engine.stream))
             if found is None:
                 return None
             if found.device not in (-1, engine.device.ordinal):
@@ -223,6 +227,11 @@ class DeviceBinding(Binding):
                         f"it overlaps the array bound to {name!r}",
                         "bind arrays that do not overlap",
                     )
+
+
+def _made_by(engine: CudaSession, array: DeviceArray) -> bool:
+    """Whether it is an output of runs of this session, which wait for each other."""
+    return isinstance(array.owner, Lent) and array.owner.spares is engine.spares
 
 
 def _address(array: Any) -> int:

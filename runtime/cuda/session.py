@@ -16,6 +16,7 @@ from tilewright.runtime.cuda.graphs import Graphs
 from tilewright.runtime.cuda.model import DeviceModel, open_model
 from tilewright.runtime.cuda.resolving import Resolver, Shape
 from tilewright.runtime.cuda.running import Runner, Timer
+from tilewright.runtime.cuda.spares import Spares
 from tilewright.runtime.dtypes import ELEMENT_TYPES
 from tilewright.runtime.errors import ExecutionError, TilewrightError
 from tilewright.runtime.loader import ArtifactFile
@@ -79,6 +80,8 @@ class CudaSession:
             self._runner = Runner(model)
             self._runner.moving = self._graphs.clear
             self._arena = Memory(self.device, 0)
+            self.spares = Spares(self.device)
+            """Memory of outputs that stay on the device."""
             self._staged_in, self._staged_out = Pinned(self.device, 0), Pinned(self.device, 0)
             self._device_in, self._device_out = Memory(self.device, 0), Memory(self.device, 0)
             self._upload = driver.checked("cuMemcpyHtoDAsync")
@@ -90,7 +93,14 @@ class CudaSession:
         finally:
             self._leave(entered)
         self.close = weakref.finalize(
-            self, _close, self._runner, self._graphs, self.stream, self._event, os.getpid()
+            self,
+            _close,
+            self._runner,
+            self._graphs,
+            self.spares,
+            self.stream,
+            self._event,
+            os.getpid(),
         )
         self.close.atexit = False
 
@@ -215,6 +225,7 @@ class CudaSession:
         if any(getattr(self, name).bytes < size for name, size in wanted):
             self._settle()
             self._graphs.clear()
+            self.spares.clear()
             for name, size in wanted:
                 held: Memory = getattr(self, name)
                 if held.bytes < size:
@@ -356,7 +367,9 @@ def _staged(sizes: Sequence[int | None]) -> tuple[tuple[_Transfer, ...], int]:
     return tuple(found), at
 
 
-def _close(runner: Runner, graphs: Graphs, stream: Any, event: Any, owner: int) -> None:
+def _close(
+    runner: Runner, graphs: Graphs, spares: Spares, stream: Any, event: Any, owner: int
+) -> None:
     # A forked child has no context; a lost one has nothing to give back.
     device = runner.model.device
     if os.getpid() == owner and not device.lost:
@@ -365,6 +378,7 @@ def _close(runner: Runner, graphs: Graphs, stream: Any, event: Any, owner: int) 
             module.cuStreamSynchronize(stream)
             module.cuEventSynchronize(event)
             graphs.close()
+            spares.close()
             module.cuEventDestroy(event)
             module.cuStreamDestroy(stream)
             runner.release()

@@ -54,6 +54,84 @@ def test_outputs_become_inputs_in_a_loop(session):
     assert len(seen) > 1
 
 
+def test_a_loop_takes_turns_in_memory_that_it_has(session, fake):
+    x = values(6)
+    binding = session.bind()
+    binding.bind_input("x", Tensor(x))
+    binding.bind_output("y")
+    seen = []
+    for _ in range(6):
+        (y, *_) = binding.run()
+        x = tiny_cuda.expected(x, session.counts)[0]
+        binding.bind_input("x", y)
+        seen.append(y.address)
+        if len(seen) == 3:
+            fake.calls.clear()
+    assert len(set(seen)) <= 3
+    assert not {"cuMemAlloc", "cuMemFree", "cuCtxSynchronize"} & set(fake.calls)
+    np.testing.assert_allclose(y.numpy(), x, rtol=1e-3, atol=1e-2)
+
+
+def test_outputs_that_grow_have_room_to_grow_further(session, fake):
+    binding = session.bind()
+    binding.bind_output("y")
+    for rows in range(400, 500):
+        x = Tensor(values(rows))
+        binding.bind_input("x", x)
+        y, *others = binding.run()
+        check([y.numpy(), *others], x.array, session.counts)
+        if rows == 400:
+            fake.calls.clear()
+    assert fake.calls.count("cuMemAlloc") < 20
+
+
+def test_memory_that_others_have_seen_is_not_used_again(session, fake):
+    binding = session.bind()
+    binding.bind_output("y")
+    seen = set()
+    for rows in (6, 7, 6, 7):
+        binding.bind_input("x", Tensor(values(rows)))
+        (y, *_) = binding.run()
+        if rows == 6:
+            y.__dlpack__(stream=-1)
+        else:
+            assert y.__cuda_array_interface__["data"][0] == y.address
+        assert y.address in fake.held
+        before = y.address
+        binding.bind_output("y")
+        del y, _
+        gc.collect()
+        assert before not in fake.held
+        seen.add(before)
+
+
+def test_what_waits_is_no_more_than_what_is_lent(session, fake):
+    binding = session.bind()
+    binding.bind_output("y")
+    kept = []
+    for rows in (6, 600, 6, 7):
+        binding.bind_input("x", Tensor(values(rows)))
+        kept.append(binding.run()[0])
+    large = kept[1].address
+    del kept[1]
+    gc.collect()
+    assert large not in fake.held
+
+
+def test_outputs_stay_when_their_session_is_closed(session, fake):
+    binding = session.bind()
+    x = values(6)
+    binding.bind_input("x", Tensor(x))
+    binding.bind_output("y")
+    y, *others = binding.run()
+    session.close()
+    check([y.numpy(), *others], x, session.counts)
+    before = y.address
+    del y, others, binding
+    gc.collect()
+    assert before not in fake.held
+
+
 def test_other_runs_between_those_of_a_binding(session):
     x, other = Tensor(values(6)), values(8)
     binding = session.bind()
