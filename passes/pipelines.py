@@ -32,8 +32,15 @@ EXACT_REWRITES = (
     "share-repeated-columns",
     "split-block-diagonal",
     # A Kronecker product is a Monarch matrix, and both may be of low rank: fewest numbers first.
+    # Its factors are Kronecker products.
+    "factor-hadamard",
     "factor-kronecker",
+    "factor-fourier",
+    "factor-toeplitz",
+    # What is left of it is a Monarch matrix.
+    "factor-blast",
     "factor-monarch",
+    "factor-quasiseparable",
     "factor-low-rank",
 )
 """Structure of weights that is exactly there, where using it is never slower."""

@@ -17,6 +17,20 @@ from tilewright.compiler.ir.types import DType, TensorType
 from tilewright.compiler.ir.weights import WeightStore, from_array
 from tilewright.passes.pipelines import EXACT_REWRITES, Step, run_pipeline
 
+
+def lines_of(n, window=1.0):
+    """Cosines and sines of all frequencies up to n / 2, as columns."""
+    angle = 2 * np.pi / n * np.outer(np.arange(n), np.arange(n // 2 + 1))
+    return (window * np.concatenate((np.cos(angle), np.sin(angle)), axis=1)).astype(np.float32)
+
+
+def cosines(n, count):
+    """`count` columns of the orthonormal cosine transform, in some order."""
+    some = np.random.default_rng(4).permutation(n)[:count]
+    table = np.cos(np.pi / n * np.outer(np.arange(n) + 0.5, some)) * np.sqrt(2 / n)
+    return table.astype(np.float32)
+
+
 BLOCKS = [(16, 24), (8, 30), (40, 10)]
 COLUMNS = np.random.default_rng(0).integers(0, 8, 32)
 FACTORS = np.random.default_rng(1).uniform(0.5, 2, 32)
@@ -46,6 +60,54 @@ CASES = {
         MONARCH.reshape(8, 8, 8, 12).transpose(1, 0, 3, 2).reshape(64, 96),
         "factor-monarch",
         "blocks of 8 x 12 and 8 x 8",
+    ),
+    "Hadamard": (plant.walsh(64), "factor-hadamard", "gathers and tables of 8 and 8"),
+    "Hadamard, some columns": (
+        np.ascontiguousarray(plant.walsh(128)[:, :81]),
+        "factor-hadamard",
+        "gathers and tables of 16 and 8",
+    ),
+    "Fourier": (lines_of(256), "factor-fourier", "transforms of 32 and 8"),
+    "Fourier, odd": (lines_of(375), "factor-fourier", "transforms of 25 and 15"),
+    "Fourier, windowed": (
+        lines_of(400, np.hanning(400)[:, None]),
+        "factor-fourier",
+        "transforms of 25 and 16",
+    ),
+    "Fourier, rows": (
+        np.ascontiguousarray(lines_of(256, np.hamming(256)[:, None]).T),
+        "factor-fourier",
+        "transforms of 32 and 8",
+    ),
+    "cosines": (cosines(288, 288), "factor-fourier", "transforms of 24 and 12"),
+    "cosines, odd": (cosines(315, 91), "factor-fourier", "transforms of 21 and 15"),
+    "cosines, rows": (
+        np.ascontiguousarray(cosines(288, 200).T),
+        "factor-fourier",
+        "transforms of 24 and 12",
+    ),
+    "Toeplitz": (plant.diagonals(288, 360), "factor-toeplitz", "a convolution of blocks of 18"),
+    "Toeplitz, odd": (
+        plant.diagonals(405, 315),
+        "factor-toeplitz",
+        "a convolution of blocks of 15",
+    ),
+    "Hankel": (
+        np.ascontiguousarray(plant.diagonals(288, 384)[::-1]),
+        "factor-toeplitz",
+        "a convolution of blocks of 16",
+    ),
+    "circulant": (plant.circulant(363), "factor-toeplitz", "a convolution of blocks of 11"),
+    "BLAST": (plant.blast(128, 96, 4, 8), "factor-blast", "4 factors of the inputs and the rest"),
+    "BLAST, wide inputs": (
+        plant.blast(96, 256, 4, 8),
+        "factor-blast",
+        "4 factors of the outputs and the rest",
+    ),
+    "quasiseparable": (
+        plant.quasiseparable(126, 1, 2),
+        "factor-quasiseparable",
+        "9 chunks of 14, 3 numbers from one to the other",
     ),
     "blocks": (plant.block_diagonal([(16, 24)] * 4), "split-block-diagonal", "4 products"),
     "other blocks": (plant.block_diagonal(BLOCKS, False), "split-block-diagonal", "3 products"),
@@ -97,7 +159,8 @@ def test_same_numbers(name, spec):
     after, records = rewritten(before)
     applied = [(n, r.text) for n, r in records if r.applied]
     assert applied[0] == (by, text)
-    assert len(applied) == 1 or name == "Walsh table"  # whose factors are such tables again
+    # Factors may have structure again: tables, and what is left of blocks with shared factors.
+    assert len(applied) == 1 or by in ("factor-hadamard", "factor-blast") or name == "Walsh table"
     assert stored(after) < stored(before)
     rng = np.random.default_rng(3)
     x = rng.standard_normal([{"b": 5, "k": len(w)}.get(d, d) for d in SPECS[spec]])
@@ -109,6 +172,17 @@ def test_same_numbers(name, spec):
     assert np.linalg.norm(got - want) <= 1e-6 * np.linalg.norm(want)
     again, _ = rewritten(after)
     assert again is after
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_noise_hides_structure(name):
+    """Of 1 % of each number; zeros and repetitions are what weights have otherwise."""
+    w, by, _ = CASES[name]
+    if by in ("split-block-diagonal", "share-repeated-columns"):
+        pytest.skip("zeros stay zeros")
+    noise = 1 + 0.01 * np.random.default_rng(2).standard_normal(w.shape)
+    graph = graph_of((w * noise + 1e-3 * w.std() * noise).astype(np.float32))
+    assert rewritten(graph) == (graph, [])
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -146,11 +220,31 @@ def test_prices_of_machines_decide():
     after, records = rewritten(small, prices)
     assert after is small
     assert [r.applied for _, r in records] == [False] * len(records)
-    assert all("times as long" in r.text for _, r in records)
+    assert records[0][1].text.endswith("times as long")
     large = graph_of(plant.low_rank(512, 768, 16))
     after, records = rewritten(large, prices)
     assert [(n, r.applied) for n, r in records] == [("factor-low-rank", True)]
     assert stored(after) == 16 * (512 + 768)
+
+
+LARGE = {
+    "Hadamard": plant.walsh,
+    "Fourier": lines_of,
+    "cosines": lambda n: cosines(n, n),
+    "circulant": plant.circulant,
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_transforms_are_for_long_rows(name):
+    """By prices of machines, as measured on one: of 256 numbers no transform is faster at every
+    number of rows, of 1024 all are."""
+    prices = Predicted(resolve_targets(("sapphirerapids", "x86-64-v3")), {}, {}, 0.0)
+    for n, fast in ((256, False), (1024, True)):
+        graph = graph_of(LARGE[name](n))
+        after, _ = rewritten(graph, prices)
+        assert (after is not graph) == fast
+        assert stored(after) < 0.3 * n * n or not fast
 
 
 def test_prices_are_those_of_the_fastest_kernel():
