@@ -94,6 +94,7 @@ class Calibration:
     _encoded: dict[tuple[str, str], Encoded] = field(default_factory=dict)
     _squares: dict[tuple[str, str], Squares] = field(default_factory=dict)
     _locals: dict[tuple[str, str], float] = field(default_factory=dict)
+    _guesses: set[tuple[str, str]] = field(default_factory=set)
     _settled: set[tuple[str, str]] = field(default_factory=set)
     _desk: dict[str, _Desk] = field(default_factory=dict)
     _ratios: dict[str, list[float]] = field(default_factory=dict)
@@ -130,6 +131,8 @@ class Calibration:
             return None
         key = (site.name, numerics)
         if key not in self._squares:
+            if self.estimated(source, constant, numerics):
+                self._guesses.add(key)
             self._squares[key] = self._predict(site, numerics)
         return self._squares[key]
 
@@ -169,10 +172,13 @@ class Calibration:
         return "columns" if (site.name, numerics) in self._squares else ""
 
     def estimated(self, source: str, constant: str, numerics: str) -> bool:
-        """Whether `squares` says what some columns of a site make, not all of them."""
+        """Whether `squares` says what some columns of a site make, not all of them: though codes
+        are known by now, as those of a format that has the same ones and reads X otherwise."""
         site = self.sites.get((source, constant))
         if site is None or numerics in SUMS or (site.name, numerics) in self._settled:
             return False
+        if (site.name, numerics) in self._squares:
+            return (site.name, numerics) in self._guesses
         origin = rounded_as(site, self.sites.values())
         if isinstance(origin, Lookup) or origin.n <= 2 * COLUMNS:
             return False

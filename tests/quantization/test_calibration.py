@@ -224,3 +224,26 @@ def test_formats_that_sites_disagree_on_are_judged_everywhere(monkeypatch):
     for key in calibration.sites:
         calibration.squares(*key, "w3-g64")
     assert next(errors, None) is None
+
+
+def test_codes_that_another_format_made_known_settle_no_guess():
+    """Of formats with the same codes one is encoded; what some columns said of the other is still a
+    guess, which its choice replaces."""
+    draft = Draft(bounds=(1, 200))
+    x = draft.input("x", "f32", "rows", 128)
+    w = (RANDOM.standard_normal((128, 192)) * 0.1).astype(np.float32)
+    w[:, np.argsort(np.square(w).sum(axis=0))[-1]] *= 60  # a column that is not among those tried
+    y = draft(Contract, a=x, b=draft.constant(w), spec="mk,kn->mn", source="wide")
+    calibration = calibrate(draft.graph(y), samples(8, 128), runner)
+    ((source, constant),) = calibration.sites
+    exact, rounded = "w6-g64", "w6a8b64-g64"
+    assert named(rounded).stored == named(exact)
+    guess, other = (calibration.squares(source, constant, n)[0] for n in (exact, rounded))
+    assert calibration.settle([(source, constant, rounded)])
+    assert calibration.squares(source, constant, rounded)[0] > 4 * other
+    assert calibration.estimated(source, constant, exact)
+    assert calibration.basis(source, constant, exact) == "columns"
+    assert calibration.squares(source, constant, exact)[0] == guess
+    assert calibration.settle([(source, constant, exact)])
+    assert calibration.squares(source, constant, exact)[0] > 4 * guess
+    assert not calibration.settle([(source, constant, exact), (source, constant, rounded)])
