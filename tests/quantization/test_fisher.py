@@ -80,7 +80,7 @@ def test_channels_without_information_are_left_out_last(tmp_path):
     np.testing.assert_allclose(got[:12], w[:12], atol=1e-5)  # rank 16 holds 12 rows exactly
 
 
-def test_an_artifact_says_which_weights_it_was_used_for_and_which_have_structure(capsys, tmp_path, monkeypatch):
+def test_an_artifact_says_for_which_weights_and_which_have_structure(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     onnx.save(layered_model(1), "layers.onnx")
     np.savez("samples.npz", x=layered_samples(2, 8))
