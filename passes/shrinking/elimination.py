@@ -28,8 +28,6 @@ class Elimination:
     """
 
     def __init__(self, gram: np.ndarray, w: np.ndarray, damp: float = DAMP) -> None:
-        from scipy.linalg import cholesky, lapack
-
         taps, channels, n = w.shape
         self.taps, self.left = taps, np.arange(channels)
         rows = np.arange(taps * channels).reshape(taps, channels).T.reshape(-1)
@@ -37,11 +35,7 @@ class Elimination:
         diagonal = np.einsum("kk->k", damped)
         self.scale = float(diagonal.mean()) or 1.0  # squares of f32 values may be beyond range
         damped /= self.scale
-        diagonal += damp
-        lower = cholesky(damped, lower=True, overwrite_a=True, check_finite=False)
-        below, info = lapack.dpotri(lower, lower=1, overwrite_c=1)
-        assert info == 0, "the damped Gram matrix is positive definite"
-        self._inverse: np.ndarray = below + np.tril(below, -1).T
+        self._inverse = _inverse(damped, damp)
         self._w = w.transpose(1, 0, 2).reshape(-1, n).astype(np.float64)
         self._batch = max(channels // BATCH, 1)
 
@@ -90,6 +84,25 @@ class Elimination:
         """Rows of W of channels."""
         rows: np.ndarray = (places[:, None] * self.taps + np.arange(self.taps)).reshape(-1)
         return rows
+
+
+def _inverse(gram: np.ndarray, damp: float) -> np.ndarray:
+    """Of a Gram matrix with `damp` added to its diagonal, whose mean is 1; with more, where its
+    sums were rounded so that it is not positive definite."""
+    from scipy.linalg import cholesky, lapack
+
+    diagonal = np.einsum("kk->k", gram)
+    diagonal += damp
+    try:
+        lower = cholesky(gram, lower=True, check_finite=False)
+    except np.linalg.LinAlgError:
+        if damp >= 1:
+            raise
+        return _inverse(gram, 10 * damp)
+    below, info = lapack.dpotri(lower, lower=1, overwrite_c=1)
+    assert info == 0, "what has a Cholesky factor has an inverse"
+    found: np.ndarray = below + np.tril(below, -1).T
+    return found
 
 
 def _without(inverse: np.ndarray, w: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
