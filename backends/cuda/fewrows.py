@@ -3,7 +3,8 @@
 One template reads B of 4, 8 and 16 bits. Blocks of rows are 8, 16, 32 or 64 columns of mma; which
 function runs is decided by M at run time (`cuda.fewshapes` says how blocks are divided). Rows of A
 in f32 are rounded by every block for itself where these are few bytes, else once, by a launch
-before. Rows in bf16 are copied as they are.
+before. Rows in bf16 are copied as they are. Where Hopper's accelerator can copy, `cuda.fewflow` has
+the functions of up to 16 rows.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tilewright.backends.cuda import fewflow
 from tilewright.backends.cuda.epilogue import declare, gather
 from tilewright.backends.cuda.fewshapes import Shape, aligned, panels, shapes
-from tilewright.backends.cuda.kernel import CudaKernel, Entry
+from tilewright.backends.cuda.kernel import WORKSPACE, CudaKernel, Entry
 from tilewright.backends.cuda.operands import Weights
 from tilewright.backends.cuda.signature import signature, when
 from tilewright.backends.llvm.epilogue import Epilogue
@@ -136,12 +138,30 @@ def kernel(
         f"  p.c = ({ELEMENTS[c]} *)a{operands - 1}, p.m = p0, p.lda = p1, p.ldc = p2;\n"
         "  p.extras = extras;\n" + (ending.begin if ending is not None else "")
     )
+    # Rows that are rounded before: where they lie, elements of a row.
+    length, least, flows = w.steps * w.step, 0, fewflow.serves(w, target)
+    prepared = ("(const tw_u16 *)workspace", str(length))
+    direct = aligned(w.k) if a == "bf16" and not (flows and w.k % w.step) else "0"
     parts = [declare(epilogue), problem(w, ROWS, a, c, ending)]
+    if flows:
+        parts.insert(0, '#include "fewflow.cuh"\n')
     entries: list[Entry] = []
+    products: list[Entry] = []
 
-    def add(suffix: str, threads: int, blocks: int, rest: str) -> None:
-        head = signature(name + suffix, operands, dims, threads=threads, blocks=blocks)
+    def add(suffix: str, threads: int, blocks: int, rest: str, maps: int = 0) -> None:
+        own = name + suffix
+        head = signature(own, operands, dims, maps=maps, threads=threads, blocks=blocks)
         parts.append(head + begin + rest)
+
+    def flow(most: int, suffix: str, chosen: str) -> None:
+        """The function of the accelerator, by rows as they are and by rounded ones."""
+        shape = fewflow.flow(w, target, most)
+        add(suffix, shape.threads, shape.resident, fewflow.call(shape, w), maps=1)
+        ways = [(0, "2 * p1", direct), (WORKSPACE, str(2 * length), f"(1 - {direct})")]
+        for operand, stride, way in ways[: 1 if most == 1 else 2]:
+            if way != "0":
+                product = fewflow.launch(shape, w, f"{chosen} * {way}", suffix, operand, stride)
+                products.append(product)
 
     above = 0
     few = panels(w, target)
@@ -151,6 +171,10 @@ def kernel(
         sizes = f"{few.cols}, {few.warps}, {few.ring}, {few.room}, {early}"
         add("_1", few.threads, few.resident, f"{SHARED}  few_panels<{sizes}>(p, shared);\n}}\n")
         chosen = f"{when('p0')} * {when(f'{above + 1} - p0')}"
+        if flows and direct != "0":
+            one = f"{when('p0')} * {when('2 - p0')}"
+            flow(1, "_one", one)
+            chosen += f" * (1 - {one} * {direct})"
         entries.append(
             Entry(
                 (f"{chosen} * min({w.panels}, {few.resident} * sms)", "1", "1"),
@@ -160,11 +184,6 @@ def kernel(
                 overlaps=overlaps,
             )
         )
-    # Rows that are rounded before: where they lie, elements of a row.
-    length, least = w.steps * w.step, 0
-    prepared = ("(const tw_u16 *)workspace", str(length))
-    direct = aligned(w.k) if a == "bf16" else "0"
-    products: list[Entry] = []
     made = shapes(w, target, a == "bf16")
     for shape in made:
         most = shape.rows(w)
@@ -177,7 +196,11 @@ def kernel(
         if not shape.room:
             least = least or above + 1
             given = prepared
-            if a == "bf16":
+            if flows and shape.tiles <= 2:
+                flow(shape.tiles * 8, suffix, chosen)
+                above = most
+                continue
+            if direct != "0":
                 own, rows = f"{suffix}_as_is", call(shape, w, ("p.a", "p.lda"), w.k)
                 add(own, shape.threads, shape.resident, rows)
                 products.append(launch(shape, w, f"{chosen} * {direct}", "p0", own, target))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tilewright.backends.cuda import fewrows, operands, prelude
+from tilewright.backends.cuda import fewflow, fewrows, operands, prelude
 from tilewright.backends.cuda.kernel import CudaKernel
 from tilewright.backends.cuda.operands import Weights
 from tilewright.backends.cuda.toolchain import to_cubin, to_ptx, tools
@@ -83,12 +83,18 @@ def test_exactly_one_product_takes_each_number_of_rows(
 ) -> None:
     weights = Weights(k, n, bits, *((64, 2) if bits == 4 else ()))
     kernel = fewrows.kernel(weights, IDENTITY, TARGETS[name], "kernel", a, a)
+    flows = fewflow.serves(weights, TARGETS[name])
+    assert flows == (name == "sm_90a" and bits == 4 and n > 384)
     for rows in (1, 2, 3, 8, 9, 16, 17, 32, 33, 64, 65, 1000):
         for stride, address in ((k, 0), (k + 1, 0), (k, 2)):
             *before, product = names_of(kernel, rows, stride, address)
-            as_is = product.endswith("_as_is")
-            assert as_is == (a == "bf16" and stride == k and address == 0 and rows > 2)
-            copies = "few_rounds<" in kernel.source.split(f" kernel{product}(")[1].split("\n}")[0]
+            text = kernel.source.split(f" kernel{product}(")[1].split("\n}")[0]
+            as_is = a == "bf16" and stride == k and address == 0
+            if flows and as_is:
+                assert ("few_flow<" in text) == (rows <= 16 and rows != 2)
+            else:
+                assert product.endswith("_as_is") == (as_is and rows > 2)
+            copies = "few_rounds<" in text or "few_flow<" in text
             assert before == (["_rows"] if copies and not as_is else [])
     assert not names_of(kernel, 0, k, 0)
     for entry in kernel.entries:

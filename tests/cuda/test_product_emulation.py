@@ -6,7 +6,10 @@ from __future__ import annotations
 import pytest
 from support.emulated_products import COMPILER, check
 
+from tilewright.backends.cuda import fewflow
+from tilewright.backends.kernels.grouped_mma.cases import _case as grouped
 from tilewright.backends.kernels.registry import family
+from tilewright.compiler.formats.integers import Integers
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="no g++")
 
@@ -20,6 +23,8 @@ FEW = {
 }
 """Cases by their labels."""
 
+FEW_BITS, EIGHT_BITS = Integers(4, 128), Integers(8, 64)
+
 
 @pytest.mark.parametrize(
     ("name", "row", "label"), [(name, *each) for name, all_ in FEW.items() for each in all_]
@@ -28,6 +33,24 @@ def test_the_text_computes_what_its_reference_does(name: str, row: str, label: s
     found = family(name)
     case = next(c for c in found.cases() if c.label == label)
     both_ways(name, case, row)
+
+
+@pytest.mark.parametrize(
+    ("launch", "ran"),
+    [
+        ((1, 640, FEW_BITS, 0), ["_one"]),
+        ((11, 640, FEW_BITS, 8), ["_9"]),
+        ((7, 300, EIGHT_BITS, 0), ["_rows", "_3"]),
+    ],
+)
+def test_products_whose_copies_the_accelerator_makes(
+    monkeypatch: pytest.MonkeyPatch, launch: tuple[int, int, Integers, int], ran: list[str]
+) -> None:
+    monkeypatch.setattr(fewflow, "LEAST", 1)
+    m, k, form, gap = launch
+    case = grouped(m, k, 200, form, a="bf16", c="bf16", gap=gap)
+    assert check(family("grouped_mma"), case, "sm_90a", late=True) == ran
+    check(family("grouped_mma"), case, "sm_90a", late=False, shift=16)
 
 
 @pytest.mark.slow

@@ -144,8 +144,8 @@ class EmulatedKernel:
             if 0 in grid:
                 continue
             assert min(grid) > 0, grid
-            maps = [_encoded(m, operands, work.address, values) for m in entry.maps]
-            table = _aligned(np.array(maps, np.uint64).reshape(-1))
+            maps = [encoded_map(m, operands, work.address, values) for m in entry.maps]
+            table = aligned_words(np.array(maps, np.uint64).reshape(-1))
             found = self._entry(entry)(
                 (ctypes.c_void_p * len(operands))(*operands),
                 (ctypes.c_longlong * len(dims))(*dims),
@@ -170,14 +170,14 @@ class EmulatedKernel:
         return tuple(ran)
 
 
-def _aligned(words: np.ndarray) -> np.ndarray:
+def aligned_words(words: np.ndarray) -> np.ndarray:
     room = np.zeros(words.size + 8, np.uint64)
     first = -room.ctypes.data % 64 // 8
     room[first : first + words.size] = words
     return room[first:]
 
 
-def _encoded(
+def encoded_map(
     tensor: TensorMap, operands: list[int], workspace: int, values: Mapping[str, int]
 ) -> list[int]:
     """The words of `TensorMap` in blocks.h."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 import numpy as np
+from support.emulated_kernels import aligned_words, encoded_map
 
 from tilewright.backends.cuda import prelude
 from tilewright.backends.cuda.kernel import CudaKernel
@@ -41,14 +42,13 @@ def without_ptx(text):
 
 def _source(kernel, operands, params, capability):
     text = without_ptx(prelude.expand(kernel.source)).replace('extern "C"', "static")
-    text = text.replace(
-        "extern __shared__ __align__(16) char shared[];", "char *shared = own_shared();"
-    )
+    text = re.sub(r"extern __shared__ [^;]*;", "char *shared = own_shared();", text)
     text = re.sub(r"__align__\((\d+)\)", r"alignas(\1)", re.sub(r"#pragma unroll.*", "", text))
     arguments = [f"operands[{k}]" for k in range(operands)] + [f"dims[{k}]" for k in range(params)]
     call = ", ".join([*arguments, "units", "workspace", "status"])
     entries = "".join(
-        f"static void entry{k}() {{ kernel{entry.suffix}({call}); finish(); }}\n"
+        f"static void entry{k}() {{ kernel{entry.suffix}({'maps[0], ' * len(entry.maps)}{call});"
+        " finish(); }\n"
         for k, entry in enumerate(kernel.entries)
     )
     names = ", ".join(f"entry{k}" for k in range(len(kernel.entries)))
@@ -59,10 +59,11 @@ static void **operands;
 static long long *dims, units;
 static char *workspace;
 static int *status;
+static TensorMap *maps;
 {entries}
-extern "C" int run(int which, void **a, long long *p, long long u, char *w, int *s,
+extern "C" int run(int which, void **a, long long *p, long long u, char *w, int *s, void *m,
                    const unsigned *grid, int x, int size, int shared, int late) {{
-    operands = a, dims = p, units = u, workspace = w, status = s;
+    maps = (TensorMap *)m, operands = a, dims = p, units = u, workspace = w, status = s;
     void (*all[])() = {{{names}}};
     return run_grid(all[which], grid, x, size, shared, late);
 }}
@@ -109,6 +110,7 @@ def run_entry(kernel, suffix, first, arrays, dims):
         (ctypes.c_longlong * len(dims))(*dims),
         ctypes.c_longlong(1),
         ctypes.c_void_p(work.address),
+        None,
         None,
         (ctypes.c_uint * 3)(*(expressions.evaluate(g, values) for g in entry.grid)),
         entry.block[0],
@@ -161,6 +163,10 @@ def check(family, case, row, late=True, shift=0, sms=132):
         ran.append(entry.suffix)
         shared = expressions.evaluate(entry.shared, values)
         assert grid[0] % entry.cluster[0] == 0
+        assert len(entry.maps) <= 1
+        addresses = [place.address for place in places]
+        words = [encoded_map(m, addresses, work.address, values) for m in entry.maps]
+        maps = aligned_words(np.array(words, np.uint64).reshape(-1))
         failed = run(
             k,
             operands,
@@ -168,6 +174,7 @@ def check(family, case, row, late=True, shift=0, sms=132):
             ctypes.c_longlong(units),
             ctypes.c_void_p(work.address),
             ctypes.c_void_p(status.ctypes.data),
+            ctypes.c_void_p(maps.ctypes.data),
             (ctypes.c_uint * 3)(*grid),
             entry.block[0],
             entry.cluster[0],

@@ -11,6 +11,7 @@
 using std::max;
 using std::min;
 
+#define __grid_constant__
 struct alignas(16) float4 { float x, y, z, w; };
 static uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
 static uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
@@ -198,24 +199,47 @@ static void barrier_wait(unsigned bar, unsigned parity) {
     switch_out();
     now->at = nullptr;
 }
+static void perform(Phase &phase) {
+    const Copy copy = phase.copies.back();
+    phase.copies.pop_back();
+    memset(copy.to, 0, copy.room);
+    memcpy(copy.to, copy.from, copy.bytes);
+    phase.bytes -= copy.room;
+    complete(phase);
+}
 static void load_bytes(unsigned to, const void *from, unsigned bytes, unsigned bar) {
     if (to % 16 || (size_t)from % 16 || bytes % 16 || !bytes) abort();
     Phase &phase = phases.at(bar);
-    if (late) phase.copies.push_back({arena.data() + to, (const char *)from, (int)bytes, 0});
-    else {
-        memcpy(arena.data() + to, from, bytes);
-        phase.bytes -= bytes;
-        complete(phase);
+    phase.copies.push_back({arena.data() + to, (const char *)from, (int)bytes, (int)bytes});
+    if (!late) perform(phase);
+}
+// Of a map (emulated_kernels.py): its base, sizes, strides, box; three dims, nothing swizzled.
+template <class M> static void load_box(unsigned to, const M *map, unsigned bar, int x, int y, int z) {
+    const unsigned long long *word = map->words;
+    const int at[3] = {x, y, z};
+    unsigned size[3];
+    for (int i = 0; i < 3; i++) size[i] = word[10] >> 12 * i & 0xfff;
+    const int bytes = (int)word[12];
+    for (unsigned n = 0; n < size[0] * size[1] * size[2]; n++) {
+        const unsigned place[3] = {n % size[0], n / size[0] % size[1], n / size[0] / size[1]};
+        const char *from = (const char *)word[0];
+        bool inside = true;
+        for (int i = 0; i < 3; i++) {
+            const long long k = at[i] + (long long)place[i];
+            inside = inside && k < (long long)word[1 + i];
+            from += k * (i ? (long long)word[5 + i] : bytes);
+        }
+        Phase &phase = phases.at(bar);
+        const Copy copy = {arena.data() + to + n * bytes, from, inside ? bytes : 0, bytes};
+        phase.copies.push_back(copy);
     }
+    if (!late)
+        while (!phases.at(bar).copies.empty()) perform(phases.at(bar));
 }
 static bool deliver() {
     for (auto &each : phases)
         if (!each.second.copies.empty()) {
-            const Copy copy = each.second.copies.back();
-            each.second.copies.pop_back();
-            memcpy(copy.to, copy.from, copy.bytes);
-            each.second.bytes -= copy.bytes;
-            complete(each.second);
+            while (!each.second.copies.empty()) perform(each.second);
             return true;
         }
     return false;
@@ -241,34 +265,6 @@ static void few_mma(float d[4], const unsigned a[4], unsigned b0, unsigned b1, c
         }
         d[q] = (float)sum;
     }
-}
-
-// wgmma with its first operand in registers: 16 of its rows are this warp's; at once.
-static void multiply_begin() {}
-static void multiply_commit() {}
-template <int LEFT> static void multiply_wait() {}
-template <int MT>
-static void multiply_registers(float (&d)[MT][4], unsigned a0, unsigned a1, unsigned a2, unsigned a3,
-                               unsigned long long b, int keep) {
-    const Operands mine = {{a0, a1, a2, a3}, {}};
-    const Operands *all = exchange(mine);
-    const int g = lane_of() / 4, t = lane_of() % 4;
-    // Of its address a description has 18 bits.
-    const unsigned base = few_address(own_shared());
-    const unsigned at = (((unsigned)(b & 0x3fff) << 4) - base) & 0x3ffff;
-    for (int m = 0; m < MT; m++)
-        for (int q = 0; q < 4; q++) {
-            const int row = g + q / 2 * 8, column = m * 8 + 2 * t + q % 2;
-            double sum = keep ? d[m][q] : 0;
-            for (int k = 0; k < 16; k++) {
-                const unsigned left = all[row % 8 * 4 + k % 8 / 2].a[row / 8 + k / 8 * 2];
-                const unsigned place = at + column * 128 + k * 2;
-                unsigned short right;
-                memcpy(&right, arena.data() + base + (place ^ (place >> 7 & 7) << 4), 2);
-                sum += (double)tw_from_bf16(left >> 16 * (k % 2)) * tw_from_bf16(right);
-            }
-            d[m][q] = (float)sum;
-        }
 }
 
 static void few_multiply(int d[4], const unsigned a[4], unsigned b0, unsigned b1) {

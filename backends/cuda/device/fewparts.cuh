@@ -173,11 +173,12 @@ static __device__ __forceinline__ void few_fetch(unsigned to, const char *from, 
 }
 
 // Adds the products of a step at ``slot`` (an address, and a pointer to the same) by ``cols`` columns
-// of rows of A, whose first chunk of a lane is at ``rows``. FULL: all MT * 8 columns lie there.
+// of rows of A, whose first chunk of a lane is at ``rows``; ``by_chunk``, ``by_tile``: bytes to the
+// next chunk, and to the next eight columns. FULL: all MT * 8 columns lie there.
 template <int MT, bool FULL, class P>
 static __device__ __forceinline__ void few_step(float acc[2][MT][4], unsigned slot,
-                                                const char *pointer, unsigned rows, int cols,
-                                                int lane) {
+                                                const char *pointer, unsigned rows, int by_chunk,
+                                                int by_tile, int cols, int lane) {
   constexpr int BITS = P::bits, CHUNKS = P::step / 32, CHUNK = 128 * BITS;
   const int g = lane / 4;
   unsigned low[4], high[4];
@@ -221,7 +222,7 @@ static __device__ __forceinline__ void few_step(float acc[2][MT][4], unsigned sl
     }
 #pragma unroll
     for (int m = 0; m < MT; m++) {
-      const uint4 x = FULL || m * 8 + g < cols ? few_load(rows + (c * cols + m * 8) * 64)
+      const uint4 x = FULL || m * 8 + g < cols ? few_load(rows + c * by_chunk + m * by_tile)
                                                : make_uint4(0, 0, 0, 0);
 #pragma unroll
       for (int i = 0; i < 2; i++) {

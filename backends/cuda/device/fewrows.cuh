@@ -41,7 +41,7 @@ static __device__ __forceinline__ void few_panels(const P &p, char *shared) {
     for (int s = warp; s < STEPS; s += WARPS) {
       few_wait<RING - 1>();
       __syncwarp();
-      few_step<1, false, P>(acc, slot, shared + (slot - base), rows, cols, lane);
+      few_step<1, false, P>(acc, slot, shared + (slot - base), rows, cols * 64, 512, cols, lane);
       rows += WARPS * CHUNKS * cols * 64;
       __syncwarp();
       fetch();
@@ -73,22 +73,26 @@ static __device__ __forceinline__ void few_panels(const P &p, char *shared) {
 }
 
 // Adds up the sums of a block's warps, of WN panels and WK shares of K, and of the SPLIT blocks of a
-// cluster, in the order of warps, then of blocks, and writes C. All warps have read all they need.
-template <int MT, int WN, int WK, int SPLIT, class P>
+// cluster, in the order of warps, then of blocks, and writes C. All warps have read all they need; MORE
+// have no sums. MOST: columns of mma that are rows.
+template <int MT, int WN, int WK, int SPLIT, int MORE = 0, int MOST = MT * 8, class P>
 static __device__ __forceinline__ void few_end(const P &p, tw_i64 first, int tokens, char *shared,
                                                const float acc[2][MT][4]) {
-  constexpr int WARPS = WN * WK, PARTS = P::parts;
+  constexpr int WARPS = WN * WK, THREADS = 32 * (WARPS + MORE), PARTS = P::parts;
   const int tid = threadIdx.x, lane = tid % 32, warp = tid / 32, g = lane / 4, t = lane % 4;
   const int rank = SPLIT > 1 ? blockIdx.x % SPLIT : 0;
   // Sums [warp][column of mma][36], of which 32 are columns of C.
   float *sums = (float *)shared;
+  if (MORE == 0 || warp < WARPS) {
 #pragma unroll
-  for (int i = 0; i < 2; i++)
+    for (int i = 0; i < 2; i++)
 #pragma unroll
-    for (int m = 0; m < MT; m++)
+      for (int m = 0; m < MT; m++)
 #pragma unroll
-      for (int q = 0; q < 4; q++)
-        sums[(warp * MT * 8 + m * 8 + 2 * t + q % 2) * 36 + 16 * i + 8 * (q / 2) + g] = acc[i][m][q];
+        for (int q = 0; q < 4; q++)
+          if (const int col = m * 8 + 2 * t + q % 2; MOST == MT * 8 || col < MOST)
+            sums[(warp * MOST + col) * 36 + 16 * i + 8 * (q / 2) + g] = acc[i][m][q];
+  }
   __syncthreads();
   auto total = [&](int token, int n) {
     float sum = 0.0f;
@@ -96,7 +100,7 @@ static __device__ __forceinline__ void few_end(const P &p, tw_i64 first, int tok
     for (int w = 0; w < WK; w++)
 #pragma unroll
       for (int q = 0; q < PARTS; q++)
-        sum += sums[((w * WN + n / 32) * MT * 8 + token * PARTS + q) * 36 + n % 32];
+        sum += sums[((w * WN + n / 32) * MOST + token * PARTS + q) * 36 + n % 32];
     return sum;
   };
   const tw_i64 n0 = (tw_i64)(blockIdx.x / SPLIT) * WN * 32;
@@ -104,16 +108,16 @@ static __device__ __forceinline__ void few_end(const P &p, tw_i64 first, int tok
     p.keep(first + token, n0 + n, sum);
   };
   if (SPLIT == 1) {
-    for (int e = tid; e < tokens * WN * 32; e += WARPS * 32)
+    for (int e = tid; e < tokens * WN * 32; e += THREADS)
       store(e / (WN * 32), e % (WN * 32), total(e / (WN * 32), e % (WN * 32)));
     return;
   }
 #if __CUDA_ARCH__ >= 900
-  float *own = sums + WARPS * MT * 8 * 36;
-  for (int e = tid; e < tokens * WN * 32; e += WARPS * 32)
+  float *own = sums + WARPS * MOST * 36;
+  for (int e = tid; e < tokens * WN * 32; e += THREADS)
     own[e] = total(e / (WN * 32), e % (WN * 32));
   few_cluster();
-  for (int e = rank * WARPS * 32 + tid; e < tokens * WN * 32; e += SPLIT * WARPS * 32) {
+  for (int e = rank * THREADS + tid; e < tokens * WN * 32; e += SPLIT * THREADS) {
     float each[SPLIT], sum = 0.0f;
 #pragma unroll
     for (int r = 0; r < SPLIT; r++) each[r] = few_there(few_address(own + e), r);
@@ -175,7 +179,7 @@ static __device__ __forceinline__ void few_rows(const P &p, tw_i64 first, char *
     for (int j = r0; j < r0 + slab && j < mine; j++) {
       few_wait<RING - 1>();
       __syncwarp();
-      few_step<MT, false, P>(acc, slot, shared + (slot - base), rows, cols, lane);
+      few_step<MT, false, P>(acc, slot, shared + (slot - base), rows, cols * 64, 512, cols, lane);
       rows += WK * CHUNKS * cols * 64;
       __syncwarp();
       fetch();
@@ -300,7 +304,7 @@ static __device__ __forceinline__ void few_rounds(const P &p, tw_i64 first, cons
     if (panel < P::panels && begin + r * WK + wk < end) {
       const unsigned at = stage * STAGE, slot = at + WK * ROWS + warp * SLOT;
       few_step<MT, true, P>(acc, base + slot, shared + slot, base + at + wk * ROWS + g * 64 + t * 16,
-                            MT * 8, lane);
+                            MT * 512, 512, MT * 8, lane);
     }
     stage = stage + 1 == RING ? 0 : stage + 1;
     next = next + 1 == RING ? 0 : next + 1;

@@ -62,6 +62,12 @@ static __device__ __forceinline__ float4 load_from(u32 address, u32 rank) {
       : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w) : "r"(address), "r"(rank) : "memory");
   return v;
 }
+// Bytes that follow each other: multiples of 16, from and to multiples of 16.
+static __device__ __forceinline__ void load_bytes(u32 to, const void *from, u32 bytes, u32 bar) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];"
+      ::"r"(to), "l"(from), "r"(bytes), "r"(bar) : "memory");
+}
 static __device__ __forceinline__ void map_prefetch(const TensorMap *map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"((u64)map) : "memory");
 }

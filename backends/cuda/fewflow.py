@@ -1,0 +1,138 @@
+"""How products of few rows are divided on Hopper, and their launches: `device/fewflow.cuh`.
+
+The figures that decide were measured on an H200 (kernels/grouped_mma). Clusters of four leave
+every tenth multiprocessor without a block, so K is shared by two blocks at most. Blocks of the next
+launch that find as much room on every multiprocessor copy their weights before this one has ended.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from tilewright.backends.cuda.fewshapes import MULTIPROCESSORS, SLOTS, WARPS, most_shared
+from tilewright.backends.cuda.kernel import Entry, TensorMap
+from tilewright.backends.cuda.operands import CHUNK, PANEL, Weights
+from tilewright.backends.target import Target
+
+JOINING = {1: 0, 2: 32 << 10}
+"""Blocks that share K -> bytes of B that a multiprocessor gets while their sums are joined."""
+
+SHORT = 64
+"""Steps of all panels of a block up to which blocks of 16 rows leave room for the next launch."""
+
+LEAST = 3 * MULTIPROCESSORS // 4
+"""Panels."""
+
+SHARED = "  extern __shared__ __align__(128) char shared[];\n"
+
+
+@dataclass(frozen=True)
+class Flow:
+    """One function: columns of mma that are rows; panels and shares of K of a block's warps; stages
+    of a ring; blocks that share K; blocks that a multiprocessor has room for."""
+
+    most: int
+    across: int
+    down: int
+    ring: int
+    split: int
+    resident: int
+
+    @property
+    def threads(self) -> int:
+        """Warps that multiply, and the one that copies."""
+        return 32 * (self.across * self.down + 1)
+
+    @property
+    def tiles(self) -> int:
+        return -(-self.most // 8)
+
+    def rows(self, weights: Weights) -> int:
+        """Most rows of A."""
+        return self.most // weights.parts
+
+    def stage(self, weights: Weights) -> int:
+        """Bytes of a stage of the ring."""
+        rows = self.down * weights.step * 2 * self.most
+        return -(-(rows + self.across * self.down * weights.slot) // 128) * 128
+
+    def shared(self, weights: Weights) -> int:
+        """Bytes of shared memory."""
+        warps, cols = self.across * self.down, self.most
+        sums = 4 * cols * (36 * warps + PANEL * self.across)
+        return max(self.ring * self.stage(weights), sums) + 16 * self.ring
+
+
+def serves(weights: Weights, target: Target) -> bool:
+    """Whether there are such functions: for codes, on Hopper, where every multiprocessor has
+    panels of its own (elsewhere more blocks have to share K)."""
+    codes = weights.bits < 16 and weights.parts == 1
+    return target.cpu.startswith("sm_90") and codes and weights.panels >= LEAST
+
+
+def flow(weights: Weights, target: Target, most: int) -> Flow:
+    """The division by which a multiprocessor reads the fewest bytes."""
+
+    def bytes_read(division: tuple[int, int]) -> float:
+        split, across = division
+        turns = -(-(-(-weights.panels // across) * split) // MULTIPROCESSORS)
+        steps = -(-weights.steps // split)
+        rows = most * weights.step * 2
+        return turns * steps * (across * weights.slot + 0.75 * rows) + JOINING[split]
+
+    divisions = [(s, a) for s in JOINING if s <= weights.steps for a in range(1, WARPS + 1)]
+    split, across = min(divisions, key=bytes_read)
+    steps = -(-weights.steps // split)
+    resident = 2 if most <= 8 or steps * across <= SHORT else 1
+    warps = 2 * WARPS if across > 2 or resident == 1 else WARPS
+    shape = Flow(most, across, max(1, min(warps // across, steps)), 2, split, resident)
+    while shape.shared(weights) > most_shared(target) // shape.resident:
+        if shape.down > 1:
+            shape = replace(shape, down=shape.down // 2)
+        else:
+            shape = replace(shape, resident=1)
+    turns = -(-steps // shape.down)
+    while shape.ring < min(turns, SLOTS):
+        deeper = replace(shape, ring=shape.ring + 1)
+        if deeper.shared(weights) > most_shared(target) // shape.resident:
+            break
+        shape = deeper
+    return shape
+
+
+def launch(
+    shape: Flow, weights: Weights, chosen: str, suffix: str, operand: int, stride: str
+) -> Entry:
+    """The entry of a function where the formula ``chosen`` is 1, for all rows in blocks. Rows of
+    whole steps lie in ``operand`` (or the workspace), ``stride`` bytes from one to the next."""
+    blocks = -(-weights.panels // shape.across) * shape.split
+    if shape.resident > 1:
+        blocks = max(blocks, MULTIPROCESSORS // shape.split * shape.split)
+    chunks = weights.steps * weights.step // CHUNK
+    box = (CHUNK, shape.most, shape.down * weights.step // CHUNK)
+    rows = TensorMap(
+        operand,
+        "bf16",
+        (str(CHUNK), "p0", str(chunks)),
+        (stride, str(2 * CHUNK)),
+        box,
+        swizzle=0,
+    )
+    return Entry(
+        (f"{chosen} * {blocks}", f"ceildiv(p0, {shape.rows(weights)})", "1"),
+        (shape.threads, 1, 1),
+        shared=str(shape.shared(weights)),
+        suffix=suffix,
+        cluster=(shape.split, 1, 1),
+        maps=(rows,),
+        overlaps=True,
+    )
+
+
+def call(shape: Flow, weights: Weights) -> str:
+    """The end of a function whose problem is ``p``."""
+    s = shape
+    early = str(s.resident > 1).lower()
+    sizes = f"{s.tiles}, {s.most}, {s.across}, {s.down}, {s.ring}, {s.split}, {early}"
+    first = f"(tw_i64)blockIdx.y * {s.rows(weights)}"
+    return f"{SHARED}  few_flow<{sizes}>(p, {first}, &m0, shared);\n}}\n"
