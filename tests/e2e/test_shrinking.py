@@ -9,6 +9,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from support.decoder_model import GROUPS, WORDS, decoder_model
 
 import tilewright
 from tilewright.backends.llvm import codegen
@@ -88,3 +89,47 @@ def test_random_channels_stay(tmp_path):
 def test_what_is_kept_is_left_alone(tmp_path, options):
     _, rows = compiled(tmp_path, True, max_error=1e-3, **options)
     assert rows == []
+
+
+@pytest.mark.slow
+def test_beside_caches_in_codes(tmp_path):
+    """What both cost is taken off what formats may cost, and measured with them."""
+    model = decoder_model(past=True)
+    width = 64
+    up = (RANDOM.standard_normal((width, HIDDEN)) * 0.1).astype(np.float32)
+    up[:, HIDDEN // 2 :] = -up[:, : HIDDEN // 2]
+    down = (RANDOM.standard_normal((HIDDEN, width)) * 0.1).astype(np.float32)
+    model.graph.initializer.extend(
+        numpy_helper.from_array(a, n) for n, a in (("up", up), ("down", down))
+    )
+    nodes = list(model.graph.node)
+    at = next(i for i, node in enumerate(nodes) if node.name == "node_logits")
+    before = nodes[at].input[0]
+    nodes[at].input[0] = "after"
+    nodes[at:at] = [
+        helper.make_node("MatMul", [before, "up"], ["hidden"], name="up"),
+        helper.make_node("Tanh", ["hidden"], ["bent"], name="tanh"),
+        helper.make_node("MatMul", ["bent", "down"], ["added"], name="down"),
+        helper.make_node("Add", [before, "added"], ["after"], name="add"),
+    ]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    onnx.save(model, tmp_path / "decode.onnx")
+    (tmp_path / "feeds").mkdir()
+    for i in range(16):
+        rows = RANDOM.standard_normal((2, 2, 8, GROUPS, 20 + i, 16)).astype(np.float32)
+        ids = RANDOM.integers(0, WORDS, (8, 1))
+        np.savez(tmp_path / "feeds" / f"{i}.npz", ids=ids, past_k=rows[0], past_v=rows[1])
+    given = {"calibrate": str(tmp_path / "feeds"), "jobs": 0, "kv_cache": "int8"}
+    path = tmp_path / "decode.tw"
+    tilewright.compile(tmp_path / "decode.onnx", path, max_error=0.05, optimize="size", **given)
+    with zipfile.ZipFile(path) as archive:
+        plan = json.loads(archive.read("plan.json"))
+    rows = [r for r in plan["rewrites"] if r["pass"] == "shrink-dimensions"]
+    (row,) = [r for r in rows if r["weight"] == "down"]
+    assert row["applied"], row
+    assert row["text"].startswith("64 of 128 stay, predicted error ")
+    record = plan["contract"]
+    assert record["kv_cache"]["format"] == "int8"
+    assert max(record["measured"]) <= 0.05
+    assert record["predicted"][0] >= record["kv_cache"]["alone"][0] * 0.999
