@@ -133,3 +133,41 @@ def test_beside_caches_in_codes(tmp_path):
     assert record["kv_cache"]["format"] == "int8"
     assert max(record["measured"]) <= 0.05
     assert record["predicted"][0] >= record["kv_cache"]["alone"][0] * 0.999
+
+
+@pytest.mark.slow
+def test_channels_of_convolutions(tmp_path):
+    """Half of the channels between two 3x3 convolutions, with a bias and ReLU, are copies."""
+    first, second = (
+        (RANDOM.standard_normal(shape) * 0.1).astype(np.float32)
+        for shape in ((64, 8, 3, 3), (16, 64, 3, 3))
+    )
+    bias = RANDOM.standard_normal(64).astype(np.float32) * 0.1
+    first[32:], bias[32:] = 2 * first[:32], 2 * bias[:32]
+    nodes = [
+        helper.make_node("Conv", ["x", "first", "bias"], ["h"], name="conv1", pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["h"], ["t"], name="relu"),
+        helper.make_node("Conv", ["t", "second"], ["y"], name="conv2", pads=[1, 1, 1, 1]),
+    ]
+    weights = {"first": first, "second": second, "bias": bias}
+    graph = helper.make_graph(
+        nodes,
+        "convolutions",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 8, 12, 12])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 16, 12, 12])],
+        [numpy_helper.from_array(array, name) for name, array in weights.items()],
+    )
+    opset = [helper.make_opsetid("", 20)]
+    model = helper.make_model(graph, opset_imports=opset, ir_version=10)
+    onnx.save(model, tmp_path / "layer.onnx")
+    samples = RANDOM.standard_normal((16, 4, 8, 12, 12)).astype(np.float32)
+    np.savez(tmp_path / "samples.npz", x=samples)
+    path, calibrate = tmp_path / "layer.tw", str(tmp_path / "samples.npz")
+    options = {"calibrate": calibrate, "max_error": 1e-3, "optimize": "size", "jobs": 0}
+    tilewright.compile(tmp_path / "layer.onnx", path, **options)
+    with zipfile.ZipFile(path) as archive:
+        plan = json.loads(archive.read("plan.json"))
+    (row,) = [r for r in plan["rewrites"] if r["pass"] == "shrink-dimensions"]
+    assert (row["source"], row["applied"]) == ("conv2", True)
+    assert row["text"].startswith("32 of 64 stay, predicted error ")
+    assert max(plan["contract"]["measured"]) <= 1e-3
