@@ -78,6 +78,26 @@ def test_narrow_blocks_of_zeros_are_those_of_an_exact_model(tmp_path):
     np.testing.assert_allclose(y, wanted, 2e-5, 2e-5 * np.abs(wanted).max())
 
 
+def test_blocks_of_a_pointwise_convolution_are_left_out(tmp_path):
+    rng = np.random.default_rng(0)
+    there = np.repeat(rng.random((192, 20)) < 0.1, 16, axis=1)
+    w = np.where(there, rng.standard_normal(there.shape), 0).astype(np.float32)
+    model = model_of(np.ascontiguousarray(w.T)[:, :, None, None])
+    model.graph.node[0].op_type = "Conv"
+    for value, size in ((model.graph.input[0], 192), (model.graph.output[0], 320)):
+        kind = helper.make_tensor_type_proto(TensorProto.FLOAT, (1, size, 7, 9))
+        value.type.CopyFrom(kind)
+    onnx.save(model, tmp_path / "m.onnx")
+    compile_model(tmp_path / "m.onnx", tmp_path / "m.tw", Options(targets=("x86-64-v3",)))
+    plan = json.loads(zipfile.ZipFile(tmp_path / "m.tw").read("plan.json"))
+    (choice,) = next(iter(plan["variants"].values()))["selection"]["choices"]
+    assert reasons(choice)["block_matmul"] == "chosen"
+    x = rng.standard_normal((1, 192, 7, 9)).astype(np.float32)
+    (y,) = load(tmp_path / "m.tw", threads=1).run(None, {"x": x})
+    wanted = np.einsum("bchw,co->bohw", x.astype(np.float64), w)
+    np.testing.assert_allclose(y, wanted, 2e-5, 2e-5 * np.abs(wanted).max())
+
+
 def test_a_dead_channel_stays_where_blocks_would_lose_their_places(tmp_path):
     rng = np.random.default_rng(0)
     there = np.repeat(rng.random((192, 80)) < 0.1, 4, axis=1)

@@ -253,7 +253,9 @@ class Lowering:
         found = candidates(task, self.target, self.error, formats)
         if load is None or not isinstance(task, MatmulTask):
             return found
-        return found + fitted(task, self.target, load(), self.error, formats)
+        weights = load()
+        matrix = weights.reshape(weights.shape[-2:])  # of a pointwise convolution too
+        return found + fitted(task, self.target, matrix, self.error, formats)
 
     def launch(
         self,
