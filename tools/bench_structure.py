@@ -15,6 +15,7 @@ nothing else is said; no kernel's speed is part of it.
     LQ             codes of one bit less, and low rank (arXiv 2311.12023)
     unstructured   SparseGPT or Wanda, with a bitmap (arXiv 2301.00774, 2306.11695)
     2:4            likewise, 2 bits a value for its place
+    ARMOR          2:4 in 8 bits between block-diagonal matrices in bf16 (ICLR 2026)
     blocks 16x4    likewise, 16 outputs by 4 channels
     Monarch        4 x 4 blocks of one rank (arXiv 2204.00595)
     BLAST          4 x 4 blocks with shared factors (arXiv 2410.21262)

@@ -202,13 +202,13 @@ class Blocked(WeightFormat):
         return float(np.sqrt(share * notes["energy"] * rows))
 
 
-def damped(gram: np.ndarray | None, size: int) -> np.ndarray:
-    """The Gram matrix in units of its mean diagonal with DAMP on it, definite; the identity where
-    there is none."""
+def damped(gram: np.ndarray | None, size: int, share: float = DAMP) -> np.ndarray:
+    """The Gram matrix in units of its mean diagonal, with a share of that on it, definite; the
+    identity where there is none."""
     mean = 0.0 if gram is None else float(np.trace(gram)) / size
     if gram is None or mean == 0:
         return np.eye(size)
-    return gram / mean + DAMP * np.eye(size)
+    return gram / mean + share * np.eye(size)
 
 
 def _beside(groups: np.ndarray) -> np.ndarray:

@@ -39,7 +39,8 @@ def test_methods_keep_to_their_bytes_and_find_what_is_there(method, budget):
     size = BUDGETS[budget].bytes(*w.shape)
     made = METHODS[method](w, inputs_of(x), size)
     if made is None:
-        assert method in ("FWSVD", "LQ")  # no information; no rank of 8 beside 7 bits
+        # No information; no rank of 8 beside 7 bits; no blocks beside the core.
+        assert method in ("FWSVD", "LQ") or (method, budget) == ("ARMOR", 5)
         return
     assert 0 < made.bytes <= size
     assert made.weights.shape == w.shape

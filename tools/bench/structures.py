@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tilewright.compiler.formats import Inputs, WeightFormat
+from tilewright.compiler.formats.armor import Wrapped, armor
 from tilewright.compiler.formats.blast import Blast
 from tilewright.compiler.formats.factored import Factored, joined
 from tilewright.compiler.formats.floats import Bfloat16
@@ -101,6 +102,29 @@ def _repaired(w: np.ndarray, size: int) -> Iterable[WeightFormat]:
     return (Repaired(base, rank) for rank in range(8, min(w.shape), 8))
 
 
+def _armor(w: np.ndarray, inputs: Inputs, size: int) -> Stored | None:
+    """2:4 in 8 bits between blocks in bf16, the largest ones that fit."""
+    k, n = w.shape
+    core = Sparse(8, Groups(2, 4))
+    for block in (64, 32, 16, 8):
+        taken = core.bytes(k, n) + 2 * block * (k + n)
+        if k % block or n % block or taken > size:
+            continue
+        made = armor(w, inputs.gram, block)
+        step = np.maximum(np.abs(made.core).max(axis=0), 1e-30) / 127
+        codes = np.round(made.core / step) * step
+        rounded = Wrapped(_short(made.left), codes, _short(made.right))
+        return Stored(rounded.dense.astype(np.float32), taken, f"blocks of {block}")
+    return None
+
+
+def _short(blocks: np.ndarray) -> np.ndarray:
+    """Rounded to bf16, f64."""
+    flat = blocks.reshape(-1, blocks.shape[-1]).astype(np.float32)
+    found = Bfloat16().decode(Bfloat16().encode(flat)).astype(np.float64)
+    return found.reshape(blocks.shape)
+
+
 METHODS: Mapping[str, Make] = {
     "codes": of(lambda w, size: (Integers(bits, GROUP) for bits in range(2, 9))),
     "SVD": factors_of(lambda w, i, rank: truncated(w, rank)),
@@ -114,6 +138,7 @@ METHODS: Mapping[str, Make] = {
         lambda w, size: (Sparse(_bits(w, size), Unstructured(p)) for p in range(5, 100))
     ),
     "2:4": of(lambda w, size: (Sparse(_bits(w, size), Groups(2, 4)),)),
+    "ARMOR": _armor,
     "blocks 16x4": of(
         lambda w, size: (Sparse(_bits(w, size), Blocks(p, deep=4, wide=16)) for p in range(5, 100))
     ),
