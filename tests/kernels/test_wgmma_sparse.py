@@ -127,6 +127,7 @@ LABELS = (
     "150x520x300+0-bf16-4-bf16-bf16-SparseTile(columns=64, rows=32, stages=3",
     "150x520x300+0-bf16-4-bf16-bf16-SparseTile(columns=128, rows=64, stages=4, cluster=2",
     "20x40x72+0-bf16-0-bf16-bf16",
+    "192x192x130+0-bf16-0-f32-f32",
 )
 
 

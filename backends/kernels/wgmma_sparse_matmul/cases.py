@@ -70,6 +70,9 @@ def cases() -> tuple[Case, ...]:
         for c in ("f32", "bf16"):
             spec = WgmmaSparseMatmulSpec(130, 200, epilogue=epilogue, a=c, c=c)
             out.append(_case(70, 130, 200, spec))
+    for element in ("bf16", "f16"):
+        spec = WgmmaSparseMatmulSpec(192, 130, element, tile=SparseTile(64, 64, 3))
+        out.append(_case(192, 192, 130, spec, identity=True))
     out.append(_case(20, 40, 70, WgmmaSparseMatmulSpec(40, 70), special=True))
     spec = WgmmaSparseMatmulSpec(40, 72, a="bf16", c="bf16")
     out.append(_case(20, 40, 72, spec, special=True))
@@ -108,9 +111,13 @@ def _case(
     gap: int = 0,
     special: bool = False,
     pattern: str = "full",
+    identity: bool = False,
 ) -> Case:
+    """``identity``: rows of A pick each row of B, exactly."""
     rng = np.random.default_rng([m, k, n])
     whole = rng.standard_normal((m, k + gap)).astype(np.float32)
+    if identity:
+        whole = np.eye(m, k, dtype=np.float32)
     if special:
         # Rows stay apart, so that a NaN that leaks into a neighbour is seen. Every weight of the
         # last columns is there, of the first one only what these rows do not meet.
@@ -145,13 +152,13 @@ def _case(
     return Case(
         label=f"{m}x{k}x{n}+{gap}-{spec.element}{'-coded' * spec.coded}-"
         f"{len(spec.epilogue.steps)}-{spec.a}-{spec.c}-{spec.tile}-{pattern}"
-        f"{'-special' if special else ''}",
+        f"{'-special' * special}{'-identity' * identity}",
         spec=spec,
         args=(whole.reshape(-1)[:size], packed, *extras),
         results=(np.zeros((m, n), TYPES[spec.c]),),
         dims=(m, k + gap, n, *strides),
         expected=(expected,),
         weights=(logical, 1),
-        rtol=TOLERANCE[1] + rounding,
-        atol=TOLERANCE[1] * max(1.0, k / 64),
+        rtol=0.0 if identity else TOLERANCE[1] + rounding,
+        atol=0.0 if identity else TOLERANCE[1] * max(1.0, k / 64),
     )
