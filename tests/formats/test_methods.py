@@ -27,7 +27,7 @@ PUBLISHED = """
 LLM.int8(), LUT-GEMM, T-MAC, BitNet, MatQuant, MatGPTQ, GPTQ, AWQ, SmoothQuant, GLVQ, LQ-LoRA,
 ABQ-LLM, APT-LLM, FlattenQuant, COMET, QUICK, MixPE, ShiftAddLLM, AffineQuant, MergeQuant,
 BCT, SAIL, QuaRot, CommVQ, VQ-Logits, MADDNESS, MemoryFormer, L-Mul, MatMul-free, Scalify,
-LR^2VQ, CROSS, SMaT, BLaST, Flash-LLM, SpInfer, 4x1, SMASH, 2:4, S-STE, TorchSparse,
+LR^2VQ, CROSS, SMaT, BLaST, Flash-LLM, SpInfer, 4x1, SMASH, ARMOR, 2:4, S-STE, TorchSparse,
 CAMERA, SliceGPT, SPT, SparseGPT, Wanda, SparseTransX, MLMC, PAMM, CURing, ANNCUR,
 meta-factorization, FWSVD, ASVD, SVD-LLM, Dobi-SVD, WeLore, MoDeGPT, MASA, fast updates, Monarch,
 BLAST, block tensor, Kronecker, PHM, MPO, Hadamard, Fourier, Toeplitz, quasiseparable, GLA,
