@@ -18,11 +18,11 @@ of the result before, 2e-7 so).
 Measured on an H200, operands [batch, sequence, heads, size] from memory, microseconds beside
 PyTorch 2.11's flash, cuDNN (bf16) and memory-efficient (f32) attention:
 
-    12 heads of 32, 128 x 128         2.7 (with a mask 3.3), flash 4.1, cuDNN 5.9
-                               f32    4.2, efficient 14.5
-       batch 32                       8.9 (14.5), 11.8, 11.3; f32 30, 53
-    12 heads of 64, 128 x 128         3.4, 5.3, 5.8
-       batch 32                       14.0 (18.2), 15.9, 12.0; f32 58, 64
+    12 heads of 32, 128 x 128         2.7, flash 3.9, cuDNN 5.7; f32 5.1, efficient 14.7
+       a mask for all queries         3.0, cuDNN 6.6, efficient 9.2
+       batch 32                       9.0, 11.8, 11.3; with a mask 9.7, 14.7, 27; f32 31, 53
+    12 heads of 64, 128 x 128         3.5, 5.3, 6.2
+       batch 32                       13.5, 15.9, 12.2; with a mask 14.0, 15.7, 28; f32 57, 63
        1024 x 1024, causal            13.8, 23.7, 15.0; f32 50, 144
     4 x 16 of 64, 2048 x 2048         174 (396 TFLOP/s), 241, 155
     4 x 16 of 128, 2048 x 2048        270 (508 TFLOP/s), 403, 216
@@ -30,7 +30,8 @@ PyTorch 2.11's flash, cuDNN (bf16) and memory-efficient (f32) attention:
     8 x 32 of 128, 8 of K, 1 x 8192   70 to 78 (3.4 to 3.8 TB/s), 70, 68
     6 of 64, 2 of K, 1 x 128          3.2; f32 5.0, 1024 keys 6.7 (with two launches 9.7)
 
-Figures with masks are from before those were asked for a tile ahead.
+Masks of rows, which lanes bring a tile ahead, take 192 registers where masks that all queries share
+take 108: 12.7 and 16.5 microseconds at batch 32.
 
 Tried: blocks of 128 rows for heads of 64 are slower than of 64, four on a multiprocessor (211 to
 174; the softmax is the limit there), those of 128 faster (337 to 279); taking turns with products
