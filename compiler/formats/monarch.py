@@ -11,7 +11,7 @@ import numpy as np
 from tilewright.compiler.formats.blocked import PARTITION, PARTS, Blocked, BlockFactors, damped
 from tilewright.compiler.formats.inputs import Inputs
 from tilewright.compiler.formats.null_models import rank_dropped
-from tilewright.compiler.formats.truncation import spectrum, truncated
+from tilewright.compiler.formats.truncation import truncated
 
 SWEEPS = 3
 """Over all blocks, after the first projection."""
@@ -101,14 +101,12 @@ class Monarch(Blocked):
         key = f"blocks of {self.parts}"
         if key not in notes:
             p, (k, n) = self.parts, weights.shape
-            gram = inputs.metric
             blocks = weights.astype(np.float64).reshape(p, k // p, p, n // p)
-            found = [
-                spectrum(blocks[i, :, j], own).energies
-                for i, own in enumerate(_diagonal(gram, p))
+            notes[key] = sum(
+                _energies(blocks[i, :, j], root)
+                for i, root in enumerate(map(_root, _diagonal(inputs.metric, p)))
                 for j in range(p)
-            ]
-            notes[key] = np.stack(found).sum(axis=0)
+            )
         energies = notes[key]
         whole = energies.sum()
         return float(CORRECTED * energies[self.rank :].sum() / whole) if whole else 0.0
@@ -125,6 +123,22 @@ def _diagonal(gram: np.ndarray | None, p: int) -> list[Any]:
         return [None] * p
     size = len(gram) // p
     return [gram[i * size : (i + 1) * size, i * size : (i + 1) * size] for i in range(p)]
+
+
+def _root(gram: np.ndarray) -> np.ndarray:
+    """R with R^T R about the Gram matrix, which may be singular."""
+    little = 1e-12 * np.trace(gram) / len(gram) + 1e-300
+    found: np.ndarray = np.linalg.cholesky(gram + little * np.eye(len(gram))).T
+    return found
+
+
+def _energies(block: np.ndarray, root: np.ndarray) -> np.ndarray:
+    """Squared singular values of root times block, falling: by the smaller of both products, a
+    fraction of the time of a decomposition."""
+    seen = root @ block
+    small = seen @ seen.T if seen.shape[0] <= seen.shape[1] else seen.T @ seen
+    found: np.ndarray = np.maximum(np.linalg.eigvalsh(small)[::-1], 0)
+    return found
 
 
 def _loss(gram: np.ndarray, rest: np.ndarray) -> float:
