@@ -126,9 +126,10 @@ def _diagonal(gram: np.ndarray | None, p: int) -> list[Any]:
 
 
 def _root(gram: np.ndarray) -> np.ndarray:
-    """R with R^T R about the Gram matrix, which may be singular."""
-    little = 1e-12 * np.trace(gram) / len(gram) + 1e-300
-    found: np.ndarray = np.linalg.cholesky(gram + little * np.eye(len(gram))).T
+    """R with R^T R the Gram matrix, which may be singular, and by rounding of sums a little less
+    than that: a Cholesky factor need not exist."""
+    energies, directions = np.linalg.eigh(gram)
+    found: np.ndarray = np.sqrt(np.maximum(energies, 0))[:, None] * directions.T
     return found
 
 
