@@ -164,12 +164,14 @@ class Calibration:
     def basis(self, source: str, constant: str, numerics: str) -> str:
         """What `squares` is judged by: ``"all"`` weights, some ``"columns"``, or, where it was not
         needed so far, nothing (``""``)."""
-        if not self.estimated(source, constant, numerics):
+        site = self.sites.get((source, constant))
+        if site is None or numerics in SUMS or isinstance(site, Lookup):
             return "all"
         if numerics == "bf16":  # what others are compared with
             self.squares(source, constant, numerics)
-        site = self.sites[source, constant]
-        return "columns" if (site.name, numerics) in self._squares else ""
+        if (site.name, numerics) not in self._squares:
+            return ""
+        return "columns" if self.estimated(source, constant, numerics) else "all"
 
     def estimated(self, source: str, constant: str, numerics: str) -> bool:
         """Whether `squares` says what some columns of a site make, not all of them: though codes
@@ -192,9 +194,12 @@ class Calibration:
         """
         found = False
         for source, constant, numerics in choices:
-            if not self.estimated(source, constant, numerics):
+            site = self.sites.get((source, constant))
+            # One that was passed over by its bits alone is not judged, though codes may be known.
+            unjudged = site is not None and (site.name, numerics) not in self._squares
+            if site is None or not (unjudged or self.estimated(source, constant, numerics)):
                 continue
-            site, found = self.sites[source, constant], True
+            found = True
             self._settled.add((site.name, numerics))
             self._squares.pop((site.name, numerics), None)
             self.squares(source, constant, numerics)

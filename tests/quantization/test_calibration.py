@@ -247,3 +247,22 @@ def test_codes_that_another_format_made_known_settle_no_guess():
     assert calibration.settle([(source, constant, exact)])
     assert calibration.squares(source, constant, exact)[0] > 4 * guess
     assert not calibration.settle([(source, constant, exact), (source, constant, rounded)])
+
+
+def test_a_choice_that_was_never_judged_is_settled_though_its_codes_are_known():
+    """Passed over by its bits alone, then chosen, after a format with the same codes was encoded:
+    its error is not that floor."""
+    draft = Draft(bounds=(1, 200))
+    x = draft.input("x", "f32", "rows", 128)
+    w = (RANDOM.standard_normal((128, 192)) * 0.1).astype(np.float32)
+    y = draft(Contract, a=x, b=draft.constant(w), spec="mk,kn->mn", source="wide")
+    calibration = calibrate(draft.graph(y), samples(8, 128), runner)
+    ((source, constant),) = calibration.sites
+    assert calibration.settle([(source, constant, "w5-g64")])
+    (floor,) = calibration.floor(source, constant, "w5a8b64-g64")
+    assert calibration.basis(source, constant, "w5a8b64-g64") == ""
+    assert calibration.settle([(source, constant, "w5a8b64-g64")])
+    assert calibration.floor(source, constant, "w5a8b64-g64") is None
+    assert calibration.squares(source, constant, "w5a8b64-g64")[0] > 2 * floor
+    assert calibration.basis(source, constant, "w5a8b64-g64") == "all"
+    assert not calibration.settle([(source, constant, "w5a8b64-g64")])
