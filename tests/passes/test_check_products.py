@@ -10,7 +10,7 @@ from tilewright.compiler.driver import run_passes
 from tilewright.compiler.ir.ops.control import Guard
 from tilewright.compiler.ir.parse import parse_graph
 from tilewright.compiler.ir.weights import WeightStore, from_array
-from tilewright.passes.pipelines import CHECKED, run_pipeline
+from tilewright.passes.pipelines import CHECKED, FUSE, run_pipeline
 
 SPECS = {
     "mk,kn->mn": ((5, 70), (70, 130)),
@@ -107,3 +107,9 @@ def test_random_products_raise_no_alarm():
         assert any(isinstance(op, Guard) for op in checked.ops), turn
         with np.errstate(all="ignore"):
             reference.run(checked, [x])
+
+
+def test_everything_else_is_fused_as_without_checks():
+    added = ("check-products", "share-common-subexpressions")
+    assert tuple(name for name in CHECKED if name not in added) == FUSE
+    assert CHECKED.index("check-products") < CHECKED.index("fuse-epilogues")
