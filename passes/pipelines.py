@@ -29,6 +29,7 @@ CANONICALIZE = (
 EXACT_REWRITES = (
     # What is dead goes first: it hides what the rest has.
     "remove-dead-channels",
+    "order-channels",
     "share-repeated-columns",
     "split-block-diagonal",
     # A Kronecker product is a Monarch matrix, and both may be of low rank: fewest numbers first.

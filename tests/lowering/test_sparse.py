@@ -98,6 +98,34 @@ def test_blocks_of_a_pointwise_convolution_are_left_out(tmp_path):
     np.testing.assert_allclose(y, wanted, 2e-5, 2e-5 * np.abs(wanted).max())
 
 
+def test_channels_are_ordered_so_that_zeros_are_blocks(tmp_path):
+    rng = np.random.default_rng(0)
+    there = np.repeat(rng.random((192, 20)) < 0.1, 16, axis=1)[:, rng.permutation(320)]
+    first = np.where(there, rng.standard_normal(there.shape), 0).astype(np.float32)
+    second = rng.standard_normal((320, 24)).astype(np.float32)
+    model = model_of(first)
+    graph = model.graph
+    graph.node[0].output[0] = "h"
+    graph.node.append(helper.make_node("Sigmoid", ["h"], ["s"]))
+    graph.node.append(helper.make_node("MatMul", ["s", "v"], ["y"]))
+    graph.initializer.append(numpy_helper.from_array(second, "v"))
+    graph.output[0].type.tensor_type.shape.dim[1].dim_value = 24
+    onnx.save(model, tmp_path / "m.onnx")
+    options = Options(targets=("x86-64-v3",), typical={"n": 60})
+    compile_model(tmp_path / "m.onnx", tmp_path / "m.tw", options)
+    plan = json.loads(zipfile.ZipFile(tmp_path / "m.tw").read("plan.json"))
+    (rewrite,) = (r for r in plan["rewrites"] if "blocks" in r["text"])
+    blocks = int(there[:, np.argsort(there.T @ 2.0 ** np.arange(192))].sum()) // 16
+    assert rewrite["text"].startswith(f"{blocks} of ")
+    choices = next(iter(plan["variants"].values()))["selection"]["choices"]
+    chosen = [c for choice in choices for c in choice["candidates"] if c["reason"] == "chosen"]
+    assert any(c["family"] == "block_matmul" and "wide=16" in c["spec"] for c in chosen)
+    x = rng.standard_normal((60, 192)).astype(np.float32)
+    (y,) = load(tmp_path / "m.tw", threads=1).run(None, {"x": x})
+    wanted = (1 / (1 + np.exp(-(x.astype(np.float64) @ first)))) @ second
+    np.testing.assert_allclose(y, wanted, 2e-5, 2e-5 * np.abs(wanted).max())
+
+
 def test_a_dead_channel_stays_where_blocks_would_lose_their_places(tmp_path):
     rng = np.random.default_rng(0)
     there = np.repeat(rng.random((192, 80)) < 0.1, 4, axis=1)
