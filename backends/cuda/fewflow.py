@@ -17,8 +17,11 @@ from tilewright.backends.target import Target
 JOINING = {1: 0, 2: 32 << 10}
 """Blocks that share K -> bytes of B that a multiprocessor gets while their sums are joined."""
 
-SHORT = 64
-"""Steps of all panels of a block up to which blocks of 16 rows leave room for the next launch."""
+SHORT = 32
+"""Steps of K up to which blocks of 16 rows leave room for another."""
+
+NARROW = 4
+"""Panels of a block at most, where it has 16 rows or a multiprocessor for itself."""
 
 LEAST = 3 * MULTIPROCESSORS // 4
 """Panels."""
@@ -70,8 +73,11 @@ def serves(weights: Weights, target: Target) -> bool:
     return target.cpu.startswith("sm_90") and codes and weights.panels >= LEAST
 
 
-def flow(weights: Weights, target: Target, most: int) -> Flow:
-    """The division by which a multiprocessor reads the fewest bytes."""
+def flow(weights: Weights, target: Target, most: int, direct: bool) -> Flow:
+    """The division by which a multiprocessor reads the fewest bytes. ``direct``: whether rows are
+    copied as they are; where a launch before rounds them, it finds room beside these blocks."""
+    resident = 2 if direct and (most <= 8 or weights.steps <= SHORT) else 1
+    widest = WARPS if most <= 8 and resident == 2 else NARROW
 
     def bytes_read(division: tuple[int, int]) -> float:
         split, across = division
@@ -80,11 +86,12 @@ def flow(weights: Weights, target: Target, most: int) -> Flow:
         rows = most * weights.step * 2
         return turns * steps * (across * weights.slot + 0.75 * rows) + JOINING[split]
 
-    divisions = [(s, a) for s in JOINING if s <= weights.steps for a in range(1, WARPS + 1)]
+    divisions = [(s, a) for s in JOINING if s <= weights.steps for a in range(1, widest + 1)]
     split, across = min(divisions, key=bytes_read)
     steps = -(-weights.steps // split)
-    resident = 2 if most <= 8 or steps * across <= SHORT else 1
-    warps = 2 * WARPS if across > 2 or resident == 1 else WARPS
+    # Two blocks of twice the warps have 64 registers a thread, too few for codes in two halves.
+    more = resident == 1 or (across > NARROW and weights.bits == 4)
+    warps = 2 * WARPS if more else WARPS
     shape = Flow(most, across, max(1, min(warps // across, steps)), 2, split, resident)
     while shape.shared(weights) > most_shared(target) // shape.resident:
         if shape.down > 1:
@@ -132,7 +139,8 @@ def launch(
 def call(shape: Flow, weights: Weights) -> str:
     """The end of a function whose problem is ``p``."""
     s = shape
-    early = str(s.resident > 1).lower()
+    # Narrow blocks are done sooner if the next launch does not copy beside them.
+    early = str(s.resident > 1 and s.across > NARROW).lower()
     sizes = f"{s.tiles}, {s.most}, {s.across}, {s.down}, {s.ring}, {s.split}, {early}"
     first = f"(tw_i64)blockIdx.y * {s.rows(weights)}"
     return f"{SHARED}  few_flow<{sizes}>(p, {first}, &m0, shared);\n}}\n"

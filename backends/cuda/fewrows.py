@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tilewright.backends.cuda import fewflow
+from tilewright.backends.cuda import fewflow, fewwide, wgmma
 from tilewright.backends.cuda.epilogue import declare, gather
 from tilewright.backends.cuda.fewshapes import Shape, aligned, panels, shapes
 from tilewright.backends.cuda.kernel import WORKSPACE, CudaKernel, Entry
@@ -145,6 +145,10 @@ def kernel(
     parts = [declare(epilogue), problem(w, ROWS, a, c, ending)]
     if flows:
         parts.insert(0, '#include "fewflow.cuh"\n')
+    wide = fewwide.serves(w, target)
+    if wide:
+        text = wgmma.multiply_registers(fewwide.COLUMNS)
+        parts.insert(0, f'#include "hopper.cuh"\n{text}#include "fewwide.cuh"\n')
     entries: list[Entry] = []
     products: list[Entry] = []
 
@@ -153,17 +157,23 @@ def kernel(
         head = signature(own, operands, dims, maps=maps, threads=threads, blocks=blocks)
         parts.append(head + begin + rest)
 
-    def flow(most: int, suffix: str, chosen: str) -> None:
-        """The function of the accelerator, by rows as they are and by rounded ones."""
-        shape = fewflow.flow(w, target, most)
+    def flow(most: int, suffix: str, chosen: str, rounded: str = "0") -> None:
+        """The function of the accelerator, where ``chosen`` by rows as they are, where ``rounded``
+        by rows in the workspace."""
+        shape = fewflow.flow(w, target, most, direct != "0")
         add(suffix, shape.threads, shape.resident, fewflow.call(shape, w), maps=1)
-        ways = [(0, "2 * p1", direct), (WORKSPACE, str(2 * length), f"(1 - {direct})")]
-        for operand, stride, way in ways[: 1 if most == 1 else 2]:
-            if way != "0":
-                product = fewflow.launch(shape, w, f"{chosen} * {way}", suffix, operand, stride)
-                products.append(product)
+        for operand, stride, where, way in (
+            (0, "2 * p1", chosen, direct),
+            (WORKSPACE, str(2 * length), rounded, f"(1 - {direct})"),
+        ):
+            if "0" not in (where, way):
+                found = fewflow.launch(shape, w, f"{where} * {way}", suffix, operand, stride)
+                products.append(found)
 
-    above = 0
+    def preparing(blocks: str, suffix: str) -> Entry:
+        return Entry((blocks, "1", "1"), (THREADS, 1, 1), suffix=suffix, overlaps=overlaps)
+
+    above, ordered = 0, "0"
     few = panels(w, target)
     if few is not None:
         above = few.rows(w)
@@ -172,9 +182,8 @@ def kernel(
         add("_1", few.threads, few.resident, f"{SHARED}  few_panels<{sizes}>(p, shared);\n}}\n")
         chosen = f"{when('p0')} * {when(f'{above + 1} - p0')}"
         if flows and direct != "0":
-            one = f"{when('p0')} * {when('2 - p0')}"
-            flow(1, "_one", one)
-            chosen += f" * (1 - {one} * {direct})"
+            flow(1, "_one", f"{when('p0')} * {when('2 - p0')}")
+            chosen += f" * (1 - {direct})"
         entries.append(
             Entry(
                 (f"{chosen} * min({w.panels}, {few.resident} * sms)", "1", "1"),
@@ -192,12 +201,22 @@ def kernel(
             continue
         suffix, chosen = f"_{above + 1}", when(f"p0 - {above}")
         chosen += "" if last else f" * {when(f'{most + 1} - p0')}"
+        if last and wide:
+            add("_order", THREADS, 1, fewwide.PREPARE)
+            count = f"ceildiv(p0 * {length // 8}, {THREADS})"
+            entries.append(preparing(f"{chosen} * {count}", "_order"))
+            add(suffix, fewwide.SHAPE.threads, 1, fewwide.CALL)
+            products.append(fewwide.launch(w, chosen, suffix))
+            ordered, above = chosen, most
+            continue
         given: tuple[str, ...] = ()
-        if not shape.room:
+        if not shape.room or (flows and shape.tiles <= 2):
             least = least or above + 1
             given = prepared
             if flows and shape.tiles <= 2:
-                flow(shape.tiles * 8, suffix, chosen)
+                # Rows as they are: from two on.
+                first = f"{when('p0 - 1')} * {when(f'{most + 1} - p0')}"
+                flow(shape.tiles * 8, suffix, first if shape.tiles == 1 else chosen, chosen)
                 above = most
                 continue
             if direct != "0":
@@ -210,13 +229,11 @@ def kernel(
         above = most
     workspace = "0"
     if least:
-        away = f"{when(f'p0 - {least - 1}')} * (1 - {direct})"
+        away = f"{when(f'p0 - {least - 1}')} * (1 - {direct}) * (1 - {ordered})"
         count = f"ceildiv(p0 * {length // 8}, {THREADS})"
         add("_rows", THREADS, 1, "  few_prepare(p, workspace);\n}\n")
-        entries.append(
-            Entry(
-                (f"{away} * {count}", "1", "1"), (THREADS, 1, 1), suffix="_rows", overlaps=overlaps
-            )
-        )
+        entries.append(preparing(f"{away} * {count}", "_rows"))
         workspace = f"{away} * p0 * {2 * w.parts * length}"
+    if wide:
+        workspace += f" + {ordered} * {fewwide.workspace()} * {2 * length}"
     return CudaKernel("".join(parts), (*entries, *products), workspace)

@@ -32,6 +32,27 @@ static __device__ __forceinline__ void multiply(Sum (&d)[{count}], u64 a, u64 b,
 """
 
 
+def multiply_registers(columns: int) -> str:
+    """`multiply_registers(float (&d)[columns / 8][4], a0, a1, a2, a3, u64 b, int keep)`: 64 rows of
+    bf16, of which each of the four warps holds 16 as mma.m16n8k16 takes them."""
+    count = columns // 2
+    outs = ", ".join(f"%{i}" for i in range(count))
+    inputs = ", ".join(f"%{count + i}" for i in range(4))
+    places = ", ".join(f'"+f"(d[{i // 4}][{i % 4}])' for i in range(count))
+    return f"""
+static __device__ __forceinline__ void multiply_registers(float (&d)[{columns // 8}][4], u32 a0,
+                                                          u32 a1, u32 a2, u32 a3, u64 b,
+                                                          int keep) {{
+  asm volatile(
+      "{{\\n.reg .pred p;\\nsetp.ne.b32 p, %{count + 5}, 0;\\n"
+      "wgmma.mma_async.sync.aligned.m64n{columns}k16.f32.bf16.bf16 "
+      "{{{outs}}}, {{{inputs}}}, %{count + 4}, p, 1, 1, 0;\\n}}"
+      : {places}
+      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "l"(b), "r"(keep));
+}}
+"""
+
+
 def multiply_sparse(columns: int, kind: str) -> str:
     """`multiply_sparse<s>(Sum (&d)[columns / 2], u64 a, u64 b, u32 places, int keep)` and the type
     `Sum`: as `multiply`, of 32 k of which 16 are stored of each row of A. ``places``: of the quads

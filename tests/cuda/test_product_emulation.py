@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 from support.emulated_products import COMPILER, check
 
-from tilewright.backends.cuda import fewflow
+from tilewright.backends.cuda import fewflow, fewwide
 from tilewright.backends.kernels.grouped_mma.cases import _case as grouped
 from tilewright.backends.kernels.registry import family
 from tilewright.compiler.formats.integers import Integers
@@ -41,12 +41,14 @@ def test_the_text_computes_what_its_reference_does(name: str, row: str, label: s
         ((1, 640, FEW_BITS, 0), ["_one"]),
         ((11, 640, FEW_BITS, 8), ["_9"]),
         ((7, 300, EIGHT_BITS, 0), ["_rows", "_3"]),
+        ((35, 300, FEW_BITS, 4), ["_order", "_33"]),
     ],
 )
-def test_products_whose_copies_the_accelerator_makes(
+def test_products_that_hopper_copies_and_multiplies_in_groups_of_warps(
     monkeypatch: pytest.MonkeyPatch, launch: tuple[int, int, Integers, int], ran: list[str]
 ) -> None:
     monkeypatch.setattr(fewflow, "LEAST", 1)
+    monkeypatch.setattr(fewwide, "LEAST", 1)
     m, k, form, gap = launch
     case = grouped(m, k, 200, form, a="bf16", c="bf16", gap=gap)
     assert check(family("grouped_mma"), case, "sm_90a", late=True) == ran

@@ -267,6 +267,34 @@ static void few_mma(float d[4], const unsigned a[4], unsigned b0, unsigned b1, c
     }
 }
 
+// wgmma with its first operand in registers: 16 of its rows are this warp's; at once.
+static void multiply_begin() {}
+static void multiply_commit() {}
+template <int LEFT> static void multiply_wait() {}
+template <int MT>
+static void multiply_registers(float (&d)[MT][4], unsigned a0, unsigned a1, unsigned a2, unsigned a3,
+                               unsigned long long b, int keep) {
+    const Operands mine = {{a0, a1, a2, a3}, {}};
+    const Operands *all = exchange(mine);
+    const int g = lane_of() / 4, t = lane_of() % 4;
+    // Of its address a description has 18 bits; patterns count from the beginning of shared memory.
+    const unsigned base = few_address(own_shared());
+    const unsigned at = (((unsigned)(b & 0x3fff) << 4) - base) & 0x3ffff;
+    for (int m = 0; m < MT; m++)
+        for (int q = 0; q < 4; q++) {
+            const int row = g + q / 2 * 8, column = m * 8 + 2 * t + q % 2;
+            double sum = keep ? d[m][q] : 0;
+            for (int k = 0; k < 16; k++) {
+                const unsigned left = all[row % 8 * 4 + k % 8 / 2].a[row / 8 + k / 8 * 2];
+                const unsigned place = at + column * 128 + k * 2;
+                unsigned short right;
+                memcpy(&right, arena.data() + base + (place ^ (place >> 7 & 7) << 4), 2);
+                sum += (double)tw_from_bf16(left >> 16 * (k % 2)) * tw_from_bf16(right);
+            }
+            d[m][q] = (float)sum;
+        }
+}
+
 static void few_multiply(int d[4], const unsigned a[4], unsigned b0, unsigned b1) {
     const Operands mine = {{a[0], a[1], a[2], a[3]}, {b0, b1}};
     const Operands *all = exchange(mine);

@@ -172,6 +172,20 @@ static __device__ __forceinline__ void few_fetch(unsigned to, const char *from, 
   if (lane < SLOT % 512 / 16) few_copy(to + SLOT / 512 * 512, from + SLOT / 512 * 512);
 }
 
+// What the codes of a lane's columns lose: -(128 + lower half of z) and -(2048 + upper half), twice.
+// ``sides``: where scales and zero points lie.
+template <class P>
+static __device__ __forceinline__ void few_points(const char *sides, int g, unsigned low[4],
+                                                  unsigned high[4]) {
+  const unsigned z = P::zeros ? *(const unsigned *)(sides + 32 * P::scaled + g * 4)
+                              : 0x01010101u << (P::bits - 1);
+#pragma unroll
+  for (int r = 0; r < 4; r++) {
+    low[r] = __byte_perm(z & 0x0f0f0f0fu, 0xc3c3c3c3u, 0x4040 + r * 0x0101);
+    high[r] = __byte_perm(z >> 4 & 0x0f0f0f0fu, 0xc5c5c5c5u, 0x4040 + r * 0x0101);
+  }
+}
+
 // Adds the products of a step at ``slot`` (an address, and a pointer to the same) by ``cols`` columns
 // of rows of A, whose first chunk of a lane is at ``rows``; ``by_chunk``, ``by_tile``: bytes to the
 // next chunk, and to the next eight columns. FULL: all MT * 8 columns lie there.
@@ -184,16 +198,8 @@ static __device__ __forceinline__ void few_step(float acc[2][MT][4], unsigned sl
   unsigned low[4], high[4];
   float scale[4];
   if (P::scaled) {
-    const char *sides = pointer + CHUNKS * CHUNK;
-    few_scales<P::scaled>(sides, g, scale);
-    const unsigned z = P::zeros ? *(const unsigned *)(sides + 32 * P::scaled + g * 4)
-                                : 0x01010101u << (BITS - 1);
-#pragma unroll
-    for (int r = 0; r < 4; r++) {
-      // -(128 + lower half of z) and -(2048 + upper half), twice.
-      low[r] = __byte_perm(z & 0x0f0f0f0fu, 0xc3c3c3c3u, 0x4040 + r * 0x0101);
-      high[r] = __byte_perm(z >> 4 & 0x0f0f0f0fu, 0xc5c5c5c5u, 0x4040 + r * 0x0101);
-    }
+    few_scales<P::scaled>(pointer + CHUNKS * CHUNK, g, scale);
+    few_points<P>(pointer + CHUNKS * CHUNK, g, low, high);
   }
   const float none[4] = {0.0f, 0.0f, 0.0f, 0.0f};
   float sum[2][MT][4];
