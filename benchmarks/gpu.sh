@@ -10,6 +10,7 @@
 #   weights          35  W4A16 with f32 and bf16 between kernels, and f16, M in 1, 8, 16, 64, beside cuBLAS f16
 #   attention        30  25 shapes beside flash, cuDNN and the memory-efficient one
 #   regions          20  34 beside PyTorch
+#   sparse           25  2:4 weights in bf16, 40 shapes, beside cuBLAS with all weights
 #
 # Kernels of all stages are compiled beside the models (150 s of one core). summary.txt is the table of what ended.
 set -eu

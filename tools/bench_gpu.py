@@ -52,6 +52,7 @@ STAGES = (
     Stage("weights", "bench_gpu_weights", KINDS, 35, 60),
     Stage("attention", "bench_gpu_attention", (), 30, 50),
     Stage("regions", "bench_gpu_regions", (), 20, 35),
+    Stage("sparse", "bench_gpu_sparse", ("--seconds", "20"), 25, 40),
 )
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -65,23 +66,27 @@ def dense(shape: Shape) -> Spec:
     return dense_tiles.fastest(first, m, lookup(TARGET))
 
 
+@lru_cache(1)
+def weights(k: int, n: int) -> tuple[Any, Any]:
+    """Random weights of two in four, bf16 [N, K], and packed, on the device."""
+    import torch
+
+    torch.manual_seed(0)
+    full = torch.randn((n, k), device="cuda", dtype=torch.bfloat16)
+    groups = full.view(n, -1, 4)
+    order = torch.rand(groups.shape, device="cuda").argsort(-1).argsort(-1)
+    groups.masked_fill_(order >= 2, 0)
+    packed = pack(np.asarray(full.float().T.cpu()), WgmmaSparseMatmulSpec(k, n))
+    return full, torch.from_numpy(packed).cuda()
+
+
 class SparseBench(Bench):
-    """Bench with B [N, K] as 2:4, and packed copies of it."""
+    """Bench with B [N, K] as 2:4, and packed copies of it; the same in all sets."""
 
     def __init__(self, device: Device, shape: Shape) -> None:
         super().__init__(device, shape, "bf16")
-        torch = self.torch
-        # The same zeros in all sets: numbers and bytes are what counts.
-        groups = self.b.view(self.sets, shape[1], -1, 4)
-        order = torch.rand(groups.shape[1:], device="cuda").argsort(-1).argsort(-1)
-        groups.masked_fill_(order[None] >= 2, 0)
-        self.packed: list[Any] = []
-
-    def pack(self, spec: WgmmaSparseMatmulSpec) -> None:
-        """Packs the last set's B; the others are copies of it, in memory of their own."""
-        torch = self.torch
-        given = np.asarray(self.b[-1].float().T.cpu())
-        packed = torch.from_numpy(pack(given, spec)).cuda()
+        full, packed = weights(shape[2], shape[1])
+        self.b.copy_(full)
         self.packed = [packed.clone() for _ in range(self.sets)]
 
     def run_of(self, spec: Spec, kernel: CudaKernel, code: bytes) -> Any:
@@ -113,7 +118,6 @@ def compare(
     """Prints a shape's lines; the speed of the choice against cuBLAS."""
     bench, found = SparseBench(device, shape), []
     specs = choices(shape, options.tiles)
-    bench.pack(specs[0])  # type: ignore[arg-type]
     graphs = [bench.peer(False)]
     for one in (dense(shape), *specs):
         mine = bench.run_of(one, *built[one])
