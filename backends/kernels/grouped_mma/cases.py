@@ -48,11 +48,11 @@ def cases() -> tuple[Case, ...]:
     out.append(_case(9, 64, 40, FORMATS[0], a="bf16", special=True))
     out += [_case(m, 65, 1, FORMATS[0]) for m in (0, 1, 33)]
     # Panels for every multiprocessor: rows that the accelerator copies as they are, and others.
-    for m, k, gap in ((1, 256, 0), (5, 384, 8), (16, 640, 0), (12, 200, 0), (20, 128, 4)):
+    for m, k, gap in ((1, 256, 0), (5, 384, 8), (16, 512, 0), (12, 200, 0), (20, 128, 4)):
         out.append(_case(m, k, 3200, FORMATS[2], BIAS_RELU_RESIDUAL, a="bf16", c="bf16", gap=gap))
     out.append(_case(9, 128, 3170, FORMATS[3], a="bf16", special=True))
     # Rows for groups of warps, and panels for two blocks that share K.
-    for m, k in ((40, 300), (70, 256)):
+    for m, k in ((40, 130), (70, 256)):
         out.append(_case(m, k, 12600, FORMATS[2], BIAS_RELU_RESIDUAL, a="bf16", c="bf16"))
     out.append(_case(34, 128, 12600, FORMATS[0], special=True))
     # More panels than blocks.
