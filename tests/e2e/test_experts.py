@@ -21,7 +21,14 @@ def expected(model, x):
     return session.run(None, {"x": x})[0]
 
 
-@pytest.mark.parametrize("made", [masked_experts, gathered_rows, gathered_weights])
+@pytest.mark.parametrize(
+    "made",
+    [
+        pytest.param(masked_experts, marks=pytest.mark.slow),
+        gathered_rows,
+        pytest.param(gathered_weights, marks=pytest.mark.slow),
+    ],
+)
 def test_all_ways_to_write_experts_give_the_same(tmp_path, made):
     compile_model(made(), tmp_path / "experts.tw", jobs=1)
     session = load(tmp_path / "experts.tw", threads=1)
