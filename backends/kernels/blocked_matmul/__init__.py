@@ -24,6 +24,20 @@ A kernel takes a block of rows through all of it: z and middle lie in scratch, i
 are such blocks; where N >= K also parts of Y, so that threads have something to share of few rows.
 Whoever has units of a block computes its middle once.
 
+One core of a Sapphire Rapids virtual machine, weights where the last launch left them, as part of
+the time of the dense product of the same precision in the same run, beside low rank of as many
+numbers (factored_matmul):
+
+                     bytes   f32: m4r16  blast4r64  r64    bf16: m4r16  blast4r64  r64
+    1x512x512         0.25        0.28   0.28       0.27         0.32   0.33       0.32
+    1x512x1536        0.17        0.05   0.05       0.05         0.16   0.16       0.16
+    128x512x512       0.25        0.26   0.27       0.26         0.67   0.83       0.49
+    128x512x1536      0.17        0.17   0.18       0.17         0.32   0.39       0.30
+    128x1536x512      0.17        0.17   0.18       0.16         0.32   0.39       0.30
+
+so that f32 and single rows are at the bound of their bytes; in bf16 with many rows short products
+and the middle in f32 cost what is left.
+
 Another family of this form is bf16_blocked_matmul: `chain` says what a spec is.
 """
 
