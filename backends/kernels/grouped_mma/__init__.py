@@ -9,28 +9,34 @@ the order of the operands of mma.m16n8k16: cuda/device/fewparts.cuh.
 Of 4096 weights in groups of 128 (2144 bytes, 500 ns of a multiprocessor's share of 4.3 TB/s) a warp
 issues, counted in machine code: 64 LOP3, 48 shifts (both on the pipe of integers, two cycles each:
 224 of 880 cycles of a quarter of it), 64 exact subtractions, 16 multiplications and 4 loads of 16
-bytes for each 8 rows, 280 instructions for 8 rows, 325 for 16, 500 to 535 for 64. Bytes are the
-limit up to 16 rows (2.1 us of 4096 x 4096, 7.2 of 14336 x 4096), multiplications at 64 (1.3 times
-the bytes' time); beside them a launch has a chain of about 2.3 us: the end of the launch before,
-rows of A, sums.
+bytes for each 8 rows, 280 instructions for 8 rows, 325 for 16. Rows of A are read by all blocks
+through L2, at about 40 bytes a nanosecond and multiprocessor: so blocks in pairs share K, rows in
+f32 are rounded once by a launch before, and rows in bf16 are copied as they are.
 
-Rows of A are what separates a launch from that: all blocks read the same rows through L2, at about
-40 bytes a nanosecond and multiprocessor, so 16 rows of 4096 f32 that every block rounds take as
-long as all codes. So blocks in pairs share K, f32 rows beyond 132 KiB a block are rounded once by a
-launch before, and rows in bf16 are copied beside B as they are (cuda/fewshapes.py).
+Wide weights (`cuda/fewflow.py`: panels for every multiprocessor) have functions whose copies
+Hopper's accelerator makes, up to 16 rows, and from 392 panels on one for 33 rows and more, by wgmma
+with weights in registers (`cuda/fewwide.py`); the rest go through `cuda/fewshapes.py`.
 
-Measured on an H200 before that (rings of three, rounding in every block, half of K at most), 4 bits
-in groups of 128, launches one after the other in a CUDA graph over copies of B beyond the L2; us,
-in brackets cuBLAS with B in f16:
+Measured on an H200, 4 bits in groups of 128, A and C in bf16, launches one after the other in a
+CUDA graph over copies of B beyond the L2, 12 launches or more; us, in brackets those before these
+functions, cuBLAS with B in f16 (13.2, 32, 34, 105 us for the four) beside:
 
-    N x K           M = 1         M = 8         M = 16        M = 64
-    4096 x 4096     5.0 (13.2)    7.5 (14.1)    9.2 (13.7)    43 (12.5)
-    14336 x 4096   12.3 (31.8)   14.6 (32.3)   18.7 (32.1)    81 (34.0)
-    4096 x 14336   11.4 (32.8)   19.0 (36.2)   24.3 (33.8)   129 (37.7)
+    N x K           M = 1          M = 8          M = 16         M = 64
+    4096 x 4096     4.3 (5.8)      5.8 (6.3)      6.7 (6.7)      (13.8)
+    14336 x 4096   11.3 (12.3)    12.1 (15.6)    15.0 (18.3)    26.7 (38.5)
+    4096 x 14336   11.0 (13.3)    12.7 (14.1)    14.5 (16.1)    (37.8)
+    14336 x 14336  30.1 (34.8)    32.7 (40.6)    40.3 (50.9)    65.9 (109.6)
 
-What has followed has run on CPUs alone, by tests that emulate a cluster. Tried at 4096 x 4096 and
-M = 1: 16 warps a block 5.8 us, a block for every panel 5.2 to 5.6, blocks of the next launch
-started at once 5.9 (they crowd where there are none), clusters over K 6.3.
+Those at 16 rows and those before, but for 4096 x 4096, come from graphs with 2 to 6 launches, which
+share the 5 us of a graph's beginning. 83 % of the byte floor at 14336 x 14336 and one row, 48 % at
+4096 x 4096. Variants with a part left out: at 14336 x 14336 copies alone take 26.0 us for one row
+and 28.4 for 16, products alone 25.4 and 31.0; at 4096 x 4096 and one row 3.2 and 2.1, neither 0.8.
+At 64 rows products alone take 62 us, twice what the tensor cores' rate allows: 64 columns with
+weights in registers.
+
+Tried: clusters of four or eight (40 to 70 % slower: some blocks wait for others to end), a next
+launch that copies beside narrow blocks (0.2 to 0.9 us slower than behind the last copy), wgmma for
+16 rows (5 to 60 % slower).
 """
 
 from tilewright.backends.kernels.family import KernelFamily
