@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tilewright.backends.cuda import fewshapes
 from tilewright.backends.kernels import work
 from tilewright.backends.kernels.family import Cost
 from tilewright.backends.kernels.mma_matmul.spec import MmaMatmulSpec
@@ -26,10 +27,20 @@ def estimate(spec: MmaMatmulSpec, dims: tuple[int, ...], _target: Target) -> Cos
     )
 
 
+FITTED = 128
+"""Panels up to which the fit of `_nanoseconds` holds."""
+
+WHOLE = 1.2
+"""K 4096, N 65536: 167 us with 64 rows, 650 with 256 (an H200)."""
+
+
 def _nanoseconds(m: int, spec: MmaMatmulSpec) -> int:
-    """Fitted to an H200, 9 shapes of K, N from 384 to 14336 with 1 to 512 rows, to 30 % mostly: a
-    pass of 64 rows takes so long for each k, and few panels share k among blocks."""
+    """Fitted to an H200, K and N from 384 to 4096 with 1 to 512 rows, to 30 % mostly: a pass of 64
+    rows takes so long for each k, and few panels share k among blocks. More panels: WHOLE times as
+    long as weights of four bits take."""
     panels = spec.weights.panels
-    step = 3.5 if panels <= 32 else 6.7 * max(1.0, panels / 128)
+    if panels > FITTED:
+        return round(WHOLE * fewshapes.nanoseconds(spec.weights, m))
+    step = 3.5 if panels <= 32 else 6.7
     passes = 0.4 + 1.6 * m / 64 if m <= 64 else 1 - (-m // 64)
     return round(spec.k * step * passes)
