@@ -98,6 +98,7 @@ def test_blocks_of_a_pointwise_convolution_are_left_out(tmp_path):
     np.testing.assert_allclose(y, wanted, 2e-5, 2e-5 * np.abs(wanted).max())
 
 
+@pytest.mark.slow
 def test_channels_are_ordered_so_that_zeros_are_blocks(tmp_path):
     rng = np.random.default_rng(0)
     there = np.repeat(rng.random((192, 20)) < 0.1, 16, axis=1)[:, rng.permutation(320)]
@@ -126,6 +127,7 @@ def test_channels_are_ordered_so_that_zeros_are_blocks(tmp_path):
     np.testing.assert_allclose(y, wanted, 2e-5, 2e-5 * np.abs(wanted).max())
 
 
+@pytest.mark.slow
 def test_a_dead_channel_stays_where_blocks_would_lose_their_places(tmp_path):
     rng = np.random.default_rng(0)
     there = np.repeat(rng.random((192, 80)) < 0.1, 4, axis=1)
@@ -150,7 +152,11 @@ def test_a_dead_channel_stays_where_blocks_would_lose_their_places(tmp_path):
 
 @pytest.mark.skipif(not all(tools()), reason="no CUDA compiler or assembler")
 @pytest.mark.parametrize(
-    ("error", "family"), [(1e-2, "wgmma_sparse_matmul"), (None, "wgmma_matmul")]
+    ("error", "family"),
+    [
+        (1e-2, "wgmma_sparse_matmul"),
+        pytest.param(None, "wgmma_matmul", marks=pytest.mark.slow),
+    ],
 )
 def test_two_of_four_weights_go_to_sparse_tensor_cores(tmp_path, error, family):
     w = sparse(np.random.default_rng(0), 1024, 2048)
