@@ -3,8 +3,8 @@
 C[M, N] = A[M, K] x B[K, N] with B of 4 and 8 bits by groups, f16 and f32, M in 1, 8, 16, 64, K and
 N in 4096, 14336, and cuBLAS (through PyTorch) in f16. A and C are f32, as models get and give them,
 or bf16 (`w4-g128/bf16`), as kernels under a bound of 1e-2 hand them on. Both sides are CUDA graphs
-of 12 launches or more over copies of B (3 times the L2), random numbers, replayed in turn; times are
-medians of replays. The floor is the bytes of B, A and C at the bandwidth that a copy reaches.
+of 12 launches or more over copies of B (3 times the L2), random numbers, replayed in turn; times
+are medians of replays. The floor is the bytes of B, A and C at the bandwidth that a copy reaches.
 """
 
 from __future__ import annotations

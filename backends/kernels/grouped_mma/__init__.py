@@ -28,7 +28,7 @@ functions, cuBLAS with B in f16 (13.2, 32, 34, 105 us for the four) beside:
     14336 x 14336  30.1 (34.8)    32.7 (40.6)    40.3 (50.9)    65.9 (109.6)
 
 Those at 16 rows and those before, but for 4096 x 4096, come from graphs with 2 to 6 launches, which
-share the 5 us of a graph's beginning. 83 % of the byte floor at 14336 x 14336 and one row, 48 % at
+share a graph's beginning. 83 % of the byte floor at 14336 x 14336 and one row, 48 % at
 4096 x 4096. Variants with a part left out: at 14336 x 14336 copies alone take 26.0 us for one row
 and 28.4 for 16, products alone 25.4 and 31.0; at 4096 x 4096 and one row 3.2 and 2.1, neither 0.8.
 At 64 rows products alone take 62 us, twice what the tensor cores' rate allows: 64 columns with
