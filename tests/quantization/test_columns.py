@@ -29,6 +29,8 @@ def test_some_columns_say_what_all_make(name):
     far = 1.4 if name.startswith("glvq") else 1.25  # fewer columns share a fitted basis
     if "+r" in name:
         far = 2.0  # a correction takes the few columns whose weights, and errors, are large
+    if name.startswith("m4r"):
+        far = 2.0  # how far blocks make up for each other depends on the inputs
     assert real / far < guess < real * far
 
 
