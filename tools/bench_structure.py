@@ -148,7 +148,7 @@ def made_by(prepared: Prepared, method: str, budget: int) -> tuple[Replaced, flo
         size = sum(sizes.values())
         shared = (prepared.found, prepared.inputs, size)
         if method == "slicing":
-            whole = slicing(prepared.graph, prepared.every, *shared)
+            whole = slicing(prepared.graph, prepared.recognized, prepared.every, *shared)
         else:
             whole = hidden(prepared.recognized, *shared)
         return None if whole is None else (whole, _off(prepared, whole.weights))

@@ -95,7 +95,7 @@ def sliced(graph, dimensions):
     }
     every_bit = value_bits(found, 0) * sum(site.k * site.n for site in found)
     size = int(every_bit * (dimensions + 0.5) / WIDTH / 8)
-    return slicing(graph, every, found, inputs, size)
+    return slicing(graph, graph, every, found, inputs, size)
 
 
 def test_a_stream_of_few_dimensions_is_sliced_to_them_without_error():

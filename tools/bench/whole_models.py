@@ -13,7 +13,7 @@ from tilewright.compiler.ir.core import Graph
 from tilewright.compiler.ir.ops.contraction import Contract
 from tilewright.compiler.ir.ops.leaf import Constant
 from tilewright.compiler.ir.ops.nn import LayerNorm, RmsNorm
-from tilewright.passes.quantization.sites import Lookup, Product, Site
+from tilewright.passes.quantization.sites import Lookup, Product, Site, sites
 from tilewright.passes.shrinking.elimination import Elimination
 from tilewright.passes.structure.channels import hidden_channels
 
@@ -42,6 +42,7 @@ def value_bits(found: Sequence[Product], size: int) -> float:
 
 def slicing(
     graph: Graph,
+    recognized: Graph,
     every: Sequence[Site],
     found: Sequence[Product],
     inputs: Mapping[str, Inputs],
@@ -53,17 +54,19 @@ def slicing(
     Projecting what is added to the stream onto the dimensions that are kept is the same as slicing:
     RMS norms of it are those of the sliced ones, up to a factor that goes into their scales. None
     where there are other normalizations than by RMS: with scales before a shortcut nothing commutes
-    with the rotation. every: all sites, of which ``found`` are to be smaller.
+    with the rotation. recognized: the graph before fusing. every: all sites, of which ``found``
+    are to be smaller.
     """
-    if any(isinstance(op, LayerNorm) for op in graph.ops):
+    if any(isinstance(op, LayerNorm) for op in recognized.ops):
         return None
+    norms = {site.constant: site.x.op for site in sites(recognized) if isinstance(site, Product)}
     gram: np.ndarray | float = 0.0
     for reader in every:
-        norm = reader.x.op
+        norm = norms.get(reader.constant)
         if isinstance(reader, Product) and isinstance(norm, RmsNorm):
             scale = np.ones(reader.k)
             if norm.scale is not None and isinstance(norm.scale.op, Constant):
-                scale = graph.weights.array(norm.scale.op.name).reshape(-1).astype(np.float64)
+                scale = recognized.weights.array(norm.scale.op.name).reshape(-1).astype(np.float64)
             seen = inputs[reader.name].gram / np.outer(scale, scale)
             gram = gram + seen / np.trace(seen)
     if isinstance(gram, float):
