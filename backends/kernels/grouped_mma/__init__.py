@@ -22,17 +22,19 @@ CUDA graph over copies of B beyond the L2, 12 launches or more; us, in brackets 
 functions, cuBLAS with B in f16 (13.2, 32, 34, 105 us for the four) beside:
 
     N x K           M = 1          M = 8          M = 16         M = 64
-    4096 x 4096     4.3 (5.8)      5.8 (6.3)      6.7 (6.7)      (13.8)
+    4096 x 4096     4.9 (5.8)      5.7 (6.3)      7.3 (6.7)     14.0 (13.8)
     14336 x 4096   11.3 (12.3)    12.1 (15.6)    15.0 (18.3)    26.7 (38.5)
-    4096 x 14336   11.0 (13.3)    12.7 (14.1)    14.5 (16.1)    (37.8)
+    4096 x 14336   10.4 (13.3)    12.4 (14.1)    14.1 (16.1)    37.2 (37.8)
     14336 x 14336  30.1 (34.8)    32.7 (40.6)    40.3 (50.9)    65.9 (109.6)
 
-Those at 16 rows and those before, but for 4096 x 4096, come from graphs with 2 to 6 launches, which
-share a graph's beginning. 83 % of the byte floor at 14336 x 14336 and one row, 48 % at
-4096 x 4096. Variants with a part left out: at 14336 x 14336 copies alone take 26.0 us for one row
-and 28.4 for 16, products alone 25.4 and 31.0; at 4096 x 4096 and one row 3.2 and 2.1, neither 0.8.
-At 64 rows products alone take 62 us, twice what the tensor cores' rate allows: 64 columns with
-weights in registers.
+N of 4096 by tools/bench_gpu_weights.py (A in f32: 5.9, 7.1, 8.9, 15.4 and 12.8, 14.2, 15.9, 39.5),
+N of 14336 by functions of the same division alone. Those of 14336 at 16 rows and those before, but
+for 4096 x 4096, come from graphs with 2 to 6 launches and share a graph's beginning. The function
+for 33 rows was measured as a draft of it; as it is here it has run on CPUs alone. 83 % of the byte
+floor at 14336 x 14336 and one row, 42 % at 4096 x 4096. Variants with a part left out: at
+14336 x 14336 copies alone take 26.0 us for one row and 28.4 for 16, products alone 25.4 and 31.0; at
+4096 x 4096 and one row 3.2 and 2.1, neither 0.8. At 64 rows products alone take 62 us, twice what
+the tensor cores' rate allows: 64 columns with weights in registers.
 
 Tried: clusters of four or eight (40 to 70 % slower: some blocks wait for others to end), a next
 launch that copies beside narrow blocks (0.2 to 0.9 us slower than behind the last copy), wgmma for
