@@ -28,7 +28,7 @@ from tilewright.tools.bench_gpu_weights import KINDS
 TOOLS = "tilewright.tools."
 _ENVIRONMENT = {"PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}
 """Models are compiled by a process each: numpy's threads of all of them would fight for cores."""
-_MODEL = re.compile(r"^(case, |\w+ +[\d.]+ )")
+_MODEL = re.compile(r"^(case, |[\w-]+ +[\d.]+ )")
 _RATIO = re.compile(r"^(2\^\S+|all) +(\d+) ([\d.]+)$")
 
 
