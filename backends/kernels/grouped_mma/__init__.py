@@ -32,9 +32,9 @@ N of 14336 by functions of the same division alone. Those of 14336 at 16 rows an
 for 4096 x 4096, come from graphs with 2 to 6 launches and share a graph's beginning. The function
 for 33 rows was measured as a draft of it; as it is here it has run on CPUs alone. 83 % of the byte
 floor at 14336 x 14336 and one row, 42 % at 4096 x 4096. Variants with a part left out: at
-14336 x 14336 copies alone take 26.0 us for one row and 28.4 for 16, products alone 25.4 and 31.0; at
-4096 x 4096 and one row 3.2 and 2.1, neither 0.8. At 64 rows products alone take 62 us, twice what
-the tensor cores' rate allows: 64 columns with weights in registers.
+14336 x 14336 copies alone take 26.0 us for one row and 28.4 for 16, products alone 25.4 and 31.0;
+at 4096 x 4096 and one row 3.2 and 2.1, neither 0.8. At 64 rows products alone take 62 us, twice
+what the tensor cores' rate allows: 64 columns with weights in registers.
 
 Tried: clusters of four or eight (40 to 70 % slower: some blocks wait for others to end), a next
 launch that copies beside narrow blocks (0.2 to 0.9 us slower than behind the last copy), wgmma for
