@@ -8,8 +8,9 @@ from support import fake_cuda
 from support.command_line import call, refused
 
 from tilewright.backends.kernels.candidates import candidates
+from tilewright.backends.kernels.registry import families
 from tilewright.backends.kernels.tasks import MatmulTask
-from tilewright.backends.llvm.epilogue import IDENTITY
+from tilewright.backends.llvm.epilogue import IDENTITY, Epilogue, Extra, Step
 from tilewright.backends.target import lookup
 from tilewright.backends.tuning import cache, device
 from tilewright.backends.tuning.cache import Cache, Measurements, record, row_key
@@ -79,6 +80,16 @@ def test_times_that_ship_are_used_where_nothing_was_measured(tmp_path, monkeypat
     assert measured.seconds(found[0], dims, True) == 3e-6
     assert measured.seconds(found[0], dims, False) is None
     assert measured.seconds(found[1], dims, True) is None
+
+
+def test_times_that_ship_are_of_kernels_that_there_are() -> None:
+    bias = Epilogue((Extra("row", "f32"),), (Step("add", (0, 1)),), 2)
+    task = MatmulTask(384, 1152, bias)
+    known = {(family, spec) for family, spec, _, _ in cache.shipped("sm_90a")}
+    assert all(family in families() for family, _ in known)
+    ours = candidates(task, lookup("sm_90a"), 1e-2)
+    assert [c for c in ours if (c.family.name, repr(c.spec)) in known]
+    assert all(1e-7 < seconds < 1e-2 for seconds in cache.shipped("sm_90a").values())
 
 
 def test_records_of_several_models_add_up(tmp_path, monkeypatch) -> None:
