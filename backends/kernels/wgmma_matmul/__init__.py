@@ -15,8 +15,9 @@ product itself (`template.py`); `_reduce` adds up parts of K in their order.
 ``products`` trades time for accuracy: 1; 3 of two bf16 numbers for each operand, a0 b0 + a0 b1 +
 a1 b0; 6 of three, down to a1 b1, a0 b2, a2 b0. With more than one, sums of 64 elements leave the
 tensor cores, which cut off what they add, and are added up in f32; of six products those of 32 of
-a0 b0, so that what is cut off does not add up over layers (0.5 to 5.5 % more time). Measured on an H200, relative L2
-errors of random normal operands and times beside cuBLAS in f32 (without TF32), A converted:
+a0 b0, so that what is cut off does not add up over layers (0.5 to 5.5 % more time). Measured on
+an H200, relative L2 errors of random normal operands and times beside cuBLAS in f32 (without
+TF32), A converted:
 
                          f32 error     6 products            3 products
     128 x 384 x 1536       2.5e-7      1.0e-7   1.5 x        4.4e-6   1.8 x as fast
