@@ -270,5 +270,3 @@ def test_features_are_checked_on_aarch64_too():
     assert b"getauxval\0" in image
     with pytest.raises(ValueError, match=r"^no run-time check is known for avx2; known: fp-armv8"):
         emit_feature_check(b, ["neon", "avx2"])
-
-
