@@ -214,8 +214,9 @@ def kernel(
             least = least or above + 1
             given = prepared
             if flows and shape.tiles <= 2:
-                # Rows as they are: from two on.
-                first = f"{when('p0 - 1')} * {when(f'{most + 1} - p0')}"
+                # Rows as they are: from two on, where one row has a function of its own.
+                begin_at = when("p0 - 1" if few is not None else "p0")
+                first = f"{begin_at} * {when(f'{most + 1} - p0')}"
                 flow(shape.tiles * 8, suffix, first if shape.tiles == 1 else chosen, chosen)
                 above = most
                 continue

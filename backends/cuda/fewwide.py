@@ -12,9 +12,6 @@ from tilewright.backends.target import Target
 COLUMNS = 64
 """Rows of A that a block takes: columns of wgmma."""
 
-FROM = 33
-"""Rows of A from which on these functions are faster."""
-
 WARPS = 4
 """Of a group, each with a panel."""
 

@@ -132,7 +132,8 @@ class CudaSession:
         if not self._on_device[index]:
             return int.from_bytes(ctypes.string_at(address, size), "little", signed=signed)
         found = ctypes.create_string_buffer(size)
-        self._synchronize(self.stream)
+        # A run in a stream of the caller may still write it.
+        self._settle()
         self.device.driver("cuMemcpyDtoH", ctypes.addressof(found), address, size)
         return int.from_bytes(found.raw, "little", signed=signed)
 

@@ -41,10 +41,12 @@ class Spares:
 
     def lend(self, size: int) -> Lent:
         """Memory of `size` bytes, up to a quarter more where it is new. Raises Failure."""
-        fits = [block for block in self._blocks if block.bytes >= size]
-        if fits:
+        while fits := [block for block in self._blocks if block.bytes >= size]:
             block = min(fits, key=lambda one: one.bytes)
-            self._blocks.remove(block)
+            try:
+                self._blocks.remove(block)
+            except ValueError:  # `take_back`, in another thread, gave it to the driver
+                continue
             return self._lend(block)
         step = max(_LEAST, 1 << max(0, size.bit_length() - 3))
         try:
@@ -66,13 +68,20 @@ class Spares:
             memory.free()
         else:
             self._blocks.append(memory)
-        while sum(block.bytes for block in self._blocks) > sum(self._lent.values()):
-            self._blocks.pop(0).free()
+        while sum(b.bytes for b in list(self._blocks)) > sum(list(self._lent.values())):
+            self._free_one()
 
     def clear(self) -> None:
         """Give back what waits."""
         while self._blocks:
-            self._blocks.pop().free()
+            self._free_one()
+
+    def _free_one(self) -> None:
+        try:
+            block = self._blocks.pop(0)
+        except IndexError:  # another thread took it
+            return
+        block.free()
 
     def close(self) -> None:
         """Give back all, what is lent when it comes back."""

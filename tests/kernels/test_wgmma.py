@@ -16,7 +16,7 @@ from tilewright.backends.kernels.wgmma_matmul import (
     spec,
     tiles,
 )
-from tilewright.backends.kernels.wgmma_matmul.cases import GELU
+from tilewright.backends.kernels.wgmma_matmul.cases import BIAS_RELU_RESIDUAL, GELU
 from tilewright.backends.target import lookup
 from tilewright.tools.bench.gpu_kernels import cubin
 
@@ -35,6 +35,16 @@ def main_specs() -> list[WgmmaMatmulSpec]:
     small = tiles.MEASURED[1][-1].tile
     for tile in (replace(small, split=2), replace(small, split=2, within=True)):
         found.append(WgmmaMatmulSpec(512, 512, 1, "bf16", GELU, "bf16", "bf16", tile))
+    found += [  # A residual is read early, as far as the tile leaves registers.
+        WgmmaMatmulSpec(512, 512, 1, "bf16", BIAS_RELU_RESIDUAL, "bf16", "f32", one.tile)
+        for one in found
+        if one.products == 1
+        and (one.tile.columns, one.tile.cluster) in ((256, 1), (192, 1), (32, 1))
+    ]
+    found += [
+        WgmmaMatmulSpec(512, 512, n, "bf16", BIAS_RELU_RESIDUAL, "f32", "f32", spec.start(n))
+        for n in (1, 3, 6)
+    ]
     return [*found, WgmmaMatmulSpec(512, 512, 1, "f16", GELU)]
 
 

@@ -184,7 +184,10 @@ def run(tool: str, name: str, path: Path, every: int, seconds: float) -> Found:
         os.killpg(process.pid, signal.SIGKILL)
         text, _ = process.communicate()
         return replace(parsed(text, every), counted=None, log=text + f"\nstopped: {seconds} s\n")
-    return parsed(text, every)
+    found = parsed(text, every)
+    if process.returncode:
+        return replace(found, counted=None, log=f"{text}\nexit status {process.returncode}\n")
+    return found
 
 
 def row(name: str, by_tool: dict[str, Found]) -> str:

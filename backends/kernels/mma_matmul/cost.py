@@ -36,11 +36,12 @@ WHOLE = 1.2
 
 def _nanoseconds(m: int, spec: MmaMatmulSpec) -> int:
     """Fitted to an H200, K and N from 384 to 4096 with 1 to 512 rows, to 30 % mostly: a pass of 64
-    rows takes so long for each k, and few panels share k among blocks. More panels: WHOLE times as
-    long as weights of four bits take."""
+    rows takes so long for each k, and few panels share k among blocks. More panels, and where that
+    is less: WHOLE times as long as weights of four bits take."""
     panels = spec.weights.panels
+    whole = WHOLE * fewshapes.nanoseconds(spec.weights, m)
     if panels > FITTED:
-        return round(WHOLE * fewshapes.nanoseconds(spec.weights, m))
+        return round(whole)
     step = 3.5 if panels <= 32 else 6.7
     passes = 0.4 + 1.6 * m / 64 if m <= 64 else 1 - (-m // 64)
-    return round(spec.k * step * passes)
+    return round(min(whole, spec.k * step * passes))

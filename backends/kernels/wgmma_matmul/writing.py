@@ -68,8 +68,9 @@ FRAGMENTS = """
 ROWS_AHEAD = """
       const int own = n * BN + lane % LANES * EACH;
       const bool near = even && near_even(extras);
-      // Wide tiles leave few registers for that, the widest none.
-      constexpr int BUFFERS = MT * BN > 192 ? 0 : MT * BN > 128 ? 1 : 2;
+      // Wide tiles leave few registers for that, the widest none; several products have two sums.
+      constexpr int SUMS = MT * BN * (PRODUCTS > 1 ? 2 : 1);
+      constexpr int BUFFERS = SUMS > 192 ? 0 : SUMS > 128 ? 1 : 2;
       Near ahead[2][LANES / 2];
 #pragma unroll
       for (int h = 0; h < LANES / 2 && BUFFERS > 1; h++)

@@ -16,7 +16,8 @@ from tilewright.backends.target import Target
 
 def estimate(spec: WgmmaSparseMatmulSpec, dims: tuple[int, ...], _target: Target) -> Cost:
     """2 M K N operations, those that are left out included; A, C, packed B and full extras once.
-    Issued: half of those of whole tiles."""
+    Issued: half of those of whole tiles. What tiles draw from the common cache is in their measured
+    times."""
     m, tile = dims[0], spec.tile
     count = -(-m // tile.rows) * spec.down * tile.cluster
     full = work.full_extras(spec.epilogue)
@@ -28,7 +29,6 @@ def estimate(spec: WgmmaSparseMatmulSpec, dims: tuple[int, ...], _target: Target
         unit="bf16_tile" if spec.element == "bf16" else "f16",
         issued=count * tile.rows * tile.columns * spec.steps * DEPTH,
         weights=spec.packed_bytes,
-        streamed=count * spec.steps * tile.stage_bytes,
         converted=0 if spec.a == spec.element else m * spec.k,
         epilogue=work.epilogue(spec.epilogue, m * spec.n),
         written=BYTES[spec.c] * m * spec.n,
