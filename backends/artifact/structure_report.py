@@ -10,18 +10,11 @@ from tilewright.backends.kernels.candidates import Candidate
 from tilewright.backends.llvm.lowering.select import Selection
 from tilewright.backends.llvm.lowering.state import Lowering
 from tilewright.compiler.formats import named
+from tilewright.compiler.unused_structure import REASONS
 
 CHANCE = 0.5
 """Part of what Gaussian noise would lose from which on there is no structure to speak of: as
 detectors count it."""
-
-REASONS = {
-    "chance": "below the null model",
-    "bound": "beyond the bound alone",
-    "slower": "slower by the cost model",
-    "budget": "worth less than its error",
-}
-"""Why a structure is not used, in the order in which it is asked."""
 
 
 def structure_report(low: Lowering) -> list[dict[str, Any]]:
@@ -29,7 +22,7 @@ def structure_report(low: Lowering) -> list[dict[str, Any]]:
 
     source, weight: its ONNX nodes and constants. format: what was chosen, used: the structure of
     that, empty for none. offered: formats by structure, as all ranks of a ladder. not_used: of
-    every other structure the format that comes nearest, `why` (a key of REASONS) and the numbers
+    every other structure the format that comes nearest, `why` (a key of `unused_structure.REASONS`) and the numbers
     behind it as `text`.
     """
     selection = low.selection

@@ -6,7 +6,6 @@ from support.draft_graph import Draft
 
 from tilewright.backends import reference
 from tilewright.backends.artifact.structure_report import (
-    REASONS,
     structure_counts,
     structure_report,
 )
@@ -15,6 +14,7 @@ from tilewright.backends.llvm.lowering.select import Selecting
 from tilewright.backends.llvm.lowering.tables import OBJECTIVES
 from tilewright.backends.target import TARGETS
 from tilewright.compiler.ir.ops.contraction import Contract
+from tilewright.compiler.unused_structure import REASONS
 from tilewright.passes.quantization.calibration import calibrate
 from tilewright.passes.quantization.terms import Terms
 from tilewright.passes.selection.tables import solve_tables

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tilewright.compiler.unused_structure import REASONS
 from tilewright.tools.cli.screen import Screen
 
 
@@ -102,8 +103,6 @@ def show_numerics(screen: Screen, title: str, numerics: Mapping[str, Mapping[str
 def show_formats(screen: Screen, variant: Mapping[str, Any]) -> None:
     """The numerics of a target; by structure of weights, how many launches use it, and why others
     do not."""
-    from tilewright.backends.artifact.structure_report import REASONS
-
     target, counts = variant["target"], variant["structures"]
     show_numerics(screen, f"formats on {target}", variant["numerics"])
     rows = [(name, row["used"], *(row[why] for why in REASONS)) for name, row in counts.items()]
@@ -114,8 +113,6 @@ def show_formats(screen: Screen, variant: Mapping[str, Any]) -> None:
 
 def show_structure_rows(screen: Screen, rows: Sequence[Mapping[str, Any]]) -> None:
     """Which structure each launch uses, and why no other."""
-    from tilewright.backends.artifact.structure_report import REASONS
-
     if not rows:
         return
     told = [
