@@ -22,7 +22,7 @@ def structure_report(low: Lowering) -> list[dict[str, Any]]:
 
     source, weight: its ONNX nodes and constants. format: what was chosen, used: the structure of
     that, empty for none. offered: formats by structure, as all ranks of a ladder. not_used: of
-    every other structure the format that comes nearest, `why` (a key of `unused_structure.REASONS`) and the numbers
+    every other structure the format that comes nearest, `why` (a key of REASONS) and the numbers
     behind it as `text`.
     """
     selection = low.selection
