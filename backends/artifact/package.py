@@ -109,7 +109,7 @@ def write_package(
         metadata=dict(first.graph.metadata),
     )
     report = {} if trial else plan_report(variants, steps, contract)
-    plan = json.dumps(report, indent=1, ensure_ascii=False).encode() + b"\n"
+    plan = json.dumps(report, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
     write_artifact(path, manifest, code, layout, _weights(weights, layout), plan)
     return path.stat().st_size
 
