@@ -30,16 +30,17 @@ def estimate(spec: MmaMatmulSpec, dims: tuple[int, ...], _target: Target) -> Cos
 FITTED = 128
 """Panels up to which the fit of `_nanoseconds` holds."""
 
-WHOLE = 1.2
-"""K 4096, N 65536: 167 us with 64 rows, 650 with 256 (an H200)."""
+WHOLE, START = 1.2, 4000
+"""K 4096, N 65536: 167 us with 64 rows, 650 with 256 (an H200). With 128 rows that are rounded
+before, K 384 takes 6.3 to 7.1 us with N from 384 to 1536, and K 1536 6.9 with N 384."""
 
 
 def _nanoseconds(m: int, spec: MmaMatmulSpec) -> int:
     """Fitted to an H200, K and N from 384 to 4096 with 1 to 512 rows, to 30 % mostly: a pass of 64
     rows takes so long for each k, and few panels share k among blocks. More panels, and where that
-    is less: WHOLE times as long as weights of four bits take."""
+    is less: START and WHOLE times as long as weights of four bits take."""
     panels = spec.weights.panels
-    whole = WHOLE * fewshapes.nanoseconds(spec.weights, m)
+    whole = START + WHOLE * fewshapes.nanoseconds(spec.weights, m)
     if panels > FITTED:
         return round(whole)
     step = 3.5 if panels <= 32 else 6.7
