@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from tilewright.backends.kernels.family import Case
@@ -21,6 +23,11 @@ GELU_TANH_SILU = Epilogue(
     extras=(Extra("full"),),
     steps=(Step("gelu_tanh", (0,)), Step("silu", (1,)), Step("tanh", (3,)), Step("add", (2, 4))),
     result=5,
+)
+HALF_RESIDUAL = Epilogue(
+    extras=(Extra("row"), Extra("full", "f16")),
+    steps=(Step("add", (0, 1)), Step("add", (3, 2))),
+    result=4,
 )
 
 TOLERANCE = {1: 2e-5, 3: 1.5e-4, 6: 2e-5}
@@ -71,6 +78,19 @@ def cases() -> tuple[Case, ...]:
         out.append(_case(1500, 130, 1160, spec))
     for a, c in (("f16", "f32"), ("f32", "f16"), ("f16", "f16")):
         out.append(_case(140, 72, 136, WgmmaMatmulSpec(72, 136, 1, "f16", IDENTITY, a, c)))
+    for m, k, n, tile in (
+        (150, 72, 136, Tile(64, 64, 4, 1)),
+        (130, 520, 256, Tile(128, 256, 4, 2)),
+    ):
+        for element, c in (("f16", "bf16"), ("f16", "f16"), ("bf16", "f16")):
+            spec = WgmmaMatmulSpec(k, n, 1, element, HALF_RESIDUAL, element, c, tile)
+            out.append(_case(m, k, n, spec))
+            out.append(_case(m, k, n, replace(spec, epilogue=IDENTITY)))
+    within = Tile(64, 64, 4, 1, split=4, within=True)
+    spec = WgmmaMatmulSpec(264, 72, 1, "f16", HALF_RESIDUAL, "f16", "f16", within)
+    out.append(_case(70, 264, 72, spec))
+    spec = WgmmaMatmulSpec(33, 70, epilogue=HALF_RESIDUAL)
+    out.append(_case(3, 33, 70, spec))
     for m, k, n, gap in ((5, 33, 70, 0), (130, 64, 72, GAP), (130, 64, 72, 8)):
         spec = WgmmaMatmulSpec(k, n, 1, "bf16", IDENTITY, "bf16", "bf16")
         out += [_case(m, k, n, spec, gap), _case(m, k, n, WgmmaMatmulSpec(k, n), gap)]
@@ -115,7 +135,7 @@ def _case(
     extras, strides = [], []
     for extra in spec.epilogue.extras:
         shape = {"row": (n,), "col": (m, 1), "full": (m, n)}[extra.index]
-        extras.append(rng.standard_normal(shape).astype(np.float32))
+        extras.append(rng.standard_normal(shape).astype(TYPES[extra.dtype]))
         strides += {"col": [1], "full": [n]}.get(extra.index, [])
     with np.errstate(all="ignore"):
         exact = a.astype(np.float64)

@@ -68,8 +68,9 @@ def _writing(spec: WgmmaMatmulSpec) -> tuple[str, str]:
 
 def _piece(spec: WgmmaMatmulSpec, partial: bool) -> str:
     """How a warp writes sums: as they are, or results."""
+    piece = writing.PIECE.replace("@ELEMENT@", spec.element if spec.c == "f32" else spec.c)
     if _by_rows(spec):
-        return "typedef float Piece;\n" + writing.PIECE.replace("@ELEMENT@", spec.element)
+        return "typedef float Piece;\n" + piece
     if partial:
         head = "typedef float Piece;\n"
         last = "int, float v, i64, i64) { return v; }\n"
@@ -78,7 +79,7 @@ def _piece(spec: WgmmaMatmulSpec, partial: bool) -> str:
         last = "const Extras &e, float v, i64 m, i64 n) { return epilogue(e, v, m, n); }\n"
     return (
         head
-        + writing.PIECE.replace("@ELEMENT@", spec.element)
+        + piece
         + f"static __device__ __forceinline__ float finish({last}"
     )
 

@@ -86,7 +86,7 @@ class WgmmaMatmulSpec:
 
     Args, dims: as `tasks.MatmulTask`. ``element``: what is multiplied, bf16 or f16. ``products``:
     1, or 3 or 6 of operands split into two or three bf16 numbers, without the smallest ones.
-    ``a``, ``c``: formats of A and C: f32 or that of the elements.
+    ``a``: format of A, f32 or that of the elements; ``c``: of C, for one product any of BYTES.
     """
 
     k: int
@@ -101,10 +101,10 @@ class WgmmaMatmulSpec:
     def __post_init__(self) -> None:
         if (self.element, self.products) not in ACCURACY:
             raise ValueError(f"no {self.products} products of {self.element}")
-        if self.a not in ("f32", self.element) or self.c not in ("f32", self.element):
+        if self.a not in ("f32", self.element) or self.c not in BYTES:
             raise ValueError(f"formats {self.a} and {self.c} with elements of {self.element}")
-        if self.products > 1 and self.a != "f32":
-            raise ValueError(f"{self.products} products split f32 numbers, not {self.a}")
+        if self.products > 1 and (self.a, self.c) != ("f32", "f32"):
+            raise ValueError(f"{self.products} products of f32 numbers, not of {self.a}, {self.c}")
         if self.products > 1 and not self.tile.together:
             raise ValueError("groups that take turns multiply one product of each element")
         if not self.k or not self.n:
@@ -160,7 +160,7 @@ def start(products: int) -> Tile:
 
 def stored(spec: WgmmaMatmulSpec, operands: tuple[str, ...], result: str) -> WgmmaMatmulSpec | None:
     """The same with A and C in these formats; None where it cannot."""
-    if operands[0] not in ("f32", spec.element) or result not in ("f32", spec.element):
+    if operands[0] not in ("f32", spec.element) or result not in BYTES:
         return None
     if spec.products > 1 and (operands[0], result) != ("f32", "f32"):
         return None
