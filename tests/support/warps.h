@@ -100,6 +100,14 @@ template <typename T> static const T *exchange(const T &mine) {
 template <typename T> static T __shfl_xor_sync(unsigned, T x, int mask) {
     return exchange(x)[lane_of() ^ mask];
 }
+template <typename T> static T __shfl_up_sync(unsigned, T x, int by) {
+    return exchange(x)[max(lane_of() - by, 0)];
+}
+template <typename T> static T __shfl_sync(unsigned, T x, int lane) { return exchange(x)[lane]; }
+static int __popc(unsigned x) { return __builtin_popcount(x); }
+static unsigned __funnelshift_r(unsigned low, unsigned high, unsigned by) {
+    return ((unsigned long long)high << 32 | low) >> (by & 31);
+}
 
 static void launch_wait() {}
 
@@ -158,6 +166,12 @@ static uint4 few_load(unsigned from) {
     if (from % 16) abort();
     uint4 v;
     memcpy(&v, arena.data() + from, 16);
+    return v;
+}
+static unsigned bitmap_value(unsigned from) {
+    if (from % 2) abort();
+    unsigned short v;
+    memcpy(&v, arena.data() + from, 2);
     return v;
 }
 static unsigned pairs(unsigned v, unsigned w) {
