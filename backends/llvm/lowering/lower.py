@@ -9,6 +9,7 @@ from tilewright.backends.llvm.lowering import fallback
 from tilewright.backends.llvm.lowering.choice import Question
 from tilewright.backends.llvm.lowering.concats import claim_parts
 from tilewright.backends.llvm.lowering.control import copy_into
+from tilewright.backends.llvm.lowering.inlined import inlined_gathers
 from tilewright.backends.llvm.lowering.offers import Offers
 from tilewright.backends.llvm.lowering.packed import tied_tables
 from tilewright.backends.llvm.lowering.row_reductions import reduced_products
@@ -75,6 +76,7 @@ def _lower(low: Lowering, tied: frozenset[str]) -> Lowering:
         low.views[value] = View(place, value.dtype, value.shape, dense_strides(value.shape))
     low.tied, low.siblings = tied, siblings(graph)
     low.reduced = reduced_products(graph)
+    low.inlined = inlined_gathers(graph, low.target)
     _claim_outputs(low)
     lower_ops(low, graph.ops)
     for index, value in enumerate(graph.outputs):

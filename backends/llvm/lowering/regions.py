@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from tilewright.backends.llvm.formats import F32_FORMAT
 from tilewright.backends.llvm.lowering import fallback
 from tilewright.backends.llvm.lowering.elementwise_names import NAMES
-from tilewright.backends.llvm.lowering.handing import BOTH, ROUNDED, hand_on
+from tilewright.backends.llvm.lowering.handing import NARROW, hand_on
 from tilewright.backends.llvm.lowering.lookups import look_up
 from tilewright.backends.llvm.lowering.region_nodes import Nodes, Unsuitable, identity
 from tilewright.backends.llvm.lowering.region_rows import RowNodes
@@ -38,6 +39,9 @@ def fused(low: Lowering, op: control.Fused) -> None:
         return
     except Unsuitable as reason:
         low.notes.append((op.source, f"not one kernel: {reason}"))
+    for value in bound.values():
+        if value.op in low.inlined and value not in low.views:
+            _alone(low, value.op)
     low.views |= {param: low.view(value) for param, value in bound.items()}
     inner = {v for o in op.body.ops for v in o.results}
     for made, value in pairs:
@@ -56,8 +60,11 @@ def single(low: Lowering, op: Op) -> None:
     """An operation on its own, as a region if it fits, else as a loop nest."""
     if isinstance(op, shape.Gather) and look_up(low, op):
         return
-    if leave(low, op):
-        return
+    if op not in low.inlined and not leave(low, op):
+        _alone(low, op)
+
+
+def _alone(low: Lowering, op: Op) -> None:
     try:
         launch_region(low, op)
     except Unsuitable as reason:
@@ -127,7 +134,7 @@ def _launch(
     made_here: list[tuple[Value, list[View]]] = []
     for node, value, axes in plans:
         formats = low.handing.of(value)
-        target = low.result(value, DType.BF16 if formats == ROUNDED else None)
+        target = low.result(value, low.handing.narrow(value))
         strides: list[Dim] = [0] * len(domain)
         own = target.strides
         if len(own) != len(axes):
@@ -136,8 +143,8 @@ def _launch(
             strides[axis] = stride
         places = [target]
         handed = target.place.kind == "arena" and low.depth == 0
-        if formats == BOTH and handed:
-            places.append(low.buffer(DType.BF16, target.shape, value.name or "t"))
+        if formats[0] == F32_FORMAT and len(formats) > 1 and handed:
+            places.append(low.buffer(NARROW[formats[1]], target.shape, value.name or "t"))
         for place in places:
             other = place.dtype != value.dtype
             stored = nodes.op("cast", (node,), str(place.dtype)) if other else node

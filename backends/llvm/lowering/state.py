@@ -13,7 +13,7 @@ from tilewright.backends.kernels.candidates import Candidate, candidates, fitted
 from tilewright.backends.kernels.tasks import MatmulTask
 from tilewright.backends.llvm.limits import upper
 from tilewright.backends.llvm.lowering.choice import Answers, Choices, Part
-from tilewright.backends.llvm.lowering.handing import Formats, Handing
+from tilewright.backends.llvm.lowering.handing import Formats, Handing, halves
 from tilewright.backends.llvm.lowering.offers import Offers
 from tilewright.backends.llvm.lowering.view import View, dense_strides, element_bytes
 from tilewright.backends.llvm.program import BufferInfo, Launch, Place, Program, Step
@@ -82,6 +82,7 @@ class Lowering:
         self.tied: frozenset[str] = frozenset()
         self.siblings: Mapping[Op, tuple[Sibling, ...]] = {}
         self.reduced: Mapping[Op, ReduceRows] = {}
+        self.inlined: frozenset[Op] = frozenset()
         self.waiting: dict[Op, Product] = {}
         self.same: dict[Value, Value] = {}
         self.depth = 0
@@ -127,6 +128,11 @@ class Lowering:
         found = self.stored(value)
         self.handing.plainly(found)
         return self.widened(found)
+
+    def seen(self, value: Value) -> View:
+        """Where `value` is for a region: as `view`, or in f16 where it is stored so."""
+        found = self.stored(value)
+        return found if self.handing.seen(found, halves(self)) else self.widened(found)
 
     def widened(self, view: View) -> View:
         """`view` in f32, converted if it is stored in bf16 alone, made if it was left out."""
