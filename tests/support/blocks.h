@@ -29,6 +29,9 @@ static uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
 static unsigned tw_to_bf16x2(float low, float high) {
     return (unsigned)tw_to_bf16(high) << 16 | tw_to_bf16(low);
 }
+static unsigned tw_to_f16x2(float low, float high) {
+    return (unsigned)tw_to_f16(high) << 16 | tw_to_f16(low);
+}
 static uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
 static Place gridDim, blockDim;
 
@@ -128,6 +131,7 @@ struct Fiber {
     std::deque<Product> products;
     std::deque<int> groups;
     int open;
+    unsigned seen;
 };
 
 static void *scheduler;
@@ -212,15 +216,22 @@ static void named_sync(int id, int count) {
     arrive(b, count);
     await("bar.sync", [&] { return b.turn != turn; });
 }
-static void cluster_sync() {
-    const unsigned turn = together.turn;
+static void cluster_arrive() {
+    me->seen = together.turn;
     together.arrived++, progress++;
+}
+static void cluster_wait() {
+    const unsigned turn = me->seen;
     await("cluster_sync", [&] {
         int live = 0;
         for (const Block &b : blocks) live += b.live;
         if (together.turn == turn && together.arrived == live) together.arrived = 0, together.turn++;
         return together.turn != turn;
     });
+}
+static void cluster_sync() {
+    cluster_arrive();
+    cluster_wait();
 }
 static unsigned cluster_rank() { return me->block->rank; }
 static void launch_wait() {}
@@ -243,6 +254,17 @@ static float there(unsigned address, int rank) {
     float x;
     memcpy(&x, shared_at(blocks[rank], address, 4), 4);
     return x;
+}
+// Of another block of the cluster, which must not have ended.
+static char *there_at(unsigned address, unsigned rank, int bytes) {
+    if (!blocks[rank].live) fail("shared memory of a block that has ended");
+    return shared_at(blocks[rank], address, bytes);
+}
+static float4 load_from(unsigned address, unsigned rank) {
+    return *(float4 *)there_at(address, rank, 16);
+}
+static void store_to(unsigned address, unsigned rank, float2 v) {
+    memcpy(there_at(address, rank, 8), &v, 8);
 }
 
 // Barriers in shared memory.
@@ -321,10 +343,18 @@ static void load_tile(unsigned to, const TensorMap *map, unsigned bar, int x, in
 static void load_box(unsigned to, const TensorMap *map, unsigned bar, int x, int y) {
     load_tile(to, map, bar, x, y, 0, 0);
 }
+static void load_box(unsigned to, const TensorMap *map, unsigned bar, int x, int y, int z) {
+    load_tile(to, map, bar, x, y, z, 0);
+}
 static void load_box_to(unsigned short which, unsigned to, const TensorMap *map, unsigned bar, int x,
                         int y) {
     for (size_t i = 0; i < blocks.size(); i++)
         if (which >> i & 1) load(blocks[i], {to, bar, map, {x, y}});
+}
+static void load_box_to(unsigned short which, unsigned to, const TensorMap *map, unsigned bar, int x,
+                        int y, int z) {
+    for (size_t i = 0; i < blocks.size(); i++)
+        if (which >> i & 1) load(blocks[i], {to, bar, map, {x, y, z}});
 }
 static void map_prefetch(const TensorMap *) {}
 template <int> static void registers_fewer() {}
@@ -475,6 +505,10 @@ template <int N>
 static void scores(float (&d)[N], unsigned long long a, unsigned long long b, int keep) {
     gather("wgmma", N);
     issue({d, {nullptr, nullptr, nullptr, nullptr}, a, b, keep, 2 * N});
+}
+template <int N>
+static void multiply(float (&d)[N], unsigned long long a, unsigned long long b, int keep) {
+    scores(d, a, b, keep);
 }
 template <int N>
 static void values(float (&d)[N], const unsigned (&a)[4], unsigned long long b, int keep) {

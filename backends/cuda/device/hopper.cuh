@@ -47,6 +47,13 @@ static __device__ __forceinline__ void cluster_sync() {
   asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
   asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
 }
+// `cluster_sync` in two parts.
+static __device__ __forceinline__ void cluster_arrive() {
+  asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+}
+static __device__ __forceinline__ void cluster_wait() {
+  asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+}
 static __device__ __forceinline__ u32 cluster_rank() {
   u32 rank;
   asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
@@ -61,6 +68,13 @@ static __device__ __forceinline__ float4 load_from(u32 address, u32 rank) {
       "ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [there];\n}"
       : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w) : "r"(address), "r"(rank) : "memory");
   return v;
+}
+static __device__ __forceinline__ void store_to(u32 address, u32 rank, float2 v) {
+  asm volatile(
+      "{\n.reg .b32 there;\n"
+      "mapa.shared::cluster.u32 there, %0, %1;\n"
+      "st.shared::cluster.v2.f32 [there], {%2, %3};\n}"
+      ::"r"(address), "r"(rank), "f"(v.x), "f"(v.y) : "memory");
 }
 // Bytes that follow each other: multiples of 16, from and to multiples of 16.
 static __device__ __forceinline__ void load_bytes(u32 to, const void *from, u32 bytes, u32 bar) {

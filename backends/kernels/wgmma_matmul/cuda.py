@@ -33,7 +33,7 @@ def emit(spec: WgmmaMatmulSpec, target: Target, name: str, fetch: str | None = N
         raise ValueError(f"{tile} takes {shared} of {SHARED} bytes of shared memory")
     operands = 3 + len(spec.epilogue.extras)
     dims = 3 + spec.epilogue.stride_count
-    away = "1" if fetch else _converted(spec)
+    away = "1" if fetch else converted(spec)
     blocks = "units" if tile.within else f"min(units, sms // {tile.cluster}) * {tile.cluster}"
     product = _Product(spec, str(shared), blocks)
     entries = []
@@ -44,11 +44,11 @@ def emit(spec: WgmmaMatmulSpec, target: Target, name: str, fetch: str | None = N
         entries.append(product.entry(away, converted=True))
     if away != "1":
         entries.append(product.entry(f"(1 - {away})", converted=False))
-    workspace = f"{away} * {_round(spec)}"
+    workspace = f"{away} * {round_bytes(spec)}"
     if tile.split > 1 and not tile.within:
         count = f"p0 * {-(-spec.n // 4)}"
         entries.append(_entry(f"min(ceildiv({count}, {THREADS}), sms * 8)", "_reduce"))
-        workspace = f"{_round(spec)} + {4 * tile.split * spec.n} * p0"
+        workspace = f"{round_bytes(spec)} + {4 * tile.split * spec.n} * p0"
     text = _text(spec, name, operands, dims, fetch or around.FETCH)
     return CudaKernel(text, tuple(entries), workspace)
 
@@ -77,11 +77,7 @@ def _piece(spec: WgmmaMatmulSpec, partial: bool) -> str:
     else:
         head = "typedef Out Piece;\n"
         last = "const Extras &e, float v, i64 m, i64 n) { return epilogue(e, v, m, n); }\n"
-    return (
-        head
-        + piece
-        + f"static __device__ __forceinline__ float finish({last}"
-    )
+    return head + piece + f"static __device__ __forceinline__ float finish({last}"
 
 
 def _entry(grid: str, suffix: str) -> Entry:
@@ -126,7 +122,7 @@ class _Product:
         )
 
 
-def _converted(spec: WgmmaMatmulSpec) -> str:
+def converted(spec: WgmmaMatmulSpec) -> str:
     """Formula: 1 if A is converted or copied into the workspace first, since it has other elements,
     or an address or a stride that the tensor memory accelerator does not take."""
     if spec.a != spec.element or spec.products > 1:
@@ -134,7 +130,7 @@ def _converted(spec: WgmmaMatmulSpec) -> str:
     return "min(1, p1 % 8 + a0 % 16)"
 
 
-def _round(spec: WgmmaMatmulSpec) -> str:
+def round_bytes(spec: WgmmaMatmulSpec) -> str:
     """Formula: bytes of converted A, in whole 256."""
     return f"ceildiv(p0 * {2 * spec.planes * spec.row}, 256) * 256"
 
@@ -170,11 +166,7 @@ def _text(spec: WgmmaMatmulSpec, name: str, operands: int, dims: int, fetch: str
     head = "".join(f"constexpr int {key} = {value};\n" for key, value in constants.items())
     head += f"constexpr u32 RASTER = {tile.raster}, ACROSS = {spec.across};\n"
     head += f"constexpr bool TOGETHER = {str(tile.together).lower()};\n"
-    if spec.products > 1:
-        # Planes of the products, two bits for each.
-        for side, key in enumerate(("LEFTS", "RIGHTS")):
-            bits = sum(pair[side] << 2 * q for q, pair in enumerate(PAIRS[spec.products]))
-            head += f"constexpr u32 {key} = {bits};\n"
+    head += planes_of_products(spec)
     parts_at = f"((p0 * {2 * spec.planes * spec.row} + 255) / 256 * 256)"
     gather = epilogues.gather(spec.epilogue, 2, 3)
     partial = tile.split > 1 and not tile.within
@@ -204,15 +196,7 @@ def _text(spec: WgmmaMatmulSpec, name: str, operands: int, dims: int, fetch: str
         signature(name, operands, dims, maps=2, threads=tile.threads),
         body,
     ]
-    text += [
-        f"typedef u16 Element;\ntypedef {'float' if spec.a == 'f32' else 'u16'} In;\n",
-        around.EIGHT,
-        (around.SPLIT_F32 if spec.a == "f32" else around.SPLIT_NOTHING).replace(
-            "@ELEMENT@", spec.element
-        ),
-        signature(f"{name}_convert", operands, dims, threads=THREADS),
-        around.CONVERT.replace("@FETCH@", fetch),
-    ]
+    text.append(conversion(spec, name, operands, dims, fetch))
     if partial:
         reduce = around.REDUCE.replace("@EXTRAS@", gather).replace("@C@", c)
         text += [
@@ -220,3 +204,26 @@ def _text(spec: WgmmaMatmulSpec, name: str, operands: int, dims: int, fetch: str
             reduce.replace("PARTS_AT", parts_at),
         ]
     return "".join(text)
+
+
+def planes_of_products(spec: WgmmaMatmulSpec) -> str:
+    """Constants that say which planes each of several products multiplies, two bits for each."""
+    text = ""
+    for side, key in enumerate(("LEFTS", "RIGHTS") if spec.products > 1 else ()):
+        bits = sum(pair[side] << 2 * q for q, pair in enumerate(PAIRS[spec.products]))
+        text += f"constexpr u32 {key} = {bits};\n"
+    return text
+
+
+def conversion(spec: WgmmaMatmulSpec, name: str, operands: int, dims: int, fetch: str) -> str:
+    """The function that brings A into the element type; ``fetch`` as of `emit`."""
+    split = around.SPLIT_F32 if spec.a == "f32" else around.SPLIT_NOTHING
+    return "".join(
+        (
+            f"typedef u16 Element;\ntypedef {'float' if spec.a == 'f32' else 'u16'} In;\n",
+            around.EIGHT,
+            split.replace("@ELEMENT@", spec.element),
+            signature(f"{name}_convert", operands, dims, threads=THREADS),
+            around.CONVERT.replace("@FETCH@", fetch),
+        )
+    )

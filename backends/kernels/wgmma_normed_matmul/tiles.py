@@ -1,0 +1,120 @@
+"""Which tiles there are, and how long launches take with each.
+
+    t = BASE + waves * (steps * step + values * VALUE + WHOLE) + SHARE of K in several parts
+
+``step``: of 64 in K, the most of what tensor cores take, what a multiprocessor draws, what all of
+them draw from the common cache. ``values``: sums of a thread, which it brings together, normalizes
+and writes. ``waves``: clusters that the device runs one after the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from tilewright.backends.kernels.wgmma_matmul.spec import BYTES, DEPTH, SHARED
+from tilewright.backends.kernels.wgmma_matmul.tiles import (
+    BASE,
+    CACHE,
+    CACHED,
+    CONVERT,
+    CONVERTED,
+    MEMORY,
+    MULTIPROCESSORS,
+    RATE,
+)
+from tilewright.backends.kernels.wgmma_normed_matmul.spec import (
+    CLUSTER,
+    NormedTile,
+    WgmmaNormedMatmulSpec,
+)
+from tilewright.backends.target import Target
+
+AT_ONCE = {1: 132, 2: 132, 3: 126, 4: 120, 5: 110, 6: 108, 7: 105, 8: 120}
+"""Blocks that run at once in clusters of so many, one a multiprocessor."""
+
+LEAST, DRAWN = 0.13, 1.0e5
+"""Microseconds of a step at least; bytes a microsecond that one multiprocessor draws."""
+
+WHOLE, VALUE, SHARE = 1.6, 0.025, 0.8
+"""Microseconds of a tile's beginning and end with the exchange of statistics, of a value of a
+thread, of adding up parts of K."""
+
+LARGE = 128 * 128
+"""Elements of a tile from which on it has four stages: a ring of more leaves no second block."""
+
+
+def variants(spec: WgmmaNormedMatmulSpec, _target: Target) -> tuple[WgmmaNormedMatmulSpec, ...]:
+    """With every tile that some number of rows may be fastest with."""
+    found = dict.fromkeys((spec.tile, *_tiles(spec)))
+    return tuple(replace(spec, tile=tile) for tile in found)
+
+
+def _tiles(spec: WgmmaNormedMatmulSpec) -> Iterator[NormedTile]:
+    n, steps, planes = spec.product.n, spec.product.steps, spec.product.planes
+    for across in range(1, CLUSTER + 1):
+        for split in (1, 2, 4):
+            if across * split > CLUSTER or 2 * split > steps + 1:
+                continue
+            columns = -(-n // (8 * across)) * 8
+            shapes = [(rows, columns, rows // 64, False) for rows in (64, 128)]
+            shapes += [(rows, -(-columns // 64) * 64, 1, True) for rows in (16, 32)]
+            for rows, wide, groups, turned in shapes:
+                if wide > (256 if planes == 1 else 128) or (planes > 1 and rows == 128):
+                    continue
+                if -(-n // wide) != across or (rows == 128 and wide < 96):
+                    continue
+                yield from _fitting(
+                    rows, wide, groups, split, turned, -(-steps // split), planes, across
+                )
+
+
+def _fitting(
+    rows: int,
+    columns: int,
+    groups: int,
+    split: int,
+    turned: bool,
+    steps: int,
+    planes: int,
+    across: int,
+) -> Iterator[NormedTile]:
+    """With a ring as long as there is use and room."""
+    longest = 4 if rows * columns >= LARGE else 8
+    for stages in range(max(2, min(longest, steps)), 1, -1):
+        tile = NormedTile(rows, columns, stages, groups, split, turned)
+        if tile.shared(planes, across) <= SHARED:
+            yield tile
+            return
+
+
+def microseconds(spec: WgmmaNormedMatmulSpec, m: int) -> float:
+    """Of a launch with ``m`` rows, without the arithmetic of the epilogue."""
+    product, tile = spec.product, spec.tile
+    blocks = -(-m // tile.rows) * spec.blocks
+    beside = 2 if 2 * (spec.shared + 1024) <= SHARED + 2048 else 1
+    busy = min(blocks, MULTIPROCESSORS)
+    drawn = 2 * DEPTH * product.planes * (tile.rows + tile.columns)
+    tensor = 2 * DEPTH * product.products * tile.rows * tile.columns * MULTIPROCESSORS / RATE
+    near = drawn * busy / CACHE
+    step: float = (LEAST**4 + tensor**4 + near**4 + (drawn / DRAWN) ** 4) ** 0.25
+    values = tile.rows * tile.columns / (128 * tile.groups)
+    each = product.steps / tile.split * step + values * VALUE + WHOLE
+    waves = max(1.0, blocks / AT_ONCE[spec.blocks])
+    if waves > 1 and beside == 1:
+        waves = float(-(-blocks // AT_ONCE[spec.blocks]))
+    time: float = waves * each
+    weights = 2 * product.planes * product.n * product.row
+    size = BYTES[product.a] * m * product.k + weights + spec.written * m * product.n
+    if size > CACHED:
+        time = (time**6 + (size / MEMORY) ** 6) ** (1 / 6)
+    if tile.split > 1:
+        time += SHARE
+    if product.a != product.element:
+        time += CONVERT + (4 + 2 * product.planes) * m * product.k / CONVERTED
+    return BASE + time
+
+
+def fastest(spec: WgmmaNormedMatmulSpec, m: int, target: Target) -> WgmmaNormedMatmulSpec:
+    """The variant for ``m`` rows."""
+    return min(variants(spec, target), key=lambda one: microseconds(one, m))
