@@ -11,6 +11,7 @@
 #   attention        30  25 shapes beside flash, cuDNN and the memory-efficient one
 #   regions          20  34 beside PyTorch
 #   sparse           25  2:4 weights in bf16, 40 shapes, beside cuBLAS with all weights
+#   bitmaps          15  zeros anywhere in bf16, 15 shapes, beside cuBLAS with all weights
 #
 # Kernels of all stages are compiled beside the models (150 s of one core). summary.txt is the table of what ended.
 set -eu

@@ -53,6 +53,7 @@ STAGES = (
     Stage("attention", "bench_gpu_attention", (), 30, 50),
     Stage("regions", "bench_gpu_regions", (), 20, 35),
     Stage("sparse", "bench_gpu_sparse", ("--seconds", "20"), 25, 40),
+    Stage("bitmaps", "bench_gpu_bitmaps", ("--seconds", "12"), 15, 30),
 )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tilewright.tools import bench_gpu_sparse, bench_sparse
+from tilewright.tools import bench_gpu_bitmaps, bench_gpu_sparse, bench_sparse
 
 
 def test_the_share_at_which_times_are_equal() -> None:
@@ -32,3 +32,11 @@ def test_narrow_tiles_are_measured_for_few_rows() -> None:
     few = bench_gpu_sparse.choices((16, 4096, 4096), 50)
     assert {one.tile.rows for one in few} == {16, 32, 64}
     assert {one.tile.rows for one in bench_gpu_sparse.choices((8192, 4096, 4096), 2)} == {256}
+
+
+def test_weights_with_zeros_are_measured_as_they_are_packed() -> None:
+    w, spec, packed = bench_gpu_bitmaps.operands(bench_gpu_bitmaps.Weights(256, 96, 30))
+    assert abs(np.count_nonzero(w) / w.size - 0.3) < 0.02
+    assert packed.nbytes == spec.packed_bytes
+    kernel = bench_gpu_bitmaps.make(spec)
+    assert kernel == bench_gpu_bitmaps.make(bench_gpu_bitmaps.sparse(256, 96))

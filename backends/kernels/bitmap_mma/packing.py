@@ -44,8 +44,9 @@ def pack(weights: np.ndarray | Encoded, spec: BitmapMmaSpec) -> np.ndarray:
     # Words [lane / 8][j].
     words = bits.transpose(0, 1, 3, 2, 4).reshape(len(begins), BITMAPS)
     packed[begins[:, None] + np.arange(BITMAPS)] = words
-    within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-    packed.view(np.uint16)[np.repeat((begins + BITMAPS) // 2, counts) + within] = lanes[there]
+    values, halves = lanes[there], packed.view(np.uint16)
+    for begin, count, end in zip((begins + BITMAPS) // 2, counts, np.cumsum(counts), strict=True):
+        halves[begin : begin + count] = values[end - count : end]
     return packed
 
 
@@ -58,9 +59,10 @@ def unpack(packed: np.ndarray, spec: BitmapMmaSpec) -> np.ndarray | Encoded:
     bits = np.ascontiguousarray(words.transpose(0, 1, 3, 2, 4)).reshape(count, BITMAPS)
     there = np.unpackbits(bits, axis=1, bitorder="little").astype(bool)
     counts = there.sum(axis=1)
-    within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    halves = bytes_.view(np.uint16)
+    spans = zip((begins + BITMAPS) // 2, counts, strict=True)
     lanes = np.zeros(there.shape, np.uint16)
-    lanes[there] = bytes_.view(np.uint16)[np.repeat((begins + BITMAPS) // 2, counts) + within]
+    lanes[there] = np.concatenate([halves[begin : begin + count] for begin, count in spans])
     parts = lanes.reshape(spec.panels, spec.steps, 2, 4, 2, 8, 4, 4)
     filled = parts.transpose(1, 2, 6, 4, 7, 0, 3, 5).reshape(spec.steps * STEP, -1)
     codes = np.ascontiguousarray(filled[: spec.k, : spec.n])

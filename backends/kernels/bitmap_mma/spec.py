@@ -128,8 +128,12 @@ def fitted(task: Any, _target: Target, weights: np.ndarray) -> tuple[BitmapMmaSp
 def even(there: np.ndarray) -> int:
     """Pieces that values of [K, N] take, as many for each panel: matrices pruned alike then have
     kernels in common."""
-    by_step = np.add.reduceat(there, np.arange(0, len(there), STEP), axis=0, dtype=np.int64)
-    counts = np.add.reduceat(by_step, np.arange(0, there.shape[1], PANEL), axis=1)
+    edges = np.arange(0, len(there), STEP)
+    # Of a column at most STEP.
+    by_step = np.add.reduceat(there, edges, axis=0, dtype=np.uint8)
+    filled = np.zeros((len(edges), -(-there.shape[1] // PANEL), PANEL), np.uint8)
+    filled.reshape(len(edges), -1)[:, : there.shape[1]] = by_step
+    counts = filled.sum(axis=2, dtype=np.int64)
     pieces, panels = int((-(-counts * 2 // PIECE)).sum()), int(counts.shape[1])
     return -(-pieces // panels) * panels
 
