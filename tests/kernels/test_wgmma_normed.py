@@ -23,7 +23,6 @@ from tilewright.backends.kernels.wgmma_normed_matmul import (
 )
 from tilewright.backends.kernels.wgmma_normed_matmul.cases import (
     BIAS_RESIDUAL,
-    BOTH,
     LAYER,
     RMS,
     cases,
@@ -38,9 +37,9 @@ EMULATED = {case.label: case for case in cases() if case.spec.product.element ==
 
 
 def product(k: int = 1536, n: int = 768, **others: object) -> WgmmaNormedMatmulSpec:
-    plain = WgmmaMatmulSpec(k, n, 1, "bf16", BIAS_RESIDUAL, "bf16")
+    plain = WgmmaMatmulSpec(k, n, 1, "bf16", BIAS_RESIDUAL, "bf16", "bf16")
     return replace(
-        WgmmaNormedMatmulSpec(plain, LAYER, BOTH, spec.start(plain)),
+        WgmmaNormedMatmulSpec(plain, LAYER, spec.start(plain)),
         **others,  # type: ignore[arg-type]
     )
 
@@ -139,7 +138,9 @@ def test_no_register_is_spilled(one: WgmmaNormedMatmulSpec) -> None:
 
 def test_formats_of_values() -> None:
     one = product()
-    assert spec.stored(one, ("bf16",), "f16+bf16").c == ("f16", "bf16")  # type: ignore[union-attr]
+    handed = spec.stored(one, ("f32",), "f16")
+    assert handed is not None
+    assert (handed.product.a, handed.product.c) == ("f32", "f16")
     assert spec.stored(one, ("f16",), "f32") is None
     assert spec.stored(one, ("bf16",), "i8") is None
     exact = WgmmaNormedMatmulSpec(WgmmaMatmulSpec(64, 64, 6), RMS)
@@ -155,8 +156,6 @@ def test_what_there_is_not_is_refused() -> None:
         NormedTile(stages=1)
     with pytest.raises(ValueError, match="64 rows cannot be added up by 3 blocks"):
         NormedTile(split=3)
-    with pytest.raises(ValueError, match=r"formats \(\) of a result"):
-        product(c=())
     with pytest.raises(ValueError, match="12 blocks in a cluster, at most 8"):
         product(tile=NormedTile(64, 64))
     with pytest.raises(ValueError, match="1 steps of K in 2 parts"):

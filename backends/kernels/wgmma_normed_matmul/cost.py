@@ -5,6 +5,7 @@ from __future__ import annotations
 from tilewright.backends.kernels import work
 from tilewright.backends.kernels.family import Cost
 from tilewright.backends.kernels.wgmma_matmul.spec import BYTES, DEPTH
+from tilewright.backends.kernels.wgmma_matmul.tiles import BASE
 from tilewright.backends.kernels.wgmma_normed_matmul import tiles
 from tilewright.backends.kernels.wgmma_normed_matmul.spec import WgmmaNormedMatmulSpec
 from tilewright.backends.target import Target
@@ -21,7 +22,7 @@ def estimate(spec: WgmmaNormedMatmulSpec, dims: tuple[int, ...], _target: Target
     return Cost(
         flops=2 * m * product.k * product.n * product.products,
         bytes=BYTES[product.a] * m * product.k
-        + (spec.written + 4 * full) * m * product.n
+        + (BYTES[product.c] + 4 * full) * m * product.n
         + weights,
         unit="bf16_tile" if product.element == "bf16" else "f16",
         issued=2 * count * padded * product.steps * DEPTH * product.products,
@@ -29,7 +30,7 @@ def estimate(spec: WgmmaNormedMatmulSpec, dims: tuple[int, ...], _target: Target
         converted=0 if product.a == product.element else m * product.k * product.planes,
         epilogue=work.epilogue(product.epilogue, m * product.n)
         + spec.norm.operations * m * product.n,
-        written=spec.written * m * product.n,
+        written=BYTES[product.c] * m * product.n,
         blocks=count * spec.blocks,
-        nanoseconds=round(1e3 * (tiles.microseconds(spec, m) - tiles.BASE)),
+        nanoseconds=round(1e3 * (tiles.microseconds(spec, m) - BASE)),
     )

@@ -6,7 +6,7 @@ from tilewright.backends.cuda import epilogue as epilogues
 from tilewright.backends.cuda import neighbours, wgmma
 from tilewright.backends.cuda.kernel import WORKSPACE, CudaKernel, Entry, TensorMap
 from tilewright.backends.cuda.signature import signature
-from tilewright.backends.kernels.wgmma_matmul import around
+from tilewright.backends.kernels.wgmma_matmul import around, writing
 from tilewright.backends.kernels.wgmma_matmul import cuda as plain
 from tilewright.backends.kernels.wgmma_matmul import template as dense
 from tilewright.backends.kernels.wgmma_matmul.spec import DEPTH, SHARED
@@ -109,26 +109,12 @@ def _constants(spec: WgmmaNormedMatmulSpec) -> str:
     return text + plain.planes_of_products(product)
 
 
-def _out(spec: WgmmaNormedMatmulSpec, first: int) -> tuple[str, str]:
-    """Text that names the matrices of the result, and that writes four numbers to them."""
-    named, kept = [], []
-    for i, kind in enumerate(spec.c):
-        element, at = template.ELEMENTS[kind], f"a{first + i}"
-        named.append(
-            f"    {element} *const c{i} = ({element} *){at};\n"
-            f"    const bool even{i} = p2 % 4 == 0 && (u64){at} % (4 * sizeof({element})) == 0;\n"
-        )
-        kept.append(f"        keep_row(c{i}, row * p2 + column, even{i}, x, column);\n")
-    return "".join(named), "".join(kept)
-
-
 def _text(spec: WgmmaNormedMatmulSpec, name: str) -> str:
     product, tile, epilogue = spec.product, spec.tile, spec.product.epilogue
     vectors = 2 + len(epilogue.extras)
     last = vectors + spec.norm.arguments
-    operands = last + len(spec.c)
+    operands = last + 1
     dims = 3 + epilogue.stride_count
-    out, keep = _out(spec, last)
     by_rows = len(neighbours.near(epilogue)) == 1
     brought = ("bring_a(at, &m0, full, k, {})", "bring_b(at, &m1, full, k, {}, 0)")
     weights, rows = brought if tile.turned else brought[::-1]
@@ -143,10 +129,9 @@ def _text(spec: WgmmaNormedMatmulSpec, name: str) -> str:
         .replace("@FINISH@", template.FINISH_NEAR if by_rows else template.FINISH)
         .replace("@SCALE@", f"a{vectors}" if spec.norm.scale else "0")
         .replace("@BIAS@", f"a{last - 1}" if spec.norm.bias else "0")
-        .replace("@OUT@", out)
-        .replace("@KEEP@", keep)
+        .replace("@C@", f"a{last}")
     )
-    fast = "f32" not in spec.c
+    fast = product.c != "f32"
     return "".join(
         (
             '#include "hopper.cuh"\n\n',
@@ -154,7 +139,7 @@ def _text(spec: WgmmaNormedMatmulSpec, name: str) -> str:
             wgmma.multiply(tile.right, product.element),
             epilogues.declare(epilogue, fast=fast),
             neighbours.declare(epilogue, fast) if by_rows else "",
-            "".join(template.KEEP[kind] for kind in spec.c),
+            writing.STORES[product.c],
             template.TEAM,
             dense.RELEASE,
             dense.BRING,

@@ -102,18 +102,15 @@ class NormedTile:
 class WgmmaNormedMatmulSpec:
     """C[M, N] = norm(epilogue(A[M, K] x B[K, N])) * scale + bias with constant B.
 
-    Args, dims: as `NormedMatmulTask`, with a matrix for each of ``c``, the formats of C, whose rows
-    are all as far apart. ``product``: what is normalized; its ``c`` and tile mean nothing here.
+    Args, dims: as `NormedMatmulTask`. ``product``: what is normalized; its tile means nothing, its
+    ``c`` is the format of what is stored.
     """
 
     product: WgmmaMatmulSpec
     norm: Norm
-    c: tuple[str, ...] = ("f32",)
     tile: NormedTile = NormedTile()
 
     def __post_init__(self) -> None:
-        if not self.c or not set(self.c) <= set(plain.BYTES):
-            raise ValueError(f"formats {self.c} of a result")
         if self.blocks > CLUSTER:
             raise ValueError(f"{self.blocks} blocks in a cluster, at most {CLUSTER}")
         if self.tile.split > self.product.steps:
@@ -133,11 +130,6 @@ class WgmmaNormedMatmulSpec:
     def shared(self) -> int:
         """Bytes of shared memory of a block."""
         return self.tile.shared(self.product.planes, self.across)
-
-    @property
-    def written(self) -> int:
-        """Bytes of an element of C, of all its matrices."""
-        return sum(plain.BYTES[kind] for kind in self.c)
 
 
 def units(spec: WgmmaNormedMatmulSpec) -> str:
@@ -173,13 +165,9 @@ def start(product: WgmmaMatmulSpec) -> NormedTile:
 def stored(
     spec: WgmmaNormedMatmulSpec, operands: tuple[str, ...], result: str
 ) -> WgmmaNormedMatmulSpec | None:
-    """The same with A and C in these formats, of C several between `+`; None where it cannot."""
-    product, c = plain.stored(spec.product, operands, "f32"), tuple(result.split("+"))
-    if product is None or not set(c) <= set(plain.BYTES):
-        return None
-    if c != ("f32",) and product.products > 1:
-        return None
-    return replace(spec, product=product, c=c)
+    """The same with A and C in these formats; None where it cannot."""
+    product = plain.stored(spec.product, operands, result)
+    return None if product is None else replace(spec, product=product)
 
 
 def accuracy(spec: WgmmaNormedMatmulSpec) -> float:

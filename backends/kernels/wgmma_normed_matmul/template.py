@@ -13,28 +13,6 @@ the same bits. So a row is read and written once, and no partial result leaves t
 
 from __future__ import annotations
 
-ELEMENTS = {"f32": "float", "bf16": "Bf16", "f16": "F16"}
-"""Format of a result -> its elements."""
-
-_HALF = """
-struct @TYPE@ {
-  u16 bits;
-};
-static __device__ __forceinline__ void keep(@TYPE@ *at, float x) { at->bits = tw_to_@KIND@(x); }
-static __device__ __forceinline__ void keep4(@TYPE@ *at, float4 v) {
-  *(uint2 *)at = make_uint2(tw_to_@KIND@x2(v.x, v.y), tw_to_@KIND@x2(v.z, v.w));
-}
-"""
-
-KEEP = {
-    "f32": """
-static __device__ __forceinline__ void keep(float *at, float x) { *at = x; }
-static __device__ __forceinline__ void keep4(float *at, float4 v) { *(float4 *)at = v; }
-""",
-    **{k: _HALF.replace("@TYPE@", ELEMENTS[k]).replace("@KIND@", k) for k in ("bf16", "f16")},
-}
-"""Format of a result -> how one and four numbers are stored."""
-
 TEAM = """
 // Of the eight threads of a row: the sum, in the same order for all of them.
 static __device__ __forceinline__ float team_sum(float x) {
@@ -48,16 +26,14 @@ static __device__ __forceinline__ int filled(int piece) {
   const int left = N - piece * COLUMNS;
   return left < 0 ? 0 : left < COLUMNS ? left : COLUMNS;
 }
-template <class E>
-static __device__ __forceinline__ void keep_row(E *c, i64 at, bool even, float4 v, int n) {
-  E *const to = c + at;
+static __device__ __forceinline__ void keep(Out *at, bool even, float4 v, int n) {
   if (even && n + 4 <= N) {
-    keep4(to, v);
+    store4(at, v);
   } else {
-    if (n < N) keep(to, v.x);
-    if (n + 1 < N) keep(to + 1, v.y);
-    if (n + 2 < N) keep(to + 2, v.z);
-    if (n + 3 < N) keep(to + 3, v.w);
+    if (n < N) at[0] = narrow(v.x);
+    if (n + 1 < N) at[1] = narrow(v.y);
+    if (n + 2 < N) at[2] = narrow(v.z);
+    if (n + 3 < N) at[3] = narrow(v.w);
   }
 }
 // Four numbers of a vector as long as a row.
@@ -229,7 +205,8 @@ BODY = """
     }
     const float *const scale = (const float *)@SCALE@, *const bias = (const float *)@BIAS@;
     const bool level = (u64)scale % 16 == 0 && (u64)bias % 16 == 0;
-@OUT@
+    Out *const c = (Out *)@C@;
+    const bool even = p2 % 4 == 0 && (u64)c % (4 * sizeof(Out)) == 0;
 #pragma unroll
     for (int q = 0; q < QUADS; q++) {
       if (COLUMNS % 32 && q * 32 + own * 4 >= COLUMNS) continue;
@@ -249,7 +226,7 @@ BODY = """
         x.y = (x.y - mean[i]) * factor[i] * g.y + b.y;
         x.z = (x.z - mean[i]) * factor[i] * g.z + b.z;
         x.w = (x.w - mean[i]) * factor[i] * g.w + b.w;
-@KEEP@
+        keep(c + row * p2 + column, even, x, column);
       }
     }
   }

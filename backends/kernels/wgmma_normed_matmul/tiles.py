@@ -105,7 +105,7 @@ def microseconds(spec: WgmmaNormedMatmulSpec, m: int) -> float:
         waves = float(-(-blocks // AT_ONCE[spec.blocks]))
     time: float = waves * each
     weights = 2 * product.planes * product.n * product.row
-    size = BYTES[product.a] * m * product.k + weights + spec.written * m * product.n
+    size = BYTES[product.a] * m * product.k + weights + BYTES[product.c] * m * product.n
     if size > CACHED:
         time = (time**6 + (size / MEMORY) ** 6) ** (1 / 6)
     if tile.split > 1:
