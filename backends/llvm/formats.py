@@ -14,9 +14,11 @@ from tilewright.backends.llvm.builder import F32, Code
 
 F32_FORMAT = "f32"
 BF16_FORMAT = "bf16"
+F16_FORMAT = "f16"
+"""Which some kernels of GPUs know beside FORMATS."""
 FORMATS = (F32_FORMAT, BF16_FORMAT)
 
-BYTES = {F32_FORMAT: 4, BF16_FORMAT: 2}
+BYTES = {F32_FORMAT: 4, BF16_FORMAT: 2, F16_FORMAT: 2}
 """Of one element."""
 
 ELEMENT = {F32_FORMAT: F32, BF16_FORMAT: ir.IntType(16)}

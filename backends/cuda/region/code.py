@@ -32,7 +32,7 @@ class Code:
 
     def name(self, prefix: str) -> str:
         self._names += 1
-        return f"{prefix}{self._names}"
+        return f"{prefix}_{self._names}"
 
     @contextmanager
     def block(self, head: str) -> Iterator[None]:

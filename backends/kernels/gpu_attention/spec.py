@@ -76,6 +76,8 @@ def stored(
     """The same with Q, K, V and Y in these formats; None where it cannot."""
     q, k, v = operands
     other = {q, k, v, result} != {formats.F32_FORMAT}
+    if not {q, k, v, result} <= {*formats.FORMATS}:
+        return None
     return None if other and spec.math != "bf16" else replace(spec, q=q, k=k, v=v, y=result)
 
 

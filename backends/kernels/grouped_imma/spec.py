@@ -90,7 +90,8 @@ def candidates(task: Any, _target: Target) -> tuple[GroupedImmaSpec, ...]:
 
 def stored(spec: GroupedImmaSpec, operands: tuple[str, ...], result: str) -> GroupedImmaSpec | None:
     """The same with A and C in these formats: 8 bits are the coarser rounding by far."""
-    return replace(spec, a=operands[0], c=result)
+    known = {operands[0], result} <= {*storage.FORMATS}
+    return replace(spec, a=operands[0], c=result) if known else None
 
 
 def name(spec: GroupedImmaSpec) -> str:

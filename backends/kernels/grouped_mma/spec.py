@@ -78,7 +78,8 @@ def candidates(task: Any, _target: Target) -> tuple[GroupedMmaSpec, ...]:
 
 def stored(spec: GroupedMmaSpec, operands: tuple[str, ...], result: str) -> GroupedMmaSpec | None:
     """The same with A and C in these formats: A is rounded to bf16 anyway."""
-    return replace(spec, a=operands[0], c=result)
+    known = {operands[0], result} <= {*storage.FORMATS}
+    return replace(spec, a=operands[0], c=result) if known else None
 
 
 def name(spec: GroupedMmaSpec) -> str:

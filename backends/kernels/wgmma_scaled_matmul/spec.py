@@ -118,7 +118,8 @@ def stored(
     spec: WgmmaScaledMatmulSpec, operands: tuple[str, ...], result: str
 ) -> WgmmaScaledMatmulSpec | None:
     """The same with A and C in these formats: 8 bits are the coarser rounding by far."""
-    return replace(spec, a=operands[0], c=result)
+    known = {operands[0], result} <= {*storage.FORMATS}
+    return replace(spec, a=operands[0], c=result) if known else None
 
 
 def name(spec: WgmmaScaledMatmulSpec) -> str:

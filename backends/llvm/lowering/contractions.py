@@ -8,7 +8,8 @@ from tilewright.backends.kernels.int8_matmul import IntegerMatmulTask
 from tilewright.backends.kernels.tasks import BatchedMatmulTask, MatmulTask
 from tilewright.backends.llvm.lowering import fallback, integer_contractions, quantized_products
 from tilewright.backends.llvm.lowering.epilogues import FusedEpilogue, as_rows, fuse
-from tilewright.backends.llvm.lowering.handing import hand_on, read_by, settle
+from tilewright.backends.llvm.lowering.handing import halves, hand_on, read_by, settle
+from tilewright.backends.llvm.lowering.normed_products import with_norm
 from tilewright.backends.llvm.lowering.packed import Matrix, choose_for
 from tilewright.backends.llvm.lowering.products import (
     Product,
@@ -82,7 +83,7 @@ def _constant_weights(
         return False
     natural = rows + columns
     perm = tuple(out.index(c) for c in natural)
-    fused = fuse(low, op.body, op.extras, perm, len(rows))
+    fused = fuse(low, op.body, op.extras, perm, len(rows), narrow=halves(low) and _floats(op))
     if fused is None:
         return False
     a = rows_of(low, x, tuple(ix.index(c) for c in rows + summed), len(rows))
@@ -93,11 +94,15 @@ def _constant_weights(
     chosen = choose_for(low, found.task, found.dims(n), matrix)
     if chosen is None:
         return False
-    read_by(low, (a.view,))
+    read_by(low, (a.view,), fused.views)
+    alone = len(low.choices.questions) - 1
+    if natural == list(out) and with_norm(low, op, found):
+        return True
     settled = settle(low, chosen, (a.view,), op.out)
     target = _target(low, op.out, natural, perm, settled.dtype)
     launch_product(low, op, found, chosen, settled, target.at, n)
-    hand_on(low, op.out, target, op.source, operands=1, inplace=any(fused.aligned))
+    inplace, makers = any(fused.aligned), {alone: 1.0}
+    hand_on(low, op.out, target, op.source, makers=makers, operands=1, inplace=inplace)
     return True
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from tilewright.backends.llvm.epilogue import IDENTITY, Epilogue, Extra, Step
+from tilewright.backends.llvm.lowering.handing import halved
 from tilewright.backends.llvm.lowering.state import Lowering
 from tilewright.backends.llvm.lowering.view import View
 from tilewright.backends.llvm.program import Place
@@ -64,7 +66,8 @@ class FusedEpilogue:
     """An epilogue, where its extras are, and their run-time strides in the kernel's order.
 
     `places[i]` is the memory of extra i; `aligned[i]` says that it has the result's own layout, so
-    that the result may overwrite it.
+    that the result may overwrite it. `views[i]`: a whole matrix as it is stored, which may be f16;
+    None for an extra that is read as it is.
     """
 
     epilogue: Epilogue
@@ -72,6 +75,7 @@ class FusedEpilogue:
     strides: tuple[Dim, ...]
     aligned: tuple[bool, ...]
     traffic: Dim = 0
+    views: tuple[View | None, ...] = ()
 
     def overwritten(self, first: int, dtype: DType) -> tuple[tuple[int, int], ...]:
         """Which extras the result may overwrite, as pairs of result and argument; first: argument
@@ -122,10 +126,12 @@ def fuse(
     outer: int,
     batch: int = 0,
     see: Callable[[Value], View] | None = None,
+    narrow: bool = False,
 ) -> FusedEpilogue | None:
     """The epilogue program of `body`, or None when the kernels cannot run it.
 
-    see: where extras are; by default where the lowering has them.
+    see: where extras are; by default where the lowering has them. narrow: whether whole matrices
+    may be read as they are stored, by way of `as_stored`.
 
     The kernel's result is [batch.., rows, columns]: the axes `perm` of the operation's result, of
     which the first `batch` keep strides of their own and the next `outer` are merged into rows.
@@ -143,11 +149,17 @@ def fuse(
     places: list[Place] = []
     strides: list[Dim] = []
     aligned: list[bool] = []
+    views: list[View | None] = []
     traffic: Dim = 0
     for param, value in zip(body.params[1:], extras, strict=True):
         if value.dtype not in known or value.rank > rank:
             return None
-        view = see(value).broadcast(shape).transpose(perm)
+        held = None
+        if narrow and value.dtype == DType.F32:
+            held = low.stored(value).broadcast(shape).transpose(perm)
+            found = _classify(held, outer)
+            held = held if found is not None and found[0] == "full" else None
+        view = see(value).broadcast(shape).transpose(perm) if held is None else held
         dtype = _EXTRAS[value.dtype]
         lead, view = view, view.inner(batch)
         found = _classify(view, outer)
@@ -155,12 +167,13 @@ def fuse(
             return None
         index, stride = found
         kinds.append(Extra(index, dtype))
+        views.append(held)
         places.append(view.at)
         strides += lead.strides[:batch]
         if index in ("col", "full"):
             strides.append(stride)
-        aligned.append(index == "full" and value.dtype == floats[0] and lead.whole)
-        traffic = traffic + see(value).bytes
+        aligned.append(index == "full" and view.dtype == floats[0] and lead.whole)
+        traffic = traffic + (see(value).bytes if held is None else held.bytes)
         refs[param] = len(refs)
     steps: list[Step] = []
     quotients = _rounded_quotients(low, body)
@@ -206,7 +219,24 @@ def fuse(
     program = Epilogue(tuple(kinds), tuple(steps), refs[result])
     wide = floats[0] == result.dtype
     same = tuple(a and wide for a in aligned)
-    return FusedEpilogue(program, tuple(places), tuple(strides), same, traffic)
+    return FusedEpilogue(
+        program, tuple(places), tuple(strides), same, traffic, tuple(views) if narrow else ()
+    )
+
+
+def as_stored(low: Lowering, spec: Any, fused: FusedEpilogue) -> tuple[Any, tuple[Place, ...]]:
+    """``spec`` reading the extras as they are stored where it can, and where they are: converted
+    where it cannot."""
+    held = dict(enumerate(fused.views))
+    short = {i: low.handing.rounded(view) for i, view in held.items() if view is not None}
+    taken = {i: v for i, v in short.items() if v is not None and v.dtype == DType.F16}
+    made = halved(low, spec, taken) if taken else spec
+    places = list(fused.places)
+    for i, view in held.items():
+        if view is not None:
+            read = taken[i] if i in taken and made is not None else low.widened(view)
+            places[i] = read.at
+    return (spec if made is None else made), tuple(places)
 
 
 def _rounded_quotients(low: Lowering, body: Region) -> dict[Value, tuple[Value, float]]:

@@ -11,7 +11,7 @@ from tilewright.backends.kernels.int8_matmul import IntegerMatmulTask
 from tilewright.backends.kernels.tasks import MatmulTask
 from tilewright.backends.llvm.epilogue import Epilogue
 from tilewright.backends.llvm.lowering.codes import coded_task
-from tilewright.backends.llvm.lowering.epilogues import FusedEpilogue, as_rows
+from tilewright.backends.llvm.lowering.epilogues import FusedEpilogue, as_rows, as_stored
 from tilewright.backends.llvm.lowering.handing import Settled
 from tilewright.backends.llvm.lowering.packed import Matrix, packed_matrix
 from tilewright.backends.llvm.lowering.state import Lowering, formula
@@ -82,14 +82,15 @@ def launch_product(
 
     columns: begin <= i < end of those that it writes, where other launches write the others.
     """
-    family, spec, fused = chosen.family, settled.spec, found.fused
+    family, fused = chosen.family, found.fused
+    spec, places = as_stored(low, settled.spec, fused)
     (a,) = settled.operands
     place, size = packed_matrix(low, found.matrix, chosen)
     (k, n), m, dims = found.matrix.shape, found.a.count, found.dims(stride)
     low.launch(
         op,
         spec,
-        (a.at, place, *fused.places, *settled.further),
+        (a.at, place, *places, *settled.further),
         (target,),
         dims,
         formula(family.units(spec), dims),

@@ -227,7 +227,9 @@ class Nodes:
         if array is not None and array.size == 1 and value.dtype in SCALARS:
             item = np.asarray(array).astype(SCALARS[value.dtype]).reshape(-1)[0].item()
             return self.number(int(item) if value.dtype == DType.BOOL else item, str(value.dtype))
-        return self.load(self.low.view(value), access)
+        view = self.low.seen(value)
+        node = self.load(view, access)
+        return node if view.dtype == value.dtype else self.op("cast", (node,), str(value.dtype))
 
     def _fill(self, op: leaf.Fill, access: Access) -> int:
         dtype = op.type.dtype

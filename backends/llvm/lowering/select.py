@@ -12,7 +12,7 @@ from tilewright.backends.kernels.row_lookup import LookupTask
 from tilewright.backends.llvm.lowering.choice import Answers, Fork, Question
 from tilewright.backends.llvm.lowering.error_budgets import error_budgets, predicted_squares
 from tilewright.backends.llvm.lowering.format_prices import FormatNode, format_nodes
-from tilewright.backends.llvm.lowering.handing import STRATEGIES, Formats
+from tilewright.backends.llvm.lowering.handing import Formats
 from tilewright.backends.llvm.lowering.offers import Offers, Squares
 from tilewright.backends.llvm.lowering.packed import tied_tables
 from tilewright.backends.llvm.lowering.pricing import Env, Measured, Prices, points, price
@@ -105,7 +105,7 @@ class Selection:
 
     def formats(self) -> Mapping[Value, Formats]:
         """Of the values that are not stored in f32 alone."""
-        return {node.handed.value: STRATEGIES[j] for node, j in self.values if j}
+        return {node.handed.value: node.strategies[j] for node, j in self.values if j}
 
     def layouts(self) -> Mapping[str, frozenset[str]]:
         """Names of the layouts in which each constant is wanted."""

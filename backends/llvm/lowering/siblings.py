@@ -150,7 +150,8 @@ def _launch(low: Lowering, alike: Sequence[Sibling]) -> bool:
     kernels = [low.choices.answer(n) for n in taken]
     narrow = rounds(low, first.out, kernels, (a.view,))
     shape = (*first.out.shape[: alike[0].outer], starts[-1])
-    whole = low.buffer(DType.BF16 if narrow else DType.F32, shape, first.out.name or "t")
+    dtype = low.handing.narrow(first.out) if narrow else None
+    whole = low.buffer(dtype or DType.F32, shape, first.out.name or "t")
     for number, kernel in zip(taken, kernels, strict=True):
         run, made = asked[number]
         begin, end = starts[run[0]], starts[run[1]]

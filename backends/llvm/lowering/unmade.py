@@ -52,9 +52,19 @@ class Unmade:
         return size == self.width and all(_divides(self.width, step) for step in steps)
 
 
-def unmade(low: Lowering, op: Op) -> Unmade | None:
-    """How others may make the result of `op`, a normalization or a region of one alone; None if
-    they cannot."""
+@dataclass(frozen=True)
+class Normalization:
+    """What an operation does that is a normalization or a region of one alone: to `x`, over rows of
+    shape `row`, with `vectors` for their elements."""
+
+    x: Value
+    norm: Norm
+    row: tuple[Dim, ...]
+    vectors: tuple[Value, ...]
+
+
+def normalization(op: Op) -> Normalization | None:
+    """None for another operation."""
     inner, bound = op, {}
     if isinstance(op, control.Fused):
         inner = op.body.ops[-1]
@@ -64,18 +74,29 @@ def unmade(low: Lowering, op: Op) -> Unmade | None:
     if not isinstance(inner, nn.LayerNorm | nn.RmsNorm) or inner.x.dtype != DType.F32:
         return None
     row = inner.x.shape[inner.axis :]
-    width = product(row)
-    source = low.view(bound.get(inner.x, inner.x))
-    if not isinstance(width, int) or not width or not source.dense:
-        return None
     bias = inner.bias if isinstance(inner, nn.LayerNorm) else None
-    vectors = [bound.get(v, v) for v in (inner.scale, bias) if v is not None]
-    if not all(_along(v, row) and low.view(v).dense for v in vectors):
+    vectors = tuple(bound.get(v, v) for v in (inner.scale, bias) if v is not None)
+    if not all(_along(v, row) for v in vectors):
         return None
     kind = "layer" if isinstance(inner, nn.LayerNorm) else "rms"
     norm = Norm(kind, inner.eps, inner.scale is not None, bias is not None)
-    places = tuple(low.view(v).at for v in vectors)
-    return Unmade(op, op.results[0], norm, width, source, places)
+    return Normalization(bound.get(inner.x, inner.x), norm, row, vectors)
+
+
+def unmade(low: Lowering, op: Op) -> Unmade | None:
+    """How others may make the result of `op`, a normalization or a region of one alone; None if
+    they cannot."""
+    found = normalization(op)
+    if found is None:
+        return None
+    width = product(found.row)
+    source = low.view(found.x)
+    if not isinstance(width, int) or not width or not source.dense:
+        return None
+    if not all(low.view(v).dense for v in found.vectors):
+        return None
+    places = tuple(low.view(v).at for v in found.vectors)
+    return Unmade(op, op.results[0], found.norm, width, source, places)
 
 
 def leave(low: Lowering, op: Op) -> bool:
@@ -94,7 +115,7 @@ def leave(low: Lowering, op: Op) -> bool:
 def offer(low: Lowering, op: Op) -> None:
     """The result of `op`, which has just been made by one region, may be left out, if it can."""
     handed = low.handing.values.get(low.views[op.results[0]].place)
-    if handed is not None:
+    if handed is not None and not low.target.gpu:  # where no kernel does that
         handed.unmade = unmade(low, op)
 
 
