@@ -63,11 +63,22 @@ class Question:
 
 
 @dataclass(frozen=True)
+class Region:
+    """A launch that no question is about: elements, bytes and operations of each."""
+
+    elements: Dim
+    bytes: int
+    operations: int
+
+
+@dataclass(frozen=True)
 class Fork:
     """Several ways to launch the same operations, of which one is taken. Each of its questions is
-    part of one way or more, and is not launched where another way is taken."""
+    part of one way or more, and is not launched where another way is taken. regions: what a way
+    launches beside its questions, () if none of them does."""
 
     ways: tuple[Way, ...]
+    regions: tuple[Region | None, ...] = ()
 
     @property
     def questions(self) -> tuple[int, ...]:
@@ -100,10 +111,10 @@ class Choices:
         self.questions.append(question)
         return question.candidate(self.answers)
 
-    def fork(self, ways: Sequence[Way]) -> Way:
+    def fork(self, ways: Sequence[Way], regions: Sequence[Region | None] = ()) -> Way:
         """The way to launch what questions just asked about: the first of which all are answered,
         the very first before there are answers; the fork is kept."""
-        fork = Fork(tuple(ways))
+        fork = Fork(tuple(ways), tuple(regions))
         keys = [[self.questions[n].key for n in way] for way in ways]
         known = (w for w, k in zip(ways, keys, strict=True) if all(a in self.answers for a in k))
         taken = next(known, ways[0])

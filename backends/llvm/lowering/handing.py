@@ -215,6 +215,10 @@ def halves(low: Lowering) -> bool:
 
 def halved(low: Lowering, spec: Any, extras: Collection[int]) -> Any:
     """A spec with these extras of its epilogue in f16, None if it cannot have them."""
+    inner = getattr(spec, "product", None)
+    if inner is not None:
+        made = halved(low, inner, extras)
+        return None if made is None else replace(spec, product=made)
     epilogue = getattr(spec, "epilogue", None)
     if not low.target.gpu or epilogue is None:
         return None

@@ -10,6 +10,7 @@ from tilewright.backends.llvm.lowering.choice import Question
 from tilewright.backends.llvm.lowering.concats import claim_parts
 from tilewright.backends.llvm.lowering.control import copy_into
 from tilewright.backends.llvm.lowering.inlined import inlined_gathers
+from tilewright.backends.llvm.lowering.normed_products import normed_products
 from tilewright.backends.llvm.lowering.offers import Offers
 from tilewright.backends.llvm.lowering.packed import tied_tables
 from tilewright.backends.llvm.lowering.row_reductions import reduced_products
@@ -75,7 +76,7 @@ def _lower(low: Lowering, tied: frozenset[str]) -> Lowering:
         place = Place("input", index)
         low.views[value] = View(place, value.dtype, value.shape, dense_strides(value.shape))
     low.tied, low.siblings = tied, siblings(graph)
-    low.reduced = reduced_products(graph)
+    low.reduced, low.normed = reduced_products(graph), normed_products(graph)
     low.inlined = inlined_gathers(graph, low.target)
     _claim_outputs(low)
     lower_ops(low, graph.ops)

@@ -7,13 +7,17 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, Protocol
 
-from tilewright.backends.cost.model import predict
+from tilewright.backends.cost.model import of_cost, on_gpu, predict
 from tilewright.backends.kernels.candidates import Candidate
-from tilewright.backends.llvm.lowering.choice import Fork, Question
+from tilewright.backends.kernels.family import Cost
+from tilewright.backends.llvm.lowering.choice import Fork, Question, Region
 from tilewright.backends.profile import MachineProfile
 from tilewright.backends.target import Target
 from tilewright.compiler.ir.core import Symbol
 from tilewright.compiler.ir.dims import Dim, evaluate, symbols
+
+ROW = 512
+"""Elements of a row of a region, about, which is a unit of it."""
 
 SIZES = (1, 16, 128)
 """Values of a symbol at which candidates are compared where nothing says what is typical."""
@@ -34,13 +38,15 @@ class Prices:
     """Seconds of one launch: `seconds[question][candidate][point]`.
 
     points: the symbol values of each point. measured: which of the times are measurements. forks:
-    of the questions, of which not all are launched.
+    of the questions, of which not all are launched; beside: seconds of what each way of each
+    launches beside them, `beside[fork][way][point]`.
     """
 
     points: tuple[Env, ...]
     seconds: tuple[tuple[tuple[float, ...], ...], ...]
     measured: tuple[tuple[tuple[bool, ...], ...], ...]
     forks: tuple[Fork, ...] = ()
+    beside: tuple[tuple[tuple[float, ...], ...], ...] = ()
 
     @cached_property
     def optional(self) -> frozenset[int]:
@@ -55,9 +61,26 @@ class Prices:
         def best(way: Sequence[int], p: int) -> float:
             return sum(min(times[p] for times in self.seconds[n]) for n in way)
 
+        def fork(fork: Fork, beside: Sequence[Sequence[float]], p: int) -> float:
+            ways = zip(fork.ways, beside, strict=True)
+            return min(best(way, p) + times[p] for way, times in ways)
+
         return [
-            best(alone, p) + sum(min(best(w, p) for w in f.ways) for f in self.forks) or 1.0
+            best(alone, p) + sum(fork(f, self._beside(i), p) for i, f in enumerate(self.forks))
+            or 1.0
             for p in range(len(self.points))
+        ]
+
+    def _beside(self, number: int) -> Sequence[Sequence[float]]:
+        if self.beside:
+            return self.beside[number]
+        return [[0.0] * len(self.points) for _ in self.forks[number].ways]
+
+    def aside(self, number: int) -> list[float]:
+        """What each way of a fork costs beside its questions, as `costs`."""
+        return [
+            sum(t / low for t, low in zip(times, self.least, strict=True))
+            for times in self._beside(number)
         ]
 
     def costs(self) -> list[list[float]]:
@@ -135,7 +158,27 @@ def price(
         tuple(tuple(tuple(t for t, _ in row) for row in rows) for rows in table),
         tuple(tuple(tuple(real for _, real in row) for row in rows) for rows in table),
         tuple(forks),
+        tuple(
+            tuple(
+                tuple(_seconds(region, env, target, profile, threads) for env in envs)
+                for region in fork.regions or (None,) * len(fork.ways)
+            )
+            for fork in forks
+        ),
     )
+
+
+def _seconds(
+    region: Region | None, env: Env, target: Target, profile: MachineProfile, threads: int
+) -> float:
+    """Of a launch that is no question."""
+    if region is None:
+        return 0.0
+    (count,) = sizes((region.elements,), env)
+    cost = Cost(0, count * region.bytes, epilogue=count * region.operations)
+    if target.gpu:
+        return on_gpu(cost, max(count // ROW, 1), profile, cold=False).seconds
+    return of_cost(cost, max(count // ROW, 1), profile, threads, cold=False).seconds
 
 
 def sizes(dims: Sequence[Dim], env: Env) -> Dims:

@@ -29,7 +29,7 @@ ROW_OPS = (nn.Softmax, nn.LayerNorm, nn.RmsNorm, reduce.Reduce)
 @lowers(control.Fused)
 def fused(low: Lowering, op: control.Fused) -> None:
     """One kernel; where the body does not fit one region, a kernel for every operation of it."""
-    if leave(low, op):
+    if op in low.normalized or leave(low, op):
         return
     bound = dict(zip(op.body.params, op.inputs, strict=True))
     pairs = list(zip(op.body.results, op.results, strict=True))

@@ -84,6 +84,8 @@ class Lowering:
         self.reduced: Mapping[Op, ReduceRows] = {}
         self.inlined: frozenset[Op] = frozenset()
         self.waiting: dict[Op, Product] = {}
+        self.normed: Mapping[Op, Op] = {}
+        self.normalized: set[Op] = set()
         self.same: dict[Value, Value] = {}
         self.depth = 0
 

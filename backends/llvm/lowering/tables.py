@@ -136,7 +136,8 @@ def tables(
             )
             for rows in zip(costs, usages, strict=True)
         ]
-    for fork in prices.forks:
+    time = 1.0 if objective is None else objective.time
+    for number, fork in enumerate(prices.forks):
         for i in fork.questions:
             count = len(questions[i].candidates)
             launched = [0.0 if i in way else inf for way in fork.ways]
@@ -145,7 +146,13 @@ def tables(
         names.append(", ".join(questions[n].source for n in max(fork.ways, key=len)))
         least = min(sum(min(costs[n][:-1]) for n in way) for way in fork.ways)
         fewest = min(map(len, fork.ways))
-        costs.append(tuple(TRUST * least if len(way) > fewest else 0.0 for way in fork.ways))
+        aside = prices.aside(number)
+        costs.append(
+            tuple(
+                beside * time + (TRUST * least if len(way) > fewest else 0.0)
+                for way, beside in zip(fork.ways, aside, strict=True)
+            )
+        )
         usages.append((0,) * len(fork.ways))
     return Tables(
         tuple(names),
