@@ -15,6 +15,7 @@ from collections.abc import Container, Sequence
 
 import numpy as np
 
+from tilewright.backends.cuda import activations
 from tilewright.backends.llvm.epilogue import INDEX_STRIDES, Epilogue, Step
 
 ELEMENTS = {"f32": "float", "i8": "signed char", "i32": "int", "f16": "unsigned short"}
@@ -57,44 +58,6 @@ _TEXT = {
     "where": "{0} ? {1} : {2}",
 }
 
-_FAST = {
-    "erf": "epilogue_erf({0})",
-    "tanh": "2.0f * epilogue_sigmoid(2.0f * {0}) - 1.0f",
-    "sigmoid": "epilogue_sigmoid({0})",
-    "silu": "{0} * epilogue_sigmoid({0})",
-    "gelu_erf": "0.5f * {0} * (1.0f + epilogue_erf({0} * 0.70710678118654752f))",
-    # (1 + tanh u) / 2 is the sigmoid of 2 u.
-    "gelu_tanh": (
-        "{0} * epilogue_sigmoid(1.5957691216057308f * ({0} + 0.044715f * {0} * {0} * {0}))"
-    ),
-}
-"""For results of 16 bits: absolute errors of erf, tanh and sigmoid of at most 5e-7."""
-
-_FAST_HELPERS = """
-static __device__ __forceinline__ float epilogue_power(float x) {
-  float r;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(x));
-  return r;
-}
-static __device__ __forceinline__ float epilogue_inverse(float x) {
-  float r;
-  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(x));
-  return r;
-}
-static __device__ __forceinline__ float epilogue_sigmoid(float x) {
-  return epilogue_inverse(1.0f + epilogue_power(-1.4426950408889634f * x));
-}
-// Abramowitz and Stegun, 7.1.26.
-static __device__ __forceinline__ float epilogue_erf(float x) {
-  const float y = fabsf(x), t = epilogue_inverse(fmaf(0.3275911f, y, 1.0f));
-  float p = fmaf(1.061405429f, t, -1.453152027f);
-  p = fmaf(p, t, 1.421413741f);
-  p = fmaf(p, t, -0.284496736f);
-  p = fmaf(p, t, 0.254829592f);
-  return copysignf(fmaf(-p * t, epilogue_power(-1.4426950408889634f * y * y), 1.0f), x);
-}
-"""
-
 _HELPERS = {
     "max": """
 static __device__ __forceinline__ float epilogue_max(float x, float y) {
@@ -127,7 +90,7 @@ def literal(value: float) -> str:
 
 def declare(epilogue: Epilogue, value: str = "f32", fast: bool = False) -> str:
     """Text of `Extras` and `epilogue`; ``value``: "f32" or "i32", what the kernel computes.
-    ``fast``: results are rounded to 16 bits."""
+    ``fast``: results are rounded to 16 bits (`activations`)."""
     members = []
     for i, extra in enumerate(epilogue.extras):
         members.append(f"  const {ELEMENTS[extra.dtype]} *x{i};")
@@ -138,8 +101,8 @@ def declare(epilogue: Epilogue, value: str = "f32", fast: bool = False) -> str:
         raise ValueError(f"an epilogue's result must be f32, not {result}")
     used = {step.op for step in epilogue.steps} | {e.dtype for e in epilogue.extras}
     helpers = "".join(text for name, text in _HELPERS.items() if name in used)
-    if fast and used & {*_FAST}:
-        helpers += _FAST_HELPERS
+    if fast and used & {*activations.FAST}:
+        helpers += activations.HELPERS
     inside = "\n".join((*members, "  int unused;"))
     return (
         f"{helpers}\nstruct Extras {{\n{inside}\n}};\n\n"
@@ -165,8 +128,8 @@ def computed(
         kinds.append(kind)
     for step in epilogue.steps:
         kind, text = _step(step, [kinds[ref] for ref in step.args])
-        if fast and step.op in _FAST:
-            text = _FAST[step.op].format(*(f"v{ref}" for ref in step.args))
+        if fast and step.op in activations.FAST:
+            text = activations.FAST[step.op].format(*(f"v{ref}" for ref in step.args))
         body.append(f"  const {_VALUES[kind]} v{len(kinds)} = {text};")
         kinds.append(kind)
     return body, kinds[epilogue.result]

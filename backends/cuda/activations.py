@@ -1,0 +1,70 @@
+"""Activation functions for results that are rounded to 16 bits, as CUDA C++.
+
+The special functions' unit gives 16 results a cycle where 128 numbers are multiplied, so what an
+activation costs is how often it asks that unit: once here, for `tanh.approx` (relative error at
+most 2^-11, NVIDIA's PTX ISA).
+
+    gelu(x) = x / 2 (1 + tanh u),  u = x (a + b t + c t^2),  t = min(x^2, 49)
+
+a, b, c: fitted to the normal distribution, of which (1 + tanh u) / 2 is off by 1.9e-5 at most (the
+formula with x + 0.044715 x^3 by 1.8e-4). From x = 7 on u is 12.9 and more, where the tangent is 1;
+beyond its maximum the polynomial would fall again. gelu(-inf) is NaN, as by the formula with erf.
+
+Errors: of gelu and silu at most 2^-11.8 |x|, that is a seventh of what rounding x to bf16 may
+change and three fifths of f16; so where the result is far smaller than x (gelu from -2 on down,
+silu from -4 on) it is not exact relative to itself. tanh: 2^-10.9 of itself. Of sigmoid and erf
+5e-7, by two questions to the unit.
+"""
+
+from __future__ import annotations
+
+FAST = {
+    "erf": "epilogue_erf({0})",
+    "tanh": "epilogue_tanh({0})",
+    "sigmoid": "epilogue_sigmoid({0})",
+    "silu": "epilogue_half_gate({0}, 0.5f * {0})",
+    "gelu_erf": "epilogue_gelu({0})",
+    "gelu_tanh": ("epilogue_half_gate({0}, {0} * fmaf(0.035677408f * {0}, {0}, 0.79788456f))"),
+}
+"""Operation -> its text."""
+
+HELPERS = """
+static __device__ __forceinline__ float epilogue_power(float x) {
+  float r;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(x));
+  return r;
+}
+static __device__ __forceinline__ float epilogue_inverse(float x) {
+  float r;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(x));
+  return r;
+}
+static __device__ __forceinline__ float epilogue_tanh(float x) {
+  float r;
+  asm("tanh.approx.f32 %0, %1;" : "=f"(r) : "f"(x));
+  return r;
+}
+static __device__ __forceinline__ float epilogue_sigmoid(float x) {
+  return epilogue_inverse(1.0f + epilogue_power(-1.4426950408889634f * x));
+}
+// x / 2 (1 + tanh u): x times the sigmoid of 2 u.
+static __device__ __forceinline__ float epilogue_half_gate(float x, float u) {
+  const float half = 0.5f * x;
+  return fmaf(half, epilogue_tanh(u), half);
+}
+static __device__ __forceinline__ float epilogue_gelu(float x) {
+  const float t = fminf(x * x, 49.0f);
+  const float p = fmaf(fmaf(-3.1580706e-4f, t, 0.036798257f), t, 0.79771781f);
+  return epilogue_half_gate(x, x * p);
+}
+// Abramowitz and Stegun, 7.1.26.
+static __device__ __forceinline__ float epilogue_erf(float x) {
+  const float y = fabsf(x), t = epilogue_inverse(fmaf(0.3275911f, y, 1.0f));
+  float p = fmaf(1.061405429f, t, -1.453152027f);
+  p = fmaf(p, t, 1.421413741f);
+  p = fmaf(p, t, -0.284496736f);
+  p = fmaf(p, t, 0.254829592f);
+  return copysignf(fmaf(-p * t, epilogue_power(-1.4426950408889634f * y * y), 1.0f), x);
+}
+"""
+"""Functions that the texts call."""
