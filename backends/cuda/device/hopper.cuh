@@ -137,8 +137,10 @@ template <int count>
 static __device__ __forceinline__ void registers_more() {
   asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(count));
 }
-// The launch after this one may be started; what the one before this one wrote is there.
+// What the launch before this one wrote is there; the one after this one may be started. In this
+// order one launch at most waits on the device: where each one started the next before it waited
+// itself, several did, and 96 blocks of small products took 3.4 us instead of 1.9 (an H200).
 static __device__ __forceinline__ void launch_wait() {
-  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
   asm volatile("griddepcontrol.wait;" ::: "memory");
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
 }

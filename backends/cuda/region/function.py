@@ -31,8 +31,8 @@ def function(spec: RegionSpec, target: Target, name: str, threads: int, code: Co
     early = ""
     if waits(target):
         early = (
-            '    asm volatile("griddepcontrol.launch_dependents;");\n'
             '    asm volatile("griddepcontrol.wait;" ::: "memory");\n'
+            '    asm volatile("griddepcontrol.launch_dependents;");\n'
         )
     return f"{head}{parameters}) {{\n{early}{code.text()}\n}}\n"
 
