@@ -47,6 +47,7 @@ static __device__ __forceinline__ void attend(const Problem &p, const TensorMap 
       barrier_init(k_read + 8 * i, 4 * GROUPS), barrier_init(v_read + 8 * i, 4 * GROUPS);
     }
     barrier_publish();
+    map_prefetch(mq), map_prefetch(mk), map_prefetch(mv);
   }
   __syncthreads();
   launch_wait();

@@ -95,7 +95,7 @@ static __device__ __forceinline__ void finish_together(const Problem &p, int row
     YT *y = p.y + query * p.ys + (row - query * p.group) * p.yh;
     store(y + size, quotient(sum, total, p.empty));
   }
-  cluster_sync();
+  cluster_leave();
 }
 """
 

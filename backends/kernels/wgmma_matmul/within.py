@@ -83,7 +83,7 @@ WITHIN = """
     const i64 row = (i64)m * BM + r, column = (i64)n * BN + c;
 @WRITE@
   }
-  cluster_sync();
+  cluster_leave();
 }
 """
 """A part of K for each block of a cluster, one tile."""
