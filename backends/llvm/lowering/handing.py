@@ -12,7 +12,7 @@ readers, the second follows the formats that were chosen (see `tables`). Values 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from tilewright.backends.kernels.candidates import Candidate
@@ -219,9 +219,15 @@ def halved(low: Lowering, spec: Any, extras: Collection[int]) -> Any:
     if inner is not None:
         made = halved(low, inner, extras)
         return None if made is None else replace(spec, product=made)
-    epilogue = getattr(spec, "epilogue", None)
-    if not low.target.gpu or epilogue is None:
+    if not low.target.gpu:
         return None
+    names = {one.name for one in fields(spec)}
+    if "product" in names:
+        product = halved(low, spec.product, extras)
+        return None if product is None else replace(spec, product=product)
+    if "epilogue" not in names:
+        return None
+    epilogue = spec.epilogue
     kinds = enumerate(epilogue.extras)
     mixed = tuple(replace(e, dtype=F16_FORMAT) if i in extras else e for i, e in kinds)
     return replace(spec, epilogue=replace(epilogue, extras=mixed))

@@ -48,8 +48,12 @@ class Magnitudes:
     def in_f16(self, value: Value) -> bool:
         """Whether f16 holds every element that `value` may ever have, and those to be expected as
         precisely as it can."""
-        size = self._sizes.get(value, UNKNOWN)
+        size = self.size(value)
         return size.most <= LARGEST and size.usual >= LEAST
+
+    def size(self, value: Value) -> Size:
+        """What is known of a value that is no constant."""
+        return self._sizes.get(value, UNKNOWN)
 
     @cached_property
     def _sizes(self) -> dict[Value, Size]:

@@ -28,7 +28,7 @@ from tilewright.compiler.ir.ops.leaf import Constant
 def normed_products(graph: Graph) -> dict[Op, Op]:
     """The products that nothing reads but a normalization of their last axis, and that one."""
     used, outputs = users(graph.ops), set(graph.outputs)
-    found = {}
+    found: dict[Op, Op] = {}
     for op in graph.ops:
         norm = normalization(op)
         made = norm.x.op if norm is not None else None
@@ -59,7 +59,8 @@ def with_norm(low: Lowering, op: Contract, found: Product) -> bool:
     read_by(low, (found.a.view,), found.fused.views)
     width = 2 * element_bytes(op.out.dtype)
     region = Region(low.bound(found.a.count) * n, width, norm.norm.operations)
-    taken = low.choices.fork([(alone + 1,), (alone,)], [None, region])
+    # The region first: the lowering that asks shall see in which formats it reads the product.
+    taken = low.choices.fork([(alone,), (alone + 1,)], [region, None])
     name = f"{norm.norm.kind} norm"
     if taken == (alone,):
         low.notes.append((op.source, f"{name} behind a product in memory: predicted faster"))
