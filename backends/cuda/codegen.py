@@ -12,7 +12,7 @@ from tilewright.backends.cuda import prelude
 from tilewright.backends.cuda.kernel import CudaKernel
 from tilewright.backends.cuda.nvptx import Arity, ptx_kernel
 from tilewright.backends.cuda.region import region_kernel
-from tilewright.backends.cuda.toolchain import CudaToolError, Resources, to_cubin, to_ptx
+from tilewright.backends.cuda.toolchain import CudaToolError, Resources, to_both, to_cubin
 from tilewright.backends.kernels.registry import families
 from tilewright.backends.llvm.codegen import CodegenError, Known, empty_main
 from tilewright.backends.llvm.emitters import kernel_name, label
@@ -78,10 +78,9 @@ def compile_kernel(job: Job) -> CudaModule:
         source = emitted.kernel.source
         if emitted.kernel.language == "cuda":
             source = prelude.expand(source)
-            ptx = to_ptx(source, name, target)
+            ptx, made = to_both(source, name, target)
         else:
-            ptx = source
-        made = to_cubin(ptx, name, target)
+            ptx, made = source, to_cubin(source, name, target)
     except (CudaToolError, RuntimeError, ValueError) as error:
         nodes = f" (ONNX: {job.nodes})" if job.nodes else ""
         raise CodegenError(f"kernel {name}{nodes}: {error}; spec: {job.spec!r}") from None

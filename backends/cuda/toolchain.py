@@ -1,11 +1,14 @@
-"""CUDA C++ to PTX, and PTX to cubins, by whatever tools are installed.
+"""CUDA C++ to PTX and cubins, and PTX to cubins, by whatever tools are installed.
 
     to PTX       NVRTC (pip: nvidia-cuda-nvrtc), else nvcc on the PATH
     to a cubin   nvJitLink (pip: nvidia-nvjitlink), else ptxas on the PATH
 
-The first that is there is taken, so that a machine with `tilewright[cuda]` always uses the same. No
-GPU and no driver are needed. Where nothing makes cubins, PTX alone is shipped, for the driver to
-compile when the model is loaded.
+The first that is there is taken, so that a machine with `tilewright[cuda]` always uses the same.
+CUDA C++ becomes a cubin by NVRTC itself: nvJitLink assembles what may be linked with other code,
+and for that ignores `setmaxnreg`, which moves registers from warps that copy to warps that multiply
+(C7504; 168 registers instead of 232 for sums and epilogues). No GPU and no driver are needed.
+Where nothing makes cubins, PTX alone is shipped, for the driver to compile when the model is
+loaded.
 """
 
 from __future__ import annotations
@@ -68,6 +71,21 @@ def to_ptx(source: str, name: str, target: Target) -> str:
         )
     _, compiler = compilers[0]
     return compiler(source, name, target)
+
+
+def to_both(source: str, name: str, target: Target) -> tuple[str, Cubin]:
+    """CUDA C++, which includes nothing, to PTX and machine code; what is raised: as `to_ptx`."""
+    compilers, assemblers = _compilers(), _assemblers()
+    if not compilers or not assemblers:
+        return to_ptx(source, name, target), Cubin()
+    if compilers[0][0] == "nvrtc":
+        made = _run_nvrtc(source, name, target.cpu, b"--ptxas-options=-v")
+        return made.ptx, Cubin(made.code, _resources(made.log))
+    ptx = to_ptx(source, name, target)
+    # nvcc's own assembler for the same reason.
+    assemble = dict(assemblers).get("ptxas", assemblers[0][1])
+    code, log = assemble(ptx, name, target)
+    return ptx, Cubin(code, _resources(log))
 
 
 def to_cubin(ptx: str, name: str, target: Target) -> Cubin:
@@ -170,23 +188,42 @@ def _nvjitlink() -> Any:
     return nvjitlink
 
 
+@dataclass(frozen=True)
+class _Compiled:
+    """What NVRTC makes; ``code`` of a real architecture only."""
+
+    ptx: str
+    code: bytes
+    log: str
+
+
 def _by_nvrtc(source: str, name: str, target: Target) -> str:
+    return _run_nvrtc(source, name, architecture(target)).ptx
+
+
+def _run_nvrtc(source: str, name: str, machine: str, *more: bytes) -> _Compiled:
     nvrtc = _nvrtc()
-    options = [f"--gpu-architecture={architecture(target)}".encode(), b"--std=c++17", b"-w"]
+    options = [f"--gpu-architecture={machine}".encode(), b"--std=c++17", b"-w", *more]
     _, program = nvrtc.nvrtcCreateProgram(source.encode(), f"{name}.cu".encode(), 0, [], [])
     try:
         (status,) = nvrtc.nvrtcCompileProgram(program, len(options), options)
+        log = _text(_fetched(nvrtc.nvrtcGetProgramLogSize, nvrtc.nvrtcGetProgramLog, program))
         if status != nvrtc.nvrtcResult.NVRTC_SUCCESS:
-            _, size = nvrtc.nvrtcGetProgramLogSize(program)
-            log = bytearray(size)
-            nvrtc.nvrtcGetProgramLog(program, log)
-            raise CudaToolError(_text(log) or str(status))
-        _, size = nvrtc.nvrtcGetPTXSize(program)
-        ptx = bytearray(size)
-        nvrtc.nvrtcGetPTX(program, ptx)
-        return _text(ptx)
+            raise CudaToolError(log or str(status))
+        ptx = _text(_fetched(nvrtc.nvrtcGetPTXSize, nvrtc.nvrtcGetPTX, program))
+        code = bytearray()
+        if machine.startswith("sm_"):
+            code = _fetched(nvrtc.nvrtcGetCUBINSize, nvrtc.nvrtcGetCUBIN, program)
+        return _Compiled(ptx, bytes(code), log)
     finally:
         nvrtc.nvrtcDestroyProgram(program)
+
+
+def _fetched(size_of: Callable[..., Any], fetch: Callable[..., Any], program: Any) -> bytearray:
+    _, size = size_of(program)
+    data = bytearray(size)
+    fetch(program, data)
+    return data
 
 
 def _by_nvcc(source: str, name: str, target: Target) -> str:

@@ -44,10 +44,11 @@ def cubins(candidates: Sequence[Candidate], target: Target) -> bytes:
     for i, candidate in enumerate(candidates):
         name = f"candidate{i}"
         kernel = kernel_of(candidate, target, name)
-        text = kernel.source
         if kernel.language == "cuda":
-            text = toolchain.to_ptx(prelude.expand(text), name, target)
-        code = toolchain.to_cubin(text, name, target).code
+            _, made = toolchain.to_both(prelude.expand(kernel.source), name, target)
+        else:
+            made = toolchain.to_cubin(kernel.source, name, target)
+        code = made.code
         found.append(struct.pack("<Q", len(code)) + code)
     return b"".join(found)
 

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from tilewright.backends.cuda import prelude, toolchain
-from tilewright.backends.cuda.toolchain import CudaToolError, to_cubin, to_ptx
+from tilewright.backends.cuda.toolchain import CudaToolError, to_both, to_cubin, to_ptx
 from tilewright.backends.target import Target, lookup
 from tilewright.compiler.errors import UserError
 
@@ -58,9 +58,48 @@ def test_spills_and_stack_are_counted() -> None:
     assert found.stack > 0
 
 
+MOVED = """
+extern "C" __global__ void __launch_bounds__(384, 1) moved(float *a0, long long units) {
+  if (threadIdx.x >= 256) {
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 40;");
+    a0[0] = 1.0f;
+  } else {
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 232;");
+    a0[threadIdx.x] = 2.0f;
+  }
+}
+"""
+
+
+@pytest.mark.skipif(toolchain.disassembler() == "", reason="no cuobjdump")
+@pytest.mark.parametrize("compiler", COMPILERS)
+def test_registers_move_between_the_warps_of_a_block(
+    compiler: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They do not where code is assembled to be linked."""
+    monkeypatch.setattr(toolchain, "_compilers", lambda: ((compiler, COMPILERS[compiler]),))
+    target = lookup("sm_90a")
+    ptx, made = to_both(MOVED, "moved", target)
+    assert "setmaxnreg.inc.sync.aligned.u32 232" in ptx
+    assert [(r.entry, r.registers) for r in made.resources] == [("moved", 168)]
+    assert toolchain.disassemble(made.code).count("USETMAXREG") == 2
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
+def test_ptx_is_the_same_whether_code_is_made_with_it_or_not(target: Target) -> None:
+    ptx, made = to_both(SOURCE, "reversed", target)
+    assert ptx.split() == to_ptx(SOURCE, "reversed", target).split()
+    assert made == to_both(SOURCE, "reversed", target)[1]
+    (found,) = made.resources
+    (linked,) = to_cubin(ptx, "reversed", target).resources
+    assert (found.entry, found.shared, found.stack) == (linked.entry, linked.shared, linked.stack)
+
+
 def test_a_compile_error_has_the_line_and_what_is_wrong() -> None:
     with pytest.raises(CudaToolError, match=r'bad\.cu\(1\): error: identifier "y" is undefined'):
         to_ptx("__device__ int x = y;", "bad", lookup("sm_90a"))
+    with pytest.raises(CudaToolError, match=r'bad\.cu\(1\): error: identifier "y" is undefined'):
+        to_both("__device__ int x = y;", "bad", lookup("sm_90a"))
 
 
 def test_an_error_of_ptx_names_the_instruction() -> None:
@@ -86,6 +125,9 @@ def test_ptx_alone_is_shipped_where_nothing_assembles(monkeypatch: pytest.Monkey
     assert toolchain.architectures(target) == ("sm_80", "compute_80")
     monkeypatch.setattr(toolchain, "_assemblers", lambda: ())
     assert to_cubin("", "any", target) == toolchain.Cubin()
+    ptx, made = to_both(SOURCE, "reversed", target)
+    assert ".target sm_80" in ptx
+    assert made == toolchain.Cubin()
     assert toolchain.architectures(target) == ("compute_80",)
 
 

@@ -7,7 +7,7 @@ import pytest
 from support.emulated_products import COMPILER, run_entry
 
 from tilewright.backends.cuda import prelude
-from tilewright.backends.cuda.toolchain import disassemble, to_cubin, to_ptx, tools
+from tilewright.backends.cuda.toolchain import disassemble, to_both, tools
 from tilewright.backends.kernels.candidates import candidates
 from tilewright.backends.kernels.registry import family
 from tilewright.backends.kernels.tasks import MatmulTask
@@ -40,7 +40,7 @@ def test_products_are_those_of_warp_groups(form: str, tile: Tile) -> None:
     assert FAMILY.cuda is not None
     spec = WgmmaScaledMatmulSpec(400, 520, form, a="bf16", c="bf16", tile=tile)
     text = prelude.expand(FAMILY.cuda(spec, HOPPER, "kernel").source)
-    made = to_cubin(to_ptx(text, "kernel", HOPPER), "kernel", HOPPER)
+    _, made = to_both(text, "kernel", HOPPER)
     assert len(made.resources) == 2
     assert not [r for r in made.resources if r.spill_stores or r.spill_loads or r.stack]
     machine = disassemble(made.code)

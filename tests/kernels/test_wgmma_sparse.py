@@ -7,7 +7,7 @@ import pytest
 from support.emulated_kernels import COMPILER, check
 
 from tilewright.backends.cuda import prelude
-from tilewright.backends.cuda.toolchain import disassemble, to_cubin, to_ptx, tools
+from tilewright.backends.cuda.toolchain import disassemble, to_both, tools
 from tilewright.backends.kernels.candidates import candidates, fitted
 from tilewright.backends.kernels.registry import family
 from tilewright.backends.kernels.tasks import MatmulTask
@@ -114,7 +114,7 @@ def test_code_is_that_of_sparse_tensor_cores_and_nothing_is_spilled(tile: Sparse
         520, 520, "f16", epilogue=BIAS_RELU_RESIDUAL, a="f16", c="f16", tile=tile
     )
     text = prelude.expand(FAMILY.cuda(one, HOPPER, "kernel").source)
-    made = to_cubin(to_ptx(text, "kernel", HOPPER), "kernel", HOPPER)
+    _, made = to_both(text, "kernel", HOPPER)
     assert not [r for r in made.resources if r.spill_stores or r.spill_loads or r.stack]
     machine = disassemble(made.code)
     if machine:

@@ -10,7 +10,7 @@ from support.region_oracle import DTYPES
 from tilewright.backends import target
 from tilewright.backends.cuda import prelude
 from tilewright.backends.cuda.region import region_kernel
-from tilewright.backends.cuda.toolchain import to_cubin, to_ptx
+from tilewright.backends.cuda.toolchain import to_both
 from tilewright.runtime import expressions
 
 BAND = 256
@@ -47,7 +47,7 @@ def checked(answer):
 def compiled(spec, row):
     """(kernel, functions of its entries) of ``spec`` on this GPU."""
     kernel = region_kernel(spec, row, "kernel")
-    code = to_cubin(to_ptx(prelude.expand(kernel.source), "kernel", row), "kernel", row).code
+    code = to_both(prelude.expand(kernel.source), "kernel", row)[1].code
     module = checked(driver().cuModuleLoadData(code))
     names = [f"kernel{entry.suffix}".encode() for entry in kernel.entries]
     return kernel, [checked(driver().cuModuleGetFunction(module, name)) for name in names]

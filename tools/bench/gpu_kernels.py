@@ -33,10 +33,9 @@ class DeviceError(RuntimeError):
 
 def cubin(kernel: CudaKernel, name: str, target: Target) -> toolchain.Cubin:
     """Machine code of ``kernel`` and what its entries take."""
-    text = kernel.source
     if kernel.language == "cuda":
-        text = toolchain.to_ptx(prelude.expand(text), name, target)
-    return toolchain.to_cubin(text, name, target)
+        return toolchain.to_both(prelude.expand(kernel.source), name, target)[1]
+    return toolchain.to_cubin(kernel.source, name, target)
 
 
 @dataclass(frozen=True)
