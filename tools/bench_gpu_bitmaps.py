@@ -10,7 +10,7 @@ import argparse
 import statistics
 import time
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -63,22 +63,17 @@ def make(spec: Spec) -> CudaKernel:
     return emit(spec, lookup(TARGET), "product")
 
 
-def sparse(k: int, n: int, pieces: int = 0) -> BitmapMmaSpec:
-    """The product with bitmaps; its code is the same for any weights."""
-    return BitmapMmaSpec(k, n, pieces, a="bf16", c="bf16")
-
-
 def dense(m: int, k: int, n: int) -> WgmmaMatmulSpec:
     """Our product with all weights."""
     first = WgmmaMatmulSpec(k, n, 1, "bf16", a="bf16", c="bf16", tile=start(1))
     return dense_tiles.fastest(first, m, lookup(TARGET))
 
 
-@lru_cache(1)
+@cache
 def operands(weights: Weights) -> tuple[np.ndarray, BitmapMmaSpec, np.ndarray]:
     """B, its spec and packed B."""
     w = weights.matrix()
-    spec = sparse(weights.k, weights.n, even(w != 0))
+    spec = BitmapMmaSpec(weights.k, weights.n, *even(w != 0), a="bf16", c="bf16")
     return w, spec, pack(w, spec)
 
 
@@ -113,7 +108,7 @@ class BitmapBench(Bench):
 def compare(device: Device, m: int, weights: Weights, built: dict[Spec, Built]) -> float:
     """Prints a line; the speed against cuBLAS."""
     bench, (k, n) = BitmapBench(device, m, weights), (weights.k, weights.n)
-    mine = bench.run_of(*built[sparse(k, n)], bench.packed)
+    mine = bench.run_of(*built[bench.spec], bench.packed)
     bench.c[-1].fill_(float("nan"))
     mine.replay()
     error = bench.error(False)
@@ -138,9 +133,8 @@ def main() -> None:
     add_options(parser)
     options = parser.parse_args()
     started = time.perf_counter()
-    shapes = dict.fromkeys((w.k, w.n) for w in WEIGHTS)
-    every: list[Spec] = [sparse(*shape) for shape in shapes]
-    every += [dense(m, *shape) for shape in shapes for m in ROWS]
+    every: list[Spec] = [operands(w)[1] for w in WEIGHTS]
+    every += [dense(m, w.k, w.n) for w in WEIGHTS for m in ROWS]
     built = build(make, "product", every, options.work)
     if options.compile_only:
         return

@@ -10,8 +10,8 @@
 // nibbles of eight lanes: [lane / 8][j]. Values are in the order j, lane, bit: what the lanes of a warp
 // load at once lies within 128 bytes mostly, so that banks of shared memory hardly conflict.
 
-// P as in fewparts.cuh, and `ends`: where steps begin and end.
-static constexpr int BITMAP_STEP = 64, BITMAP_BITS = 256, BITMAP_SLOT = 256 + 64 * 32 * 2;
+// P as in fewparts.cuh, `slot`: bytes of the largest step, and `ends`: where steps begin and end.
+static constexpr int BITMAP_STEP = 64, BITMAP_BITS = 256;
 
 // Where the values of a word of a step's bitmaps begin, for lane (j, lane / 8) = (lane / 4, lane % 4) of
 // both chunks, if those of the step begin at `at`.
@@ -67,18 +67,13 @@ static __device__ __forceinline__ uint4 bitmap_row(const P &p, const tw_u16 *row
   return part[0];
 }
 
-template <int WARPS, int RING>
-static __device__ __forceinline__ constexpr int bitmap_bars() {
-  return WARPS * (RING * BITMAP_SLOT + BITMAP_BITS);
-}
-
 // Blocks of MT * 8 rows of A. A warp has one of WN panels and every WK-th step, and a ring of RING slots
 // of its own, which the accelerator fills where there is one. SPLIT blocks, a cluster, share the steps.
 // Behind the rings: for each warp where the values of bitmaps begin, then barriers.
 template <int MT, int WN, int WK, int RING, int SPLIT, bool AS_IS, int LENGTH, class P>
 static __device__ __forceinline__ void few_bitmaps(const P &p, tw_i64 first, const tw_u16 *rows,
                                                    tw_i64 stride, char *shared) {
-  constexpr int SLOT = BITMAP_SLOT, WARPS = WN * WK;
+  constexpr int SLOT = P::slot, WARPS = WN * WK;
   const int tid = threadIdx.x, lane = tid % 32, warp = tid / 32, g = lane / 4, t = lane % 4;
   const int wn = warp % WN, wk = warp / WN, rank = SPLIT > 1 ? blockIdx.x % SPLIT : 0;
   const int panel = (int)(blockIdx.x / SPLIT) * WN + wn;
@@ -90,7 +85,7 @@ static __device__ __forceinline__ void few_bitmaps(const P &p, tw_i64 first, con
   char *starts = shared + WARPS * RING * SLOT + warp * BITMAP_BITS;
   const tw_u32 *ends = p.ends + (tw_i64)panel * P::steps + begin + wk;
 #if __CUDA_ARCH__ >= 900
-  const unsigned bars = base + bitmap_bars<WARPS, RING>() + warp * RING * 8;
+  const unsigned bars = base + WARPS * (RING * SLOT + BITMAP_BITS) + warp * RING * 8;
   if (lane == 0) {
     for (int i = 0; i < RING; i++) barrier_init(bars + 8 * i, 1);
     barrier_publish();

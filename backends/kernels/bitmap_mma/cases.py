@@ -94,10 +94,11 @@ def _case(
     whole = whole.astype(TYPES["bf16"] if a == "bf16" else np.float32)
     given: np.ndarray | Encoded = kind.encode(w) if isinstance(kind, Sparse) else w
     if isinstance(kind, Sparse):
-        spec = BitmapMmaSpec(k, n, most_pieces(kind, k, n), "bf16", kind, epilogue, a, c)
+        pieces = most_pieces(kind, k, n)
+        spec = BitmapMmaSpec(k, n, pieces, format=kind, epilogue=epilogue, a=a, c=c)
     else:
         there = w.astype(TYPES[kind]).astype(np.float32) != 0
-        spec = BitmapMmaSpec(k, n, even(there), kind, None, epilogue, a, c)
+        spec = BitmapMmaSpec(k, n, *even(there), kind, None, epilogue, a, c)
     packed = pack(given, spec)
     # What the packed form stands for, so that unpacking gives it back.
     logical = given if isinstance(given, Encoded) else w.astype(TYPES[str(kind)]).astype(np.float32)

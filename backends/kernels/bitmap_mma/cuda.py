@@ -21,7 +21,8 @@ ELEMENTS = {"f32": "float", "bf16": "tw_u16"}
 PROBLEM = """#include "bitmap.cuh"
 
 struct Problem {{
-  static constexpr int parts = 1, step = {step}, k = {k}, panels = {panels}, steps = {steps};
+  static constexpr int parts = 1, step = {step}, k = {k}, panels = {panels};
+  static constexpr int steps = {steps}, slot = {slot};
   static constexpr bool half = {half};
   static constexpr tw_i64 columns = {n};
   const {a} *a;
@@ -59,6 +60,7 @@ def kernel(spec: BitmapMmaSpec, target: Target, name: str) -> CudaKernel:
         k=spec.k,
         panels=spec.panels,
         steps=spec.steps,
+        slot=spec.slot,
         half=str(spec.element == "f16").lower(),
         n=spec.n,
         a=ELEMENTS[spec.a],
@@ -68,8 +70,9 @@ def kernel(spec: BitmapMmaSpec, target: Target, name: str) -> CudaKernel:
     parts = ['#include "hopper.cuh"\n' if hopper else "", declare(spec.epilogue), problem]
     entries: list[Entry] = []
 
-    def add(suffix: str, threads: int, rest: str) -> None:
-        parts.append(signature(name + suffix, operands, dims, threads=threads) + begin + rest)
+    def add(suffix: str, threads: int, rest: str, blocks: int = 1) -> None:
+        own = signature(name + suffix, operands, dims, threads=threads, blocks=blocks)
+        parts.append(own + begin + rest)
 
     def product(shape: Shape, suffix: str, chosen: str, rows: str) -> None:
         """``rows``: whether rows are 16 bits each, where they lie, elements from one to the next;
@@ -78,7 +81,8 @@ def kernel(spec: BitmapMmaSpec, target: Target, name: str) -> CudaKernel:
         where, how = rows.split("; ")
         call = f"  few_bitmaps<{', '.join(map(str, sizes))}, {how}>"
         call += f"(p, (tw_i64)blockIdx.y * {shape.rows}, {where}, shared);\n}}\n"
-        add(suffix, shape.threads, "  extern __shared__ __align__(16) char shared[];\n" + call)
+        head = "  extern __shared__ __align__(16) char shared[];\n"
+        add(suffix, shape.threads, head + call, shape.resident)
         across = -(-spec.panels // shape.across) * shape.split
         entries.append(
             Entry(

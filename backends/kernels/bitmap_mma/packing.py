@@ -21,7 +21,7 @@ TYPES = {"bf16": np.dtype(ml_dtypes.bfloat16), "f16": np.dtype(np.float16)}
 
 def pack(weights: np.ndarray | Encoded, spec: BitmapMmaSpec) -> np.ndarray:
     """f32 [K, N], or what the format has encoded -> uint8 [packed_bytes]. A zero with a sign loses
-    it. ValueError if more values are there than ``pieces`` hold."""
+    it. ValueError if more values are there than ``pieces`` hold, or ``slot`` in a step."""
     filled = np.zeros((spec.steps * STEP, spec.panels * PANEL), np.uint16)
     filled[: spec.k, : spec.n] = _codes(weights, spec)
     # k = 32 chunk + 8 t + 4 h + b, n = 32 panel + 8 r + g; nibble j = 2 r + h of lane 4 g + t
@@ -36,6 +36,10 @@ def pack(weights: np.ndarray | Encoded, spec: BitmapMmaSpec) -> np.ndarray:
     if pieces.sum() > spec.pieces:
         raise ValueError(f"{spec.pieces} pieces of values are too few for these weights")
     sizes = pieces * PIECE + BITMAPS
+    if sizes.max() > spec.slot:
+        raise ValueError(
+            f"a step of {sizes.max()} bytes: {spec.slot} are too few for these weights"
+        )
     ends = spec.head_bytes + np.cumsum(np.concatenate([[0], sizes]))
     packed = np.zeros(spec.packed_bytes, np.uint8)
     head = packed[: 4 * len(ends)].view(np.uint32)
@@ -73,14 +77,20 @@ def unpack(packed: np.ndarray, spec: BitmapMmaSpec) -> np.ndarray | Encoded:
 
 
 def sample(spec: BitmapMmaSpec) -> np.ndarray:
-    """Packed weights of which nearly as many are there as ``pieces`` have room for, anywhere."""
+    """Packed weights of which nearly as many are there as ``pieces`` have room for, anywhere where
+    steps have room for them."""
     rng = np.random.default_rng(0)
     size = spec.k * spec.n
     room = max(spec.pieces - spec.panels * spec.steps, 0) * PIECE // 2
-    w = np.zeros(size, np.float32)
-    there = rng.permutation(size)[: min(room, size)]
-    w[there] = rng.choice([-1, 1], len(there)) * rng.uniform(0.5, 2, len(there))
-    matrix = w.reshape(spec.k, spec.n)
+    w = rng.choice([-1, 1], size) * rng.uniform(0.5, 2, size)
+    w[rng.permutation(size)[min(room, size) :]] = 0
+    matrix = w.astype(np.float32).reshape(spec.k, spec.n)
+    each = (spec.slot - BITMAPS) // 2
+    for k in range(0, spec.k, STEP):
+        for n in range(0, spec.n, PANEL):
+            step = matrix[k : k + STEP, n : n + PANEL]
+            beyond = np.flatnonzero(step)[each:]
+            step[np.unravel_index(beyond, step.shape)] = 0
     return pack(matrix if spec.format is None else Sparse(16).encode(matrix), spec)
 
 

@@ -9,9 +9,6 @@ from tilewright.backends.cuda.fewshapes import MULTIPROCESSORS, ROOMY, most_shar
 from tilewright.backends.kernels.bitmap_mma.spec import BITMAPS, PANEL, STEP, BitmapMmaSpec
 from tilewright.backends.target import Target
 
-SLOT = BITMAPS + 2 * STEP * PANEL
-"""Bytes of a step of which no weight is zero."""
-
 SLOTS = 6
 """Of a ring at most."""
 
@@ -25,13 +22,16 @@ WARPS = {1: 16, 2: 16, 4: 12, 8: 8}
 @dataclass(frozen=True)
 class Shape:
     """One function: tiles of eight rows; panels and shares of K of a block's warps; slots of a
-    warp's ring; blocks of a cluster that share K."""
+    warp's ring and bytes of each; blocks of a cluster that share K; blocks that share a
+    multiprocessor, one of the next launch or of this."""
 
     tiles: int
     across: int
     down: int
     ring: int
+    slot: int
     split: int
+    resident: int = 1
 
     @property
     def threads(self) -> int:
@@ -46,7 +46,7 @@ class Shape:
     def shared(self) -> int:
         """Bytes of shared memory: rings, where values begin, barriers; then sums in their place."""
         warps = self.across * self.down
-        rings = warps * (self.ring * (SLOT + 8) + BITMAPS)
+        rings = warps * (self.ring * (self.slot + 8) + BITMAPS)
         return max(rings, 4 * self.rows * (36 * warps + PANEL * self.across))
 
 
@@ -56,18 +56,19 @@ def shapes(spec: BitmapMmaSpec, target: Target) -> tuple[Shape, ...]:
 
 
 def _shape(spec: BitmapMmaSpec, tiles: int, target: Target) -> Shape:
-    """The division by which a multiprocessor reads the fewest bytes: of B, about as many as half
-    of its weights are, of A, and while sums are joined."""
+    """The division by which a multiprocessor reads the fewest bytes: of B, of A, and while sums are
+    joined."""
 
     def bytes_read(division: tuple[int, int]) -> float:
         split, across = division
         turns = -(-(-(-spec.panels // across) * split) // MULTIPROCESSORS)
         steps = -(-spec.steps // split)
-        return turns * steps * (across * SLOT / 2 + tiles * 16 * STEP) + JOINING[split]
+        each = spec.packed_bytes / (spec.panels * spec.steps)
+        return turns * steps * (across * each + tiles * 16 * STEP) + JOINING[split]
 
     split, across = min(_divisions(spec, tiles, target), key=bytes_read)
     steps = -(-spec.steps // split)
-    shape = Shape(tiles, across, max(1, min(WARPS[tiles] // across, steps)), 1, split)
+    shape = Shape(tiles, across, max(1, min(WARPS[tiles] // across, steps)), 1, spec.slot, split)
     while shape.shared > most_shared(target):
         shape = replace(shape, down=shape.down // 2)
     while shape.ring < min(-(-steps // shape.down), SLOTS):

@@ -28,6 +28,12 @@ PIECE = 16
 BITMAPS = 256
 """Bytes of a step's bitmaps."""
 
+LARGEST = BITMAPS + 2 * STEP * PANEL
+"""Bytes of a step of which no weight is zero."""
+
+ROUND = 128
+"""Bytes to which the largest step is filled up."""
+
 MOST = 0.85
 """Share of weights other than zero from which on nothing is gained."""
 
@@ -40,14 +46,16 @@ class BitmapMmaSpec:
     Dims: p0 = M, p1 = row stride of A, p2 = row stride of C (elements), then one row stride for
     each ``col`` and ``full`` extra in order. Columns of A and C are contiguous.
 
-    ``pieces``: of PIECE bytes, which values of all steps take at most. ``element``: what is
-    multiplied, bf16 or f16. ``format``: of the weights; None: those of the model, rounded to
-    elements. ``a``, ``c``: formats of A and C in memory (llvm.formats).
+    ``pieces``: of PIECE bytes, which values of all steps take at most; ``slot``: bytes that a step
+    takes at most. ``element``: what is multiplied, bf16 or f16. ``format``: of the weights; None:
+    those of the model, rounded to elements. ``a``, ``c``: formats of A and C in memory
+    (llvm.formats).
     """
 
     k: int
     n: int
     pieces: int
+    slot: int = LARGEST
     element: str = "bf16"
     format: Sparse | None = None
     epilogue: Epilogue = IDENTITY
@@ -56,6 +64,8 @@ class BitmapMmaSpec:
 
     def __post_init__(self) -> None:
         storage.check(self.a, self.c)
+        if not BITMAPS <= self.slot <= LARGEST or self.slot % PIECE:
+            raise ValueError(f"steps of {self.slot} bytes: expected pieces of 16, up to {LARGEST}")
         if self.element not in ACCURACY or (self.format is not None and self.element != "bf16"):
             raise ValueError(f"no bitmaps of {self.element}{' in a format' * bool(self.format)}")
         if self.element != "bf16" and (self.a, self.c) != (storage.F32_FORMAT,) * 2:
@@ -96,7 +106,9 @@ def candidates(task: Any, _target: Target) -> tuple[BitmapMmaSpec, ...]:
         return ()
     read = (f for f in formats().values() if isinstance(f, Sparse) and f.bits == 16)
     return tuple(
-        BitmapMmaSpec(task.k, task.n, most_pieces(f, task.k, task.n), "bf16", f, task.epilogue)
+        BitmapMmaSpec(
+            task.k, task.n, most_pieces(f, task.k, task.n), format=f, epilogue=task.epilogue
+        )
         for f in read
         if f.pattern is not None
         and not isinstance(f.pattern, Blocks)
@@ -116,18 +128,18 @@ def fitted(task: Any, _target: Target, weights: np.ndarray) -> tuple[BitmapMmaSp
     there = weights != 0
     if there.sum() > MOST * weights.size:
         return ()
-    pieces = even(there)
+    pieces, slot = even(there)
     largest = float(np.abs(weights).max())
     return tuple(
-        BitmapMmaSpec(task.k, task.n, pieces, element, None, task.epilogue)
+        BitmapMmaSpec(task.k, task.n, pieces, slot, element, None, task.epilogue)
         for element in ACCURACY
         if element == "bf16" or largest <= float(np.finfo(np.float16).max)
     )
 
 
-def even(there: np.ndarray) -> int:
-    """Pieces that values of [K, N] take, as many for each panel: matrices pruned alike then have
-    kernels in common."""
+def even(there: np.ndarray) -> tuple[int, int]:
+    """Pieces that values of [K, N] take, as many for each panel, and bytes of the largest step, to
+    whole ROUND: matrices pruned alike then have kernels in common."""
     edges = np.arange(0, len(there), STEP)
     # Of a column at most STEP.
     by_step = np.add.reduceat(there, edges, axis=0, dtype=np.uint8)
@@ -135,7 +147,8 @@ def even(there: np.ndarray) -> int:
     filled.reshape(len(edges), -1)[:, : there.shape[1]] = by_step
     counts = filled.sum(axis=2, dtype=np.int64)
     pieces, panels = int((-(-counts * 2 // PIECE)).sum()), int(counts.shape[1])
-    return -(-pieces // panels) * panels
+    largest = BITMAPS + -(-2 * int(counts.max()) // ROUND) * ROUND
+    return -(-pieces // panels) * panels, largest
 
 
 def stored(spec: BitmapMmaSpec, operands: tuple[str, ...], result: str) -> BitmapMmaSpec | None:
