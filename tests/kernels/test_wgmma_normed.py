@@ -13,7 +13,7 @@ from tilewright.backends.kernels.candidates import candidates
 from tilewright.backends.kernels.family import Case
 from tilewright.backends.kernels.registry import family
 from tilewright.backends.kernels.tasks import MatmulTask
-from tilewright.backends.kernels.wgmma_matmul import WgmmaMatmulSpec
+from tilewright.backends.kernels.wgmma_matmul import Tile, WgmmaMatmulSpec
 from tilewright.backends.kernels.wgmma_normed_matmul import (
     NormedMatmulTask,
     NormedTile,
@@ -24,15 +24,18 @@ from tilewright.backends.kernels.wgmma_normed_matmul import (
 from tilewright.backends.kernels.wgmma_normed_matmul.cases import (
     BIAS_RESIDUAL,
     LAYER,
+    PARTS,
     RMS,
     cases,
     made,
 )
+from tilewright.backends.llvm.epilogue import Extra
 from tilewright.backends.target import lookup
 from tilewright.tools.bench.gpu_kernels import cubin
 
 FAMILY = family("wgmma_normed_matmul")
 HOPPER = lookup("sm_90a")
+HALF_RESIDUAL = replace(BIAS_RESIDUAL, extras=(Extra("row"), Extra("full", "f16")))
 EMULATED = {case.label: case for case in cases() if case.spec.product.element == "bf16"}
 
 
@@ -49,7 +52,7 @@ def quick() -> list[object]:
     labels = list(EMULATED)
     first = {
         next(label for label in labels if part in label)
-        for part in ("split=2, turned=False", "split=4, turned=True", "bf166-2-layer", "special")
+        for part in ("split=2, turned=False", "split=4, turned=True", "special", "-Tile(")
     }
     return [
         label if label in first else pytest.param(label, marks=pytest.mark.slow) for label in labels
@@ -95,17 +98,22 @@ def test_variants_compute_the_same_with_other_tiles(n: int) -> None:
     first = product(768, n)
     found = tiles.variants(first, HOPPER)
     assert found[0] == first
-    assert {replace(one, tile=first.tile) for one in found} == {first}
-    assert all(one.shared <= spec.SHARED and one.blocks <= spec.CLUSTER for one in found)
+    alike = {replace(one, tile=first.tile, product=first.product) for one in found}
+    assert alike == {first}
+    assert {replace(one.product, tile=Tile()) for one in found} == {
+        replace(first.product, tile=Tile())
+    }
+    whole = [one for one in found if one.tile is not None]
+    assert all(one.shared <= spec.SHARED and one.blocks <= spec.CLUSTER for one in whole)
+    assert all(one.product.tile.split > 1 for one in found if one.tile is None)
     for one in found:
         assert tiles.microseconds(one, 1) <= tiles.microseconds(one, 4096)
 
 
-def test_few_rows_take_small_tiles_and_many_large_ones() -> None:
-    few = tiles.fastest(product(1536, 384), 128, HOPPER).tile
-    many = tiles.fastest(product(3072, 768), 4096, HOPPER).tile
-    assert few.rows <= 64
-    assert many.rows * many.columns >= 128 * 192
+def test_few_rows_take_parts_of_k() -> None:
+    few = tiles.fastest(product(1536, 384), 128, HOPPER)
+    assert few.tile is None
+    assert few.product.tile.split >= 2
 
 
 @pytest.mark.skipif(not all(tools()), reason="no CUDA compiler or assembler")
@@ -114,6 +122,19 @@ def test_few_rows_take_small_tiles_and_many_large_ones() -> None:
     [
         product(tile=NormedTile(128, 256, 4, 2)),
         product(n=384, tile=NormedTile(16, 64, 8, 1, turned=True)),
+        WgmmaNormedMatmulSpec(
+            WgmmaMatmulSpec(768, 768, 1, "bf16", HALF_RESIDUAL, "bf16", "f16", PARTS[0]),
+            LAYER,
+            None,
+        ),
+        pytest.param(
+            WgmmaNormedMatmulSpec(
+                WgmmaMatmulSpec(768, 768, 1, "f16", HALF_RESIDUAL, "f16", "f16"),
+                LAYER,
+                NormedTile(128, 256, 4, 2),
+            ),
+            marks=pytest.mark.slow,
+        ),
         pytest.param(product(tile=NormedTile(128, 192, 4, 2)), marks=pytest.mark.slow),
         pytest.param(product(tile=NormedTile(64, 256, 4, 1)), marks=pytest.mark.slow),
         pytest.param(product(tile=NormedTile(64, 192, 4, 1, 2)), marks=pytest.mark.slow),
@@ -156,6 +177,8 @@ def test_what_there_is_not_is_refused() -> None:
         NormedTile(stages=1)
     with pytest.raises(ValueError, match="64 rows cannot be added up by 3 blocks"):
         NormedTile(split=3)
+    with pytest.raises(ValueError, match="leaves no parts of K in the workspace"):
+        product(tile=None)
     with pytest.raises(ValueError, match="12 blocks in a cluster, at most 8"):
         product(tile=NormedTile(64, 64))
     with pytest.raises(ValueError, match="1 steps of K in 2 parts"):

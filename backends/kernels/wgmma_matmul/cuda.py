@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from tilewright.backends.cuda import epilogue as epilogues
 from tilewright.backends.cuda import neighbours, wgmma
 from tilewright.backends.cuda.kernel import WORKSPACE, CudaKernel, Entry, TensorMap
@@ -20,9 +22,30 @@ def supports(target: Target) -> bool:
     return target.name == "sm_90a"
 
 
-def emit(spec: WgmmaMatmulSpec, target: Target, name: str, fetch: str | None = None) -> CudaKernel:
+@dataclass(frozen=True)
+class Ending:
+    """The function that makes results of parts of K: its text with the marks of `around.REDUCE`,
+    and what stands before it; ``operands`` that it has before C beside the product's."""
+
+    suffix: str
+    text: str
+    grid: str
+    threads: int = THREADS
+    shared: str = "0"
+    operands: int = 0
+    before: str = ""
+
+
+def emit(
+    spec: WgmmaMatmulSpec,
+    target: Target,
+    name: str,
+    fetch: str | None = None,
+    ending: Ending | None = None,
+) -> CudaKernel:
     """Entries: conversion of A, the product (over A itself or the converted one), sums of parts.
-    ``fetch``: text in place of `around.FETCH`; A is then always made by it.
+    ``fetch``: text in place of `around.FETCH`; A is then always made by it. ``ending``: what takes
+    the place of sums of parts.
 
     Raises ValueError for a target without wgmma, and for a tile that does not fit."""
     if not supports(target):
@@ -31,7 +54,10 @@ def emit(spec: WgmmaMatmulSpec, target: Target, name: str, fetch: str | None = N
     shared = tile.shared(spec.planes)
     if shared > SHARED:
         raise ValueError(f"{tile} takes {shared} of {SHARED} bytes of shared memory")
-    operands = 3 + len(spec.epilogue.extras)
+    if ending is None:
+        count = f"p0 * {-(-spec.n // 4)}"
+        ending = Ending("_reduce", around.REDUCE, f"min(ceildiv({count}, {THREADS}), sms * 8)")
+    operands = 3 + len(spec.epilogue.extras) + ending.operands
     dims = 3 + spec.epilogue.stride_count
     away = "1" if fetch else converted(spec)
     blocks = "units" if tile.within else f"min(units, sms // {tile.cluster}) * {tile.cluster}"
@@ -46,10 +72,17 @@ def emit(spec: WgmmaMatmulSpec, target: Target, name: str, fetch: str | None = N
         entries.append(product.entry(f"(1 - {away})", converted=False))
     workspace = f"{away} * {round_bytes(spec)}"
     if tile.split > 1 and not tile.within:
-        count = f"p0 * {-(-spec.n // 4)}"
-        entries.append(_entry(f"min(ceildiv({count}, {THREADS}), sms * 8)", "_reduce"))
+        entries.append(
+            Entry(
+                (ending.grid, "1", "1"),
+                (ending.threads, 1, 1),
+                ending.shared,
+                suffix=ending.suffix,
+                overlaps=True,
+            )
+        )
         workspace = f"{round_bytes(spec)} + {4 * tile.split * spec.n} * p0"
-    text = _text(spec, name, operands, dims, fetch or around.FETCH)
+    text = _text(spec, name, operands, dims, fetch or around.FETCH, ending)
     return CudaKernel(text, tuple(entries), workspace)
 
 
@@ -135,7 +168,9 @@ def round_bytes(spec: WgmmaMatmulSpec) -> str:
     return f"ceildiv(p0 * {2 * spec.planes * spec.row}, 256) * 256"
 
 
-def _text(spec: WgmmaMatmulSpec, name: str, operands: int, dims: int, fetch: str) -> str:
+def _text(
+    spec: WgmmaMatmulSpec, name: str, operands: int, dims: int, fetch: str, ending: Ending
+) -> str:
     tile = spec.tile
     c = f"a{operands - 1}"
     each = tile.rows // tile.groups if tile.together else tile.rows
@@ -198,9 +233,10 @@ def _text(spec: WgmmaMatmulSpec, name: str, operands: int, dims: int, fetch: str
     ]
     text.append(conversion(spec, name, operands, dims, fetch))
     if partial:
-        reduce = around.REDUCE.replace("@EXTRAS@", gather).replace("@C@", c)
+        reduce = ending.text.replace("@EXTRAS@", gather).replace("@C@", c)
         text += [
-            signature(f"{name}_reduce", operands, dims, threads=THREADS),
+            ending.before,
+            signature(f"{name}{ending.suffix}", operands, dims, threads=ending.threads),
             reduce.replace("PARTS_AT", parts_at),
         ]
     return "".join(text)

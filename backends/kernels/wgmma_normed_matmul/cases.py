@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from tilewright.backends.kernels.family import Case
 from tilewright.backends.kernels.wgmma_matmul.cases import TOLERANCE
 from tilewright.backends.kernels.wgmma_matmul.packing import TYPES
-from tilewright.backends.kernels.wgmma_matmul.spec import WgmmaMatmulSpec
+from tilewright.backends.kernels.wgmma_matmul.spec import Tile, WgmmaMatmulSpec
 from tilewright.backends.kernels.wgmma_normed_matmul.packing import pack, unpack
 from tilewright.backends.kernels.wgmma_normed_matmul.spec import (
     NormedTile,
@@ -44,6 +46,9 @@ TILES = (
 )
 """Every way to divide a launch."""
 
+PARTS = (Tile(64, 32, 4, 1, split=2), Tile(128, 64, 4, 2, split=3))
+"""Whose parts of K wait in the workspace."""
+
 GAP = 3
 """Elements between rows of A where they lie apart."""
 
@@ -57,11 +62,15 @@ def cases() -> tuple[Case, ...]:
         norm = (LAYER, RMS, Norm("layer", 1e-12, False, True), Norm("rms", 0.1, False))[i % 4]
         n = min(330, tile.columns * (8 // tile.split)) - (i % 2)
         out.append(made(70, 264, n, "bf16", c, tile, norm=norm))
+    for tile, norm, n in ((PARTS[0], LAYER, 384), (PARTS[0], RMS, 70), (PARTS[1], LAYER, 2300)):
+        out.append(made(70, 264, n, "bf16", "bf16", tile, norm=norm))
     for m, k, n in ((130, 200, 384), (20, 72, 768)):
         out.append(made(m, k, n, "bf16", "f16", NormedTile(64, 256, 4, 1)))
     out.append(made(20, 72, 136, "f16", "f16", element="f16"))
     out += [made(5, 33, 70, "bf16", "bf16", gap=gap) for gap in (0, GAP)]
     out += [made(21, 130, 140, products=products) for products in (3, 6)]
+    out.append(made(20, 140, 70, tile=PARTS[0], special=True))
+    out.append(made(20, 140, 72, tile=PARTS[0], epilogue=TWO_RESIDUALS))
     for c, products in (("f32", 1), ("bf16", 1), ("f32", 6)):
         a = "f32" if products > 1 else "bf16"
         out.append(made(20, 40, 70, a, c, special=True, products=products))
@@ -79,7 +88,7 @@ def made(
     n: int,
     a: str = "f32",
     c: str = "f32",
-    tile: NormedTile | None = None,
+    tile: NormedTile | Tile | None = None,
     *,
     element: str = "bf16",
     products: int = 1,
@@ -91,7 +100,10 @@ def made(
     """A launch; ``special``: with NaN, infinities and denormals in some rows."""
     rng = np.random.default_rng([m, k, n])
     product = WgmmaMatmulSpec(k, n, products, element, epilogue, a, c)
-    spec = WgmmaNormedMatmulSpec(product, norm, tile or start(product))
+    if isinstance(tile, Tile):
+        spec = WgmmaNormedMatmulSpec(replace(product, tile=tile), norm, None)
+    else:
+        spec = WgmmaNormedMatmulSpec(product, norm, tile or start(product))
     whole = rng.standard_normal((m, k + gap)).astype(np.float32)
     if special:
         whole[0, 3], whole[1, 5], whole[1, 9], whole[17, 4] = np.nan, np.inf, 1e-41, -np.inf
@@ -116,7 +128,7 @@ def made(
     size = max(m * (k + gap) - gap, 0)
     return Case(
         label=f"{m}x{k}x{n}+{gap}-{element}{products}-{len(epilogue.steps)}-{norm.kind}-"
-        f"{a}-{c}-{spec.tile}{'-special' if special else ''}",
+        f"{a}-{c}-{spec.tile or spec.product.tile}{'-special' if special else ''}",
         spec=spec,
         args=(whole.reshape(-1)[:size], pack(b, spec), *extras, *vectors),
         results=(np.zeros((m, n), TYPES[c]),),

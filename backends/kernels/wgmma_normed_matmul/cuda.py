@@ -10,7 +10,7 @@ from tilewright.backends.kernels.wgmma_matmul import around, writing
 from tilewright.backends.kernels.wgmma_matmul import cuda as plain
 from tilewright.backends.kernels.wgmma_matmul import template as dense
 from tilewright.backends.kernels.wgmma_matmul.spec import DEPTH, SHARED
-from tilewright.backends.kernels.wgmma_normed_matmul import template
+from tilewright.backends.kernels.wgmma_normed_matmul import apart, template
 from tilewright.backends.kernels.wgmma_normed_matmul.spec import WgmmaNormedMatmulSpec
 from tilewright.backends.target import Target
 
@@ -21,6 +21,8 @@ def emit(spec: WgmmaNormedMatmulSpec, target: Target, name: str) -> CudaKernel:
     Raises ValueError for a target without wgmma, and for a tile that does not fit."""
     if not plain.supports(target):
         raise ValueError(f"{target.name} has no wgmma")
+    if spec.tile is None:
+        return apart.emit(spec, target, name)
     if spec.shared > SHARED:
         raise ValueError(f"{spec.tile} takes {spec.shared} of {SHARED} bytes of shared memory")
     away = plain.converted(spec.product)
@@ -41,6 +43,7 @@ def emit(spec: WgmmaNormedMatmulSpec, target: Target, name: str) -> CudaKernel:
 def _product(spec: WgmmaNormedMatmulSpec, when: str, converted: bool) -> Entry:
     """The product, launched where ``when`` is 1."""
     product, tile = spec.product, spec.tile
+    assert tile is not None
     split = product.planes > 1
     plane, one = ((str(product.planes),), (1,)) if split else ((), ())
     row = 2 * product.row
@@ -70,6 +73,7 @@ def _product(spec: WgmmaNormedMatmulSpec, when: str, converted: bool) -> Entry:
 
 def _constants(spec: WgmmaNormedMatmulSpec) -> str:
     product, tile = spec.product, spec.tile
+    assert tile is not None
     each = tile.left // tile.groups
     constants = {
         "N": product.n,
@@ -95,6 +99,7 @@ def _constants(spec: WgmmaNormedMatmulSpec) -> str:
         "ACROSS": spec.across,
         "PITCH": tile.pitch,
         "MINE": tile.rows // tile.split,
+        "ROW_EXTRAS": len(spec.row_extras),
     }
     norm = spec.norm
     flags = {
@@ -109,17 +114,36 @@ def _constants(spec: WgmmaNormedMatmulSpec) -> str:
     return text + plain.planes_of_products(product)
 
 
+def _nearby(spec: WgmmaNormedMatmulSpec, first: int) -> tuple[str, str]:
+    """Text that copies vectors to shared memory, and that has the epilogue read them there;
+    ``first``: operand of those of the norm."""
+    sources = [f"a{2 + i}" for i in spec.row_extras]
+    sources += [f"a{first + i}" for i in range(spec.norm.arguments)]
+    copied = [
+        f"      vectors[{at} * COLUMNS + i] = ((const float *){source})[c];"
+        for at, source in enumerate(sources)
+    ]
+    moved = [
+        f"    extras.x{i} = vectors + ({at} - (int)n) * COLUMNS;"
+        for at, i in enumerate(spec.row_extras)
+    ]
+    return "\n".join(copied), "\n".join(moved)
+
+
 def _text(spec: WgmmaNormedMatmulSpec, name: str) -> str:
     product, tile, epilogue = spec.product, spec.tile, spec.product.epilogue
+    assert tile is not None
     vectors = 2 + len(epilogue.extras)
     last = vectors + spec.norm.arguments
     operands = last + 1
     dims = 3 + epilogue.stride_count
     by_rows = len(neighbours.near(epilogue)) == 1
     brought = ("bring_a(at, &m0, full, k, {})", "bring_b(at, &m1, full, k, {}, 0)")
+    copied, moved = _nearby(spec, vectors)
     weights, rows = brought if tile.turned else brought[::-1]
     body = (
-        template.BODY.replace("@EXTRAS@", epilogues.gather(epilogue, 2, 3))
+        template.BODY.replace("@GATHER@", template.GATHER)
+        .replace("@EXTRAS@", epilogues.gather(epilogue, 2, 3))
         .replace("@WEIGHTS@", weights.format("n"))
         .replace("@ROWS@", rows.format("m"))
         .replace("@MULTIPLY@", dense.PLAIN if product.products == 1 else dense.SPLIT_PRODUCTS)
@@ -127,8 +151,10 @@ def _text(spec: WgmmaNormedMatmulSpec, name: str) -> str:
         .replace("@AHEAD@", template.AHEAD if by_rows else "")
         .replace("@NEXT@", template.NEXT if by_rows else "")
         .replace("@FINISH@", template.FINISH_NEAR if by_rows else template.FINISH)
-        .replace("@SCALE@", f"a{vectors}" if spec.norm.scale else "0")
-        .replace("@BIAS@", f"a{last - 1}" if spec.norm.bias else "0")
+        .replace("@COPY@", copied)
+        .replace("@MOVED@", moved)
+        .replace("@NEAR@", "near && " if by_rows else "")
+        .replace("@NARROW@", "sizeof(Near) <= 8" if by_rows else "false")
         .replace("@C@", f"a{last}")
     )
     fast = product.c != "f32"
@@ -140,6 +166,7 @@ def _text(spec: WgmmaNormedMatmulSpec, name: str) -> str:
             epilogues.declare(epilogue, fast=fast),
             neighbours.declare(epilogue, fast) if by_rows else "",
             writing.STORES[product.c],
+            template.FINISHED,
             template.TEAM,
             dense.RELEASE,
             dense.BRING,

@@ -93,24 +93,32 @@ class NormedTile:
         ring = self.stages * planes * (self.rows + self.columns) * DEPTH * 2
         return max(ring, self.rows * self.pitch * 4)
 
-    def shared(self, planes: int, across: int) -> int:
-        """Bytes of shared memory: alignment, ring, barriers, statistics of all pieces of rows."""
-        return 1024 + self.sums(planes) + 256 + across * (self.rows // self.split) * 8
+    def shared(self, planes: int, across: int, vectors: int) -> int:
+        """Bytes of shared memory: alignment, ring, barriers, statistics of all pieces of rows,
+        vectors as long as a piece."""
+        statistics = across * (self.rows // self.split) * 8
+        return 1024 + self.sums(planes) + 256 + statistics + vectors * self.columns * 4
 
 
 @dataclass(frozen=True)
 class WgmmaNormedMatmulSpec:
     """C[M, N] = norm(epilogue(A[M, K] x B[K, N])) * scale + bias with constant B.
 
-    Args, dims: as `NormedMatmulTask`. ``product``: what is normalized; its tile means nothing, its
-    ``c`` is the format of what is stored.
+    Args, dims: as `NormedMatmulTask`. ``product``: what is normalized; its ``c`` is the format of
+    what is stored. ``tile``: of clusters that hold whole rows; None for parts of K by the product's
+    own tile, whose sums wait in the workspace for a function that has whole rows (`apart.py`).
     """
 
     product: WgmmaMatmulSpec
     norm: Norm
-    tile: NormedTile = NormedTile()
+    tile: NormedTile | None = NormedTile()
 
     def __post_init__(self) -> None:
+        if self.tile is None:
+            own = self.product.tile
+            if own.split < 2 or own.within:
+                raise ValueError(f"{own} leaves no parts of K in the workspace")
+            return
         if self.blocks > CLUSTER:
             raise ValueError(f"{self.blocks} blocks in a cluster, at most {CLUSTER}")
         if self.tile.split > self.product.steps:
@@ -119,21 +127,33 @@ class WgmmaNormedMatmulSpec:
     @property
     def across(self) -> int:
         """Pieces of a row."""
+        assert self.tile is not None
         return -(-self.product.n // self.tile.columns)
 
     @property
     def blocks(self) -> int:
         """Of a cluster."""
+        assert self.tile is not None
         return self.across * self.tile.split
 
     @property
     def shared(self) -> int:
         """Bytes of shared memory of a block."""
-        return self.tile.shared(self.product.planes, self.across)
+        assert self.tile is not None
+        vectors = len(self.row_extras) + self.norm.arguments
+        return self.tile.shared(self.product.planes, self.across, vectors)
+
+    @property
+    def row_extras(self) -> tuple[int, ...]:
+        """Which extras of the epilogue are vectors of f32 as long as a row."""
+        extras = enumerate(self.product.epilogue.extras)
+        return tuple(i for i, e in extras if e.index == "row" and e.dtype == "f32")
 
 
 def units(spec: WgmmaNormedMatmulSpec) -> str:
-    """Clusters, each with whole rows."""
+    """Clusters, each with whole rows; without them what the product has."""
+    if spec.tile is None:
+        return plain.units(spec.product)
     return f"ceildiv(p0, {spec.tile.rows})"
 
 

@@ -13,6 +13,28 @@ the same bits. So a row is read and written once, and no partial result leaves t
 
 from __future__ import annotations
 
+FINISHED = """
+static __device__ __forceinline__ void keep(Out *at, bool even, float4 v, int n) {
+  if (even && n + 4 <= N) {
+    store4(at, v);
+  } else {
+    if (n < N) at[0] = narrow(v.x);
+    if (n + 1 < N) at[1] = narrow(v.y);
+    if (n + 2 < N) at[2] = narrow(v.z);
+    if (n + 3 < N) at[3] = narrow(v.w);
+  }
+}
+// The epilogue of columns that may be beyond the last one, which are zero.
+static __device__ __forceinline__ float4 finish(const Extras &e, float4 v, i64 m, int n) {
+  v.x = n < N ? epilogue(e, v.x, m, n) : 0.0f;
+  v.y = n + 1 < N ? epilogue(e, v.y, m, n + 1) : 0.0f;
+  v.z = n + 2 < N ? epilogue(e, v.z, m, n + 2) : 0.0f;
+  v.w = n + 3 < N ? epilogue(e, v.w, m, n + 3) : 0.0f;
+  return v;
+}
+"""
+"""Results of four columns that may be beyond the last one."""
+
 TEAM = """
 // Of the eight threads of a row: the sum, in the same order for all of them.
 static __device__ __forceinline__ float team_sum(float x) {
@@ -26,30 +48,6 @@ static __device__ __forceinline__ int filled(int piece) {
   const int left = N - piece * COLUMNS;
   return left < 0 ? 0 : left < COLUMNS ? left : COLUMNS;
 }
-static __device__ __forceinline__ void keep(Out *at, bool even, float4 v, int n) {
-  if (even && n + 4 <= N) {
-    store4(at, v);
-  } else {
-    if (n < N) at[0] = narrow(v.x);
-    if (n + 1 < N) at[1] = narrow(v.y);
-    if (n + 2 < N) at[2] = narrow(v.z);
-    if (n + 3 < N) at[3] = narrow(v.w);
-  }
-}
-// Four numbers of a vector as long as a row.
-static __device__ __forceinline__ float4 along(const float *x, bool even, int n) {
-  if (even && n + 4 <= N) return *(const float4 *)(x + n);
-  return make_float4(n < N ? x[n] : 0.0f, n + 1 < N ? x[n + 1] : 0.0f, n + 2 < N ? x[n + 2] : 0.0f,
-                     n + 3 < N ? x[n + 3] : 0.0f);
-}
-// The epilogue of columns that may be beyond the last one, which are zero.
-static __device__ __forceinline__ float4 finish(const Extras &e, float4 v, i64 m, int n) {
-  v.x = n < N ? epilogue(e, v.x, m, n) : 0.0f;
-  v.y = n + 1 < N ? epilogue(e, v.y, m, n + 1) : 0.0f;
-  v.z = n + 2 < N ? epilogue(e, v.z, m, n + 2) : 0.0f;
-  v.w = n + 3 < N ? epilogue(e, v.w, m, n + 3) : 0.0f;
-  return v;
-}
 """
 
 BODY = """
@@ -60,6 +58,7 @@ BODY = """
   const u32 group = threadIdx.x / 128;
   const u32 rank = cluster_rank(), n = rank % ACROSS, part = rank / ACROSS;
   const u32 m = blockIdx.x / (ACROSS * SPLIT);
+  float *const vectors = sums + (SUMS_BYTES + 256 + ACROSS * MINE * 8) / 4;
   const int first = part * STEPS / SPLIT, last = (part + 1) * STEPS / SPLIT;
 
   if (threadIdx.x == 0) {
@@ -98,6 +97,11 @@ BODY = """
         if (++stage == STAGES) stage = 0, phase ^= 1;
       }
     }
+    // Other warps meanwhile: what is as long as a row, where it is near when sums are complete.
+    for (int i = (int)threadIdx.x - GROUPS * 128 - 32; i >= 0 && i < COLUMNS; i += 96) {
+      const int c = n * COLUMNS + i < N ? n * COLUMNS + i : N - 1;
+@COPY@
+    }
     __syncwarp();
     cluster_wait();
     __syncthreads();
@@ -107,6 +111,7 @@ BODY = """
   } else {
     if (GROUPS > 1) registers_more<232>();
 @EXTRAS@
+@MOVED@
     const int warp = threadIdx.x / 32 % 4, lane = threadIdx.x % 32;
     float sum[MT][BN / 2];
     u32 stage = 0, phase = 0;
@@ -127,7 +132,7 @@ BODY = """
     constexpr int QUADS = (COLUMNS + 31) / 32;
     // The widest tiles leave no registers for all of a thread's values, nor to read all rows early.
     constexpr bool HELD = ROUNDS * QUADS <= 24;
-    constexpr int EARLY = HELD || ROUNDS < 2 ? ROUNDS : 2;
+    constexpr int EARLY = HELD || ROUNDS < 2 || @NARROW@ ? ROUNDS : 2;
     const int team = threadIdx.x / 8, own = threadIdx.x % 8;
     const int across = n * COLUMNS + own * 4;
     const i64 above = (i64)m * ROWS + part * MINE;
@@ -135,58 +140,13 @@ BODY = """
 @AHEAD@
     if (SPLIT > 1) cluster_sync();
     else __syncthreads();
-#pragma unroll
-    for (int i = 0; i < ROUNDS; i++) {
-      // Teams without a row of their own, and rows beyond the last, do as the last ones.
-      const int r = team + i * TEAMS < MINE ? team + i * TEAMS : MINE - 1;
-      const i64 row = above + r < p0 ? above + r : p0 - 1;
-      // Sums of all rounds at once would not fit into registers.
-      asm volatile("" ::: "memory");
-      float total = 0.0f;
-      float4 (&mine)[QUADS] = v[HELD ? i : 0];
-#pragma unroll
-      for (int q = 0; q < QUADS; q++) {
-        float4 x = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-        if (COLUMNS % 32 == 0 || q * 32 + own * 4 < COLUMNS) {
-          const u32 at = (part * MINE + r) * PITCH + q * 32 + own * 4;
-          if (SPLIT == 1) {
-            x = *(const float4 *)(sums + at);
-          } else {
-            float4 y[SPLIT];
-#pragma unroll
-            for (int s = 0; s < SPLIT; s++) y[s] = load_from(base + at * 4, s * ACROSS + n);
-            x = y[0];
-#pragma unroll
-            for (int s = 1; s < SPLIT; s++)
-              x.x += y[s].x, x.y += y[s].y, x.z += y[s].z, x.w += y[s].w;
-          }
-          const int column = across + q * 32;
-@FINISH@
-          if (!HELD && team + i * TEAMS < MINE) *(float4 *)(sums + at) = x;
-        }
-        mine[q] = x;
-        total += (x.x + x.y) + (x.z + x.w);
-      }
-      const int count = filled(n);
-      const float mean = CENTRED ? team_sum(total) / (float)count : 0.0f;
-      float squares = 0.0f;
-#pragma unroll
-      for (int q = 0; q < QUADS; q++) {
-        const int left = count - q * 32 - own * 4;
-        const float x = mine[q].x - mean, y = mine[q].y - mean, z = mine[q].z - mean,
-                    w = mine[q].w - mean;
-        if (left >= 4) {
-          squares += (x * x + y * y) + (z * z + w * w);
-        } else {
-          if (left > 0) squares += x * x;
-          if (left > 1) squares += y * y;
-          if (left > 2) squares += z * z;
-        }
-      }
-      squares = team_sum(squares);
-      if (own < ACROSS && team + i * TEAMS < MINE)
-        store_to(notes + (n * MINE + r) * 8, part * ACROSS + own, make_float2(mean, squares));
-@NEXT@
+    // Whole pieces of rows without a branch at each quad: loads would wait for each other.
+    if (@NEAR@N % COLUMNS == 0) {
+      constexpr bool FAST = true;
+@GATHER@
+    } else {
+      constexpr bool FAST = false;
+@GATHER@
     }
     cluster_sync();
 
@@ -203,8 +163,6 @@ BODY = """
       const float squares = team_sum(piece.y + (float)count * (off * off));
       factor[i] = 1.0f / sqrtf(squares / (float)N + EPSILON);
     }
-    const float *const scale = (const float *)@SCALE@, *const bias = (const float *)@BIAS@;
-    const bool level = (u64)scale % 16 == 0 && (u64)bias % 16 == 0;
     Out *const c = (Out *)@C@;
     const bool even = p2 % 4 == 0 && (u64)c % (4 * sizeof(Out)) == 0;
 #pragma unroll
@@ -212,8 +170,9 @@ BODY = """
       if (COLUMNS % 32 && q * 32 + own * 4 >= COLUMNS) continue;
       const int column = across + q * 32;
       float4 g = make_float4(1.0f, 1.0f, 1.0f, 1.0f), b = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-      if (SCALED) g = along(scale, level, column);
-      if (SHIFTED) b = along(bias, level, column);
+      const float *const nearby = vectors + q * 32 + own * 4;
+      if (SCALED) g = *(const float4 *)(nearby + ROW_EXTRAS * COLUMNS);
+      if (SHIFTED) b = *(const float4 *)(nearby + (ROW_EXTRAS + (SCALED ? 1 : 0)) * COLUMNS);
 #pragma unroll
       for (int i = 0; i < ROUNDS; i++) {
         const i64 row = above + team + i * TEAMS;
@@ -232,6 +191,63 @@ BODY = """
   }
 }
 """
+
+GATHER = """
+#pragma unroll
+      for (int i = 0; i < ROUNDS; i++) {
+        // Teams without a row of their own, and rows beyond the last, do as the last ones.
+        const int r = team + i * TEAMS < MINE ? team + i * TEAMS : MINE - 1;
+        const i64 row = above + r < p0 ? above + r : p0 - 1;
+        // Sums of all rounds at once would not fit into registers.
+        asm volatile("" ::: "memory");
+        float total = 0.0f;
+        float4 (&mine)[QUADS] = v[HELD ? i : 0];
+#pragma unroll
+        for (int q = 0; q < QUADS; q++) {
+          float4 x = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+          if (COLUMNS % 32 == 0 || q * 32 + own * 4 < COLUMNS) {
+            const u32 at = (part * MINE + r) * PITCH + q * 32 + own * 4;
+            if (SPLIT == 1) {
+              x = *(const float4 *)(sums + at);
+            } else {
+              float4 y[SPLIT];
+#pragma unroll
+              for (int s = 0; s < SPLIT; s++) y[s] = load_from(base + at * 4, s * ACROSS + n);
+              x = y[0];
+#pragma unroll
+              for (int s = 1; s < SPLIT; s++)
+                x.x += y[s].x, x.y += y[s].y, x.z += y[s].z, x.w += y[s].w;
+            }
+            const int column = across + q * 32;
+@FINISH@
+            if (!HELD && team + i * TEAMS < MINE) *(float4 *)(sums + at) = x;
+          }
+          mine[q] = x;
+          total += (x.x + x.y) + (x.z + x.w);
+        }
+        const int count = FAST ? COLUMNS : filled(n);
+        const float mean = CENTRED ? team_sum(total) / (float)count : 0.0f;
+        float squares = 0.0f;
+#pragma unroll
+        for (int q = 0; q < QUADS; q++) {
+          const int left = count - q * 32 - own * 4;
+          const float x = mine[q].x - mean, y = mine[q].y - mean, z = mine[q].z - mean,
+                      w = mine[q].w - mean;
+          if (left >= 4) {
+            squares += (x * x + y * y) + (z * z + w * w);
+          } else {
+            if (left > 0) squares += x * x;
+            if (left > 1) squares += y * y;
+            if (left > 2) squares += z * z;
+          }
+        }
+        squares = team_sum(squares);
+        if (own < ACROSS && team + i * TEAMS < MINE)
+          store_to(notes + (n * MINE + r) * 8, part * ACROSS + own, make_float2(mean, squares));
+@NEXT@
+      }
+"""
+"""Rows of sums to values, their statistics to all blocks that have a piece of them."""
 
 LAY = """
         float *const at = sums + (line + i * 64) * PITCH + j * 8 + lane % 4 * 2;
@@ -259,13 +275,22 @@ AHEAD = """
     for (int i = 0; i < EARLY; i++) read_ahead(i);
 """
 
-NEXT = "      if (i + EARLY < ROUNDS) read_ahead(i + EARLY);\n"
+NEXT = "        if (i + EARLY < ROUNDS) read_ahead(i + EARLY);\n"
 
-FINISH = "          x = finish(extras, x, row, column);\n"
+FINISH = """
+            if (FAST) {
+              x.x = epilogue(extras, x.x, row, column);
+              x.y = epilogue(extras, x.y, row, column + 1);
+              x.z = epilogue(extras, x.z, row, column + 2);
+              x.w = epilogue(extras, x.w, row, column + 3);
+            } else {
+              x = finish(extras, x, row, column);
+            }
+"""
 
 FINISH_NEAR = """
-          if (near && column + 4 <= N)
-            x = epilogue_near(extras, x, ahead[i % EARLY][q], row, column);
-          else
-            x = finish(extras, x, row, column);
+            if (FAST)
+              x = epilogue_near(extras, x, ahead[i % EARLY][q], row, column);
+            else
+              x = finish(extras, x, row, column);
 """

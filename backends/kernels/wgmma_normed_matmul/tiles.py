@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from tilewright.backends.kernels.wgmma_matmul.spec import BYTES, DEPTH, SHARED
+from tilewright.backends.kernels.wgmma_matmul import tiles as plain
+from tilewright.backends.kernels.wgmma_matmul.spec import BYTES, DEPTH, SHARED, Tile, start
 from tilewright.backends.kernels.wgmma_matmul.tiles import (
     BASE,
     CACHE,
@@ -33,21 +34,41 @@ from tilewright.backends.target import Target
 AT_ONCE = {1: 132, 2: 132, 3: 126, 4: 120, 5: 110, 6: 108, 7: 105, 8: 120}
 """Blocks that run at once in clusters of so many, one a multiprocessor."""
 
-LEAST, DRAWN = 0.13, 1.0e5
-"""Microseconds of a step at least; bytes a microsecond that one multiprocessor draws."""
+ROWS = 0.2
+"""Microseconds that it takes longer to normalize rows than to add up their parts alone."""
 
-WHOLE, VALUE, SHARE = 1.6, 0.025, 0.8
+LEAST, DRAWN = 0.13, (7.0e4, 5.0e4)
+"""Microseconds of a step at least; bytes a microsecond that one multiprocessor takes, those of a
+turned tile."""
+
+WHOLE, VALUE, SHARE = 2.6, 0.12, 0.8
 """Microseconds of a tile's beginning and end with the exchange of statistics, of a value of a
 thread, of adding up parts of K."""
+
+VECTORS = 4
+"""As long as a row, for which there is room."""
 
 LARGE = 128 * 128
 """Elements of a tile from which on it has four stages: a ring of more leaves no second block."""
 
 
-def variants(spec: WgmmaNormedMatmulSpec, _target: Target) -> tuple[WgmmaNormedMatmulSpec, ...]:
+def variants(spec: WgmmaNormedMatmulSpec, target: Target) -> tuple[WgmmaNormedMatmulSpec, ...]:
     """With every tile that some number of rows may be fastest with."""
-    found = dict.fromkeys((spec.tile, *_tiles(spec)))
-    return tuple(replace(spec, tile=tile) for tile in found)
+    found = [spec, *(replace(spec, tile=tile) for tile in _tiles(spec))]
+    parts = (replace(spec.product, tile=tile) for tile in _parts(spec, target))
+    found += [replace(spec, tile=None, product=product) for product in parts]
+    return tuple(dict.fromkeys(found))
+
+
+def _parts(spec: WgmmaNormedMatmulSpec, target: Target) -> Iterator[Tile]:
+    """Tiles that leave parts of K in the workspace: those of the product, and halves of short K."""
+    first = replace(spec.product, tile=start(spec.product.products))
+    for one in plain.variants(first, target):
+        tile, steps = one.tile, spec.product.steps
+        if tile.split > 1 and not tile.within:
+            yield tile
+        elif tile.split == 1 and 4 <= steps < 2 * plain.LEAST_STEPS and tile.columns <= 64:
+            yield replace(tile, split=2, stages=max(2, -(-steps // 2)))
 
 
 def _tiles(spec: WgmmaNormedMatmulSpec) -> Iterator[NormedTile]:
@@ -83,7 +104,7 @@ def _fitting(
     longest = 4 if rows * columns >= LARGE else 8
     for stages in range(max(2, min(longest, steps)), 1, -1):
         tile = NormedTile(rows, columns, stages, groups, split, turned)
-        if tile.shared(planes, across) <= SHARED:
+        if tile.shared(planes, across, VECTORS) <= SHARED:
             yield tile
             return
 
@@ -91,13 +112,15 @@ def _fitting(
 def microseconds(spec: WgmmaNormedMatmulSpec, m: int) -> float:
     """Of a launch with ``m`` rows, without the arithmetic of the epilogue."""
     product, tile = spec.product, spec.tile
+    if tile is None:
+        return plain.microseconds(product, m) + ROWS
     blocks = -(-m // tile.rows) * spec.blocks
     beside = 2 if 2 * (spec.shared + 1024) <= SHARED + 2048 else 1
     busy = min(blocks, MULTIPROCESSORS)
     drawn = 2 * DEPTH * product.planes * (tile.rows + tile.columns)
     tensor = 2 * DEPTH * product.products * tile.rows * tile.columns * MULTIPROCESSORS / RATE
     near = drawn * busy / CACHE
-    step: float = (LEAST**4 + tensor**4 + near**4 + (drawn / DRAWN) ** 4) ** 0.25
+    step: float = (LEAST**4 + tensor**4 + near**4 + (drawn / DRAWN[tile.turned]) ** 4) ** 0.25
     values = tile.rows * tile.columns / (128 * tile.groups)
     each = product.steps / tile.split * step + values * VALUE + WHOLE
     waves = max(1.0, blocks / AT_ONCE[spec.blocks])
