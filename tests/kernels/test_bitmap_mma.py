@@ -116,6 +116,7 @@ def test_what_there_is_not_is_refused() -> None:
         BitmapMmaSpec(64, 32, 2, element="f16", a="bf16")
     assert FAMILY.stored is not None
     assert FAMILY.stored(BitmapMmaSpec(64, 32, 2, element="f16"), ("bf16",), "f32") is None
+    assert FAMILY.stored(BitmapMmaSpec(64, 32, 2), ("f16",), "f32") is None
     with pytest.raises(
         ValueError, match=r"^steps of 4368 bytes: expected pieces of 16, up to 4352$"
     ):

@@ -153,7 +153,8 @@ def even(there: np.ndarray) -> tuple[int, int]:
 
 def stored(spec: BitmapMmaSpec, operands: tuple[str, ...], result: str) -> BitmapMmaSpec | None:
     """The same with A and C in these formats; None where it cannot."""
-    if spec.element != "bf16" and (operands[0], result) != (storage.F32_FORMAT,) * 2:
+    formats_read = storage.FORMATS if spec.element == "bf16" else (storage.F32_FORMAT,)
+    if operands[0] not in formats_read or result not in formats_read:
         return None
     return replace(spec, a=operands[0], c=result)
 
