@@ -62,8 +62,8 @@ def cases() -> tuple[Case, ...]:
         norm = (LAYER, RMS, Norm("layer", 1e-12, False, True), Norm("rms", 0.1, False))[i % 4]
         n = min(330, tile.columns * (8 // tile.split)) - (i % 2)
         out.append(made(70, 264, n, "bf16", c, tile, norm=norm))
-    for tile, norm, n in ((PARTS[0], LAYER, 384), (PARTS[0], RMS, 70), (PARTS[1], LAYER, 2300)):
-        out.append(made(70, 264, n, "bf16", "bf16", tile, norm=norm))
+    for parts, norm, n in ((PARTS[0], LAYER, 384), (PARTS[0], RMS, 70), (PARTS[1], LAYER, 2300)):
+        out.append(made(70, 264, n, "bf16", "bf16", parts, norm=norm))
     for m, k, n in ((130, 200, 384), (20, 72, 768)):
         out.append(made(m, k, n, "bf16", "f16", NormedTile(64, 256, 4, 1)))
     out.append(made(20, 72, 136, "f16", "f16", element="f16"))
