@@ -35,6 +35,7 @@ def _source(kernel, operands, params):
     """The kernel as C++ of this machine, with a function that runs one of its entries."""
     shared = _PTX.sub("", prelude.parts()["region.cuh"])
     text = kernel.source.replace('#include "region.cuh"', shared).replace('extern "C"', "static")
+    text = text.replace('#include "normalize.cuh"', prelude.parts()["normalize.cuh"])
     text = re.sub(r"#pragma unroll.*", "", text)
     arguments = [f"operands[{k}]" for k in range(operands)] + [f"dims[{k}]" for k in range(params)]
     call = ", ".join([*arguments, "1", "workspace", "status"])

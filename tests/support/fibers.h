@@ -32,6 +32,17 @@ template <typename T> static T __shfl_sync(unsigned, T x, int lane, int width) {
     return from_fiber(x, current / width * width + lane);
 }
 
+struct alignas(16) float4 { float x, y, z, w; };
+static float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+static uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
+static float rsqrtf(float x) { return 1.0f / sqrtf(x); }
+static unsigned tw_to_f16x2(float low, float high) {
+    return tw_to_f16(low) | (unsigned)tw_to_f16(high) << 16;
+}
+static unsigned tw_to_bf16x2(float low, float high) {
+    return tw_to_bf16(low) | (unsigned)tw_to_bf16(high) << 16;
+}
+
 // All `blocks` of x * y threads; `entry` ends with finish().
 static void finish() {
     ended[current] = 1;

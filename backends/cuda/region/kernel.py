@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tilewright.backends.cuda.kernel import CudaKernel
+from tilewright.backends.cuda.region.normalize import emit_normalization, normalization
 from tilewright.backends.cuda.region.pointwise import emit_pointwise
 from tilewright.backends.cuda.region.rows import emit_reduction
 from tilewright.backends.cuda.region.tiles import emit_tiles, tiled
@@ -19,10 +20,15 @@ def region_kernel(spec: RegionSpec, target: Target, name: str) -> CudaKernel:
     """
     scheduled = plan(spec, target.vector_bits)
     workspace = "0"
-    if scheduled.kind in ("rows", "columns"):
+    includes = '#include "region.cuh"\n'
+    norm = normalization(scheduled)
+    if norm is not None:
+        source, entries = emit_normalization(scheduled, norm, target, name)
+        includes += '#include "normalize.cuh"\n'
+    elif scheduled.kind in ("rows", "columns"):
         source, entries, workspace = emit_reduction(scheduled, target, name)
     elif scheduled.kind == "blocked" and tiled(scheduled):
         source, entries = emit_tiles(scheduled, target, name)
     else:
         source, entries = emit_pointwise(scheduled, target, name)
-    return CudaKernel('#include "region.cuh"\n' + source, entries, workspace)
+    return CudaKernel(includes + source, entries, workspace)
