@@ -112,7 +112,7 @@ def test_what_there_is_not_is_refused() -> None:
         BitmapMmaSpec(64, 32, 2, element="f32")
     with pytest.raises(ValueError, match=r"^no bitmaps of f16 in a format$"):
         BitmapMmaSpec(64, 32, 2, element="f16", format=kept)
-    with pytest.raises(ValueError, match=r"^A and C of products of f16 are f32$"):
+    with pytest.raises(ValueError, match=r"^formats bf16 and f32 with elements of f16$"):
         BitmapMmaSpec(64, 32, 2, element="f16", a="bf16")
     assert FAMILY.stored is not None
     assert FAMILY.stored(BitmapMmaSpec(64, 32, 2, element="f16"), ("bf16",), "f32") is None

@@ -19,6 +19,9 @@ from tilewright.compiler.formats.sparse import Sparse
 ACCURACY = {"bf16": 1e-2, "f16": 1e-3}
 """Element -> accuracy class."""
 
+ELEMENTS_READ = {"bf16": (storage.F32_FORMAT, storage.BF16_FORMAT), "f16": (storage.F32_FORMAT,)}
+"""Element -> formats of A and C."""
+
 PANEL, CHUNK, STEP = 32, 32, 64
 """Columns of a panel; k of a chunk, for which each lane has 32 bits, and of a step, two of them."""
 
@@ -63,13 +66,12 @@ class BitmapMmaSpec:
     c: str = storage.F32_FORMAT
 
     def __post_init__(self) -> None:
-        storage.check(self.a, self.c)
         if not BITMAPS <= self.slot <= LARGEST or self.slot % PIECE:
             raise ValueError(f"steps of {self.slot} bytes: expected pieces of 16, up to {LARGEST}")
         if self.element not in ACCURACY or (self.format is not None and self.element != "bf16"):
             raise ValueError(f"no bitmaps of {self.element}{' in a format' * bool(self.format)}")
-        if self.element != "bf16" and (self.a, self.c) != (storage.F32_FORMAT,) * 2:
-            raise ValueError(f"A and C of products of {self.element} are f32")
+        if not {self.a, self.c} <= {*ELEMENTS_READ[self.element]}:
+            raise ValueError(f"formats {self.a} and {self.c} with elements of {self.element}")
 
     @property
     def panels(self) -> int:
@@ -153,8 +155,7 @@ def even(there: np.ndarray) -> tuple[int, int]:
 
 def stored(spec: BitmapMmaSpec, operands: tuple[str, ...], result: str) -> BitmapMmaSpec | None:
     """The same with A and C in these formats; None where it cannot."""
-    formats_read = storage.FORMATS if spec.element == "bf16" else (storage.F32_FORMAT,)
-    if operands[0] not in formats_read or result not in formats_read:
+    if not {operands[0], result} <= {*ELEMENTS_READ[spec.element]}:
         return None
     return replace(spec, a=operands[0], c=result)
 
