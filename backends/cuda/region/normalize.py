@@ -76,11 +76,17 @@ class _Match:
 
     def vector(self, node: int) -> int:
         """The input of a load of one element for each column."""
-        found = self.spec.body[node]
-        plain = isinstance(found, Load) and not found.gathers and found.offset == 0
-        if not plain or found.strides != (0, 1) or self.spec.inputs[found.input] != "f32":
+        found = self.load(node)
+        if found.strides != (0, 1) or self.spec.inputs[found.input] != "f32":
             raise _Other
         return found.input
+
+    def load(self, node: int) -> Load:
+        """A load that starts with its input."""
+        found = self.spec.body[node]
+        if not isinstance(found, Load) or found.gathers or found.offset != 0:
+            raise _Other
+        return found
 
     def mean(self, node: int, width: int) -> int:
         """Of what the mean is."""
@@ -118,9 +124,8 @@ class _Match:
                 raise _Other
         if spec.inputs[0] in HALVES:
             (x,) = self.args(x, "cast")
-        row = spec.body[x]
-        plain = isinstance(row, Load) and not row.gathers and row.offset == 0 == store.offset
-        if not plain or row.input != 0 or (row.strides[1], store.strides[1]) != (1, 1):
+        row = self.load(x)
+        if row.input != 0 or store.offset != 0 or (row.strides[1], store.strides[1]) != (1, 1):
             raise _Other
         steps = row.strides[0], store.strides[0]
         return Norm(rows, width, *steps, self.number(eps), centring, scale, bias)
