@@ -15,12 +15,14 @@ def forks_report(selection: Selection) -> list[dict[str, Any]]:
     """Every fork: its operations and its ways, the one taken first, then by time. A way has the
     operations of each launch, its numerics, microseconds at every point, and bytes of weights.
 
-    Of a way that was not taken the kernels are the fastest that make no greater error.
+    Of a way that was not taken the kernels are the fastest that make no greater error. What a way
+    launches beside them counts in its time.
     """
-    return [_fork(selection, fork, fork.ways[taken]) for fork, taken in selection.forks]
+    forks = enumerate(selection.forks)
+    return [_fork(selection, n, fork, fork.ways[taken]) for n, (fork, taken) in forks]
 
 
-def _fork(selection: Selection, fork: Fork, taken: Way) -> dict[str, Any]:
+def _fork(selection: Selection, number: int, fork: Fork, taken: Way) -> dict[str, Any]:
     numerics = {
         part: selection.questions[n].candidate(selection.answers).numerics
         for n in taken
@@ -29,7 +31,9 @@ def _fork(selection: Selection, fork: Fork, taken: Way) -> dict[str, Any]:
     costs = selection.prices.costs()
     rows: list[tuple[float, dict[str, Any]]] = []
     own = _kernels(selection, taken, taken, numerics, costs)
-    total = sum(costs[n][j] for n, j in zip(taken, own, strict=True))
+    aside = dict(zip(fork.ways, selection.prices.aside(number), strict=True))
+    beside = dict(zip(fork.ways, selection.prices.regions(number), strict=True))
+    total = aside[taken] + sum(costs[n][j] for n, j in zip(taken, own, strict=True))
     size = _bytes(selection, taken, own)
     for way in fork.ways:
         found = _kernels(selection, way, taken, numerics, costs)
@@ -38,9 +42,10 @@ def _fork(selection: Selection, fork: Fork, taken: Way) -> dict[str, Any]:
             why = "no kernel runs all of a launch with so little error"
             rows.append((float("inf"), {"launches": launches, "reason": why}))
             continue
-        cost = sum(costs[n][j] for n, j in zip(way, found, strict=True))
+        cost = aside[way] + sum(costs[n][j] for n, j in zip(way, found, strict=True))
         chosen = [_candidate(selection, n, j) for n, j in zip(way, found, strict=True)]
         seconds = [selection.prices.seconds[n][j] for n, j in zip(way, found, strict=True)]
+        seconds.append(tuple(beside[way]))
         more = _bytes(selection, way, found) - size
         row = {
             "launches": launches,

@@ -66,12 +66,13 @@ class Prices:
             return min(best(way, p) + times[p] for way, times in ways)
 
         return [
-            best(alone, p) + sum(fork(f, self._beside(i), p) for i, f in enumerate(self.forks))
+            best(alone, p) + sum(fork(f, self.regions(i), p) for i, f in enumerate(self.forks))
             or 1.0
             for p in range(len(self.points))
         ]
 
-    def _beside(self, number: int) -> Sequence[Sequence[float]]:
+    def regions(self, number: int) -> Sequence[Sequence[float]]:
+        """Seconds of what each way of a fork launches beside its questions, at every point."""
         if self.beside:
             return self.beside[number]
         return [[0.0] * len(self.points) for _ in self.forks[number].ways]
@@ -80,7 +81,7 @@ class Prices:
         """What each way of a fork costs beside its questions, as `costs`."""
         return [
             sum(t / low for t, low in zip(times, self.least, strict=True))
-            for times in self._beside(number)
+            for times in self.regions(number)
         ]
 
     def costs(self) -> list[list[float]]:
