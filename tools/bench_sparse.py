@@ -23,6 +23,7 @@ from typing import Any
 
 from tilewright.backends import target as targets
 from tilewright.backends.cost.model import predict
+from tilewright.backends.kernels.apart_matmul import ApartMatmulSpec
 from tilewright.backends.kernels.bitmap_matmul import BitmapMatmulSpec
 from tilewright.backends.kernels.block_matmul import BlockMatmulSpec
 from tilewright.backends.kernels.candidates import Candidate
@@ -57,6 +58,8 @@ DOTS = targets.Target(
 DENSE = ("f32 dense", "s8 dense, dots", "s8 dense, tiles")
 BLOCKS = {"s8 16x4": (16, 4), "f32 16x1": (16, 1), "s8 4x4": (4, 4), "f32 4x1": (4, 1)}
 """Columns and k of a block."""
+APART = {"s8 16x1": 16, "s8 4x1": 4}
+"""Columns of a block of one k in 8 bits."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,9 @@ def jobs(k: int, n: int, shares: Sequence[float]) -> list[Job]:
             made = Sparse(8) if deep == 4 else None
             spec = BlockMatmulSpec(k, n, blocks, made, wide=wide)
             found.append(job(name, share, "block_matmul", spec))
+        for name, wide in APART.items():
+            apart = ApartMatmulSpec(k, n, -(-round(share * k) // 4) * -(-n // wide), wide)
+            found.append(job(name, share, "apart_matmul", apart))
         lines = -(-round(share * 4 * k * n) // 64) + 2 * -(-n // 32)
         found.append(job("f32 bitmap", share, "bitmap_matmul", BitmapMatmulSpec(k, n, lines)))
     return found

@@ -105,9 +105,9 @@ def _kernel(code: Code, q: int, tiles: int) -> ir.Function:
                 for place, value in zip(places, more, strict=True):
                     code.vstore(code.b.fadd(code.vload(place, lanes), value), place)
             held = [code.vload(place, lanes) for place in places]
-            _store(code, held, out, tiles)
+            store(code, held, out, tiles)
             code.b.ret_void()
-    _store(code, sums, out, tiles)
+    store(code, sums, out, tiles)
     code.b.ret_void()
     return fn
 
@@ -130,7 +130,7 @@ def _chain(
     return block.carried
 
 
-def _store(code: Code, sums: list[ir.Value], out: ir.Value, tiles: int) -> None:
+def store(code: Code, sums: list[ir.Value], out: ir.Value, tiles: int) -> None:
     """Sums [column][tile][vector], turned, to [tile][16 rows][32]."""
     lanes = sums[0].type.count
     each = len(sums) // NARROW
@@ -168,11 +168,12 @@ def _block(
             for i, left in enumerate(lefts):
                 at = c * len(lefts) + i
                 acc[at] = (
-                    _quads(code, acc[at], left, right) if whole else code.fma(left, right, acc[at])
+                    quads(code, acc[at], left, right) if whole else code.fma(left, right, acc[at])
                 )
 
 
-def _quads(code: Code, total: ir.Value, left: ir.Value, right: ir.Value) -> ir.Value:
+def quads(code: Code, total: ir.Value, left: ir.Value, right: ir.Value) -> ir.Value:
+    """i32 sums and products of u8 by s8, of four each."""
     wide, narrow = total.type, ir.VectorType(I8, LINE)
     fn = code.declare("llvm.x86.avx512.vpdpbusd.512", ir.FunctionType(wide, [wide, narrow, narrow]))
     return code.b.call(fn, [total, code.b.bitcast(left, narrow), code.b.bitcast(right, narrow)])

@@ -8,7 +8,7 @@ import scipy.sparse
 from llvmlite import ir
 from support.launches import VNNI_ROW
 
-from tilewright.backends.kernels import bitmap_matmul, block_matmul
+from tilewright.backends.kernels import apart_matmul, bitmap_matmul, block_matmul
 from tilewright.backends.kernels.candidates import fitted
 from tilewright.backends.kernels.family import evaluate
 from tilewright.backends.kernels.registry import families
@@ -83,6 +83,23 @@ def test_blocks_of_four_columns_are_offered_where_they_are_fewer():
     assert widths(pruned(128, 96, 0.7, deep=1, wide=1)) == {}
 
 
+def apart(weights, target=WIDE):
+    found = fitted(MatmulTask(*weights.shape), target, weights, 0.0, EVERY)
+    return {c.spec.wide: c.spec.blocks for c in found if c.family.name == "apart_matmul"}
+
+
+def test_four_k_anywhere_make_a_block_where_those_that_follow_each_other_are_more():
+    wide = pruned(128, 96, 0.9, deep=1, wide=16)
+    most = int((wide.reshape(128, 6, 16) != 0).any(axis=2).sum(axis=0).max())
+    assert apart(wide) == {16: 6 * -(-most // 4)}
+    narrow = apart(pruned(128, 96, 0.9, deep=1, wide=4))
+    assert narrow.keys() == {4, 16}
+    assert narrow[4] * 4 < 0.6 * narrow[16] * 16
+    assert apart(pruned(128, 96, 0.9, deep=4, wide=16)) == {}
+    assert apart(pruned(128, 96, 0.3, deep=1, wide=16)) == {}
+    assert apart(wide, TARGETS["x86-64-v4"]) == {}
+
+
 def test_a_task_of_another_kind_has_none():
     assert fitted(("a task of nobody",), WIDE, np.zeros((4, 4), np.float32)) == ()
 
@@ -102,6 +119,9 @@ def test_more_weights_than_there_is_room_for_are_refused():
         bitmap_matmul.FAMILY.pack(dense, bitmap_matmul.BitmapMatmulSpec(64, 32, 2))
     with pytest.raises(ValueError, match="3 blocks are too few for these weights"):
         block_matmul.FAMILY.pack(dense, block_matmul.BlockMatmulSpec(64, 32, 3))
+    codes = named("w8a8-zeros").encode(dense)
+    with pytest.raises(ValueError, match="31 blocks are too few for these weights"):
+        apart_matmul.FAMILY.pack(codes, apart_matmul.ApartMatmulSpec(64, 32, 31))
 
 
 def test_specs_that_make_no_sense_are_refused():
@@ -111,6 +131,10 @@ def test_specs_that_make_no_sense_are_refused():
         block_matmul.BlockMatmulSpec(64, 32, 2, wide=8)
     with pytest.raises(ValueError, match="sums of 65537: numbers of blocks have 16 bits"):
         block_matmul.BlockMatmulSpec(65537, 32, 2)
+    with pytest.raises(ValueError, match="blocks of 8 columns: expected 16 or 4"):
+        apart_matmul.ApartMatmulSpec(64, 32, 2, wide=8)
+    with pytest.raises(ValueError, match="sums of 65537: places of k have 16 bits"):
+        apart_matmul.ApartMatmulSpec(65537, 32, 2)
 
 
 def test_zeros_with_a_sign_lose_it():
@@ -126,9 +150,10 @@ def test_zeros_with_a_sign_lose_it():
 @pytest.mark.parametrize("name", [n for n, f in families().items() if f.sample is not None])
 def test_weights_for_measurements_have_the_size_of_the_layout(name):
     family = families()[name]
-    w = pruned(100, 70, 0.9, deep=4, wide=16)
     task = MatmulTask(100, 70)
-    specs = (*family.candidates(task, WIDE), *family.fitted(task, WIDE, w))
+    specs = list(family.candidates(task, WIDE))
+    for deep in (4, 1):
+        specs += family.fitted(task, WIDE, pruned(100, 70, 0.9, deep=deep, wide=16))
     for spec in specs:
         packed = family.sample(spec)
         assert packed.nbytes == family.layout(spec).bytes
