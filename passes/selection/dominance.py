@@ -9,6 +9,10 @@ import numpy as np
 from tilewright.passes.selection.problem import Budget, Choice, Edge, Node, Problem
 
 
+HEAD = 8
+"""Columns that are compared first."""
+
+
 @dataclass(frozen=True)
 class Reduced:
     """A problem without dominated strategies; kept: by node, the numbers of those that are left."""
@@ -29,13 +33,14 @@ def reduced(problem: Problem) -> Reduced:
     for n, node in enumerate(problem.nodes):
         if problem.usage_limit is not None:
             rows[n].append(np.asarray(node.usages, float)[:, None])
+    # What is spent comes before edges: cheap strategies spend more, which decides most comparisons.
+    for budget in problem.budgets:
+        for n, spent in budget.spent:
+            rows[n].append(np.asarray(spent)[:, None])
     for edge in problem.edges:
         table = _table(problem, edge)
         for axis, n in enumerate(edge.nodes):
             rows[n].append(np.moveaxis(table, axis, 0).reshape(table.shape[axis], -1))
-    for budget in problem.budgets:
-        for n, spent in budget.spent:
-            rows[n].append(np.asarray(spent)[:, None])
     kept = tuple(_undominated(np.concatenate(parts, axis=1)) for parts in rows)
     nodes = tuple(
         Node(_taken(node.costs, at), _taken(node.usages, at), node.interval, node.name)
@@ -65,8 +70,15 @@ def _taken(values: tuple[float, ...], at: tuple[int, ...]) -> tuple[float, ...]:
 
 def _undominated(rows: np.ndarray) -> tuple[int, ...]:
     """Numbers of rows of which no other one is nowhere greater; of equal ones the first."""
+    # Strategies that differ in formats alone are alike to most of their neighbours'.
+    columns = {column.tobytes(): column for column in np.ascontiguousarray(rows.T)}
+    rows = np.stack(list(columns.values()), axis=1)
+    held = np.empty_like(rows)
     left: list[int] = []
     for j in np.lexsort((np.arange(len(rows)), *rows.T[::-1])):
-        if not left or not (rows[left] <= rows[j]).all(axis=1).any():
+        row, before = rows[j], held[: len(left)]
+        some = before[(before[:, :HEAD] <= row[:HEAD]).all(axis=1), HEAD:]
+        if not (some <= row[HEAD:]).all(axis=1).any():
+            held[len(left)] = row
             left.append(int(j))
     return tuple(sorted(left))

@@ -8,6 +8,7 @@ import pytest
 
 from tilewright.passes.memory.milp import Milp
 from tilewright.passes.selection import iopddl
+from tilewright.passes.selection.dominance import reduced
 from tilewright.passes.selection.exhaustive import solve_exhaustively
 from tilewright.passes.selection.ilp import solve
 from tilewright.passes.selection.problem import Budget, Edge, InfeasibleError, Node, Problem
@@ -102,6 +103,28 @@ def test_strategies_far_beyond_a_limit_do_not_blur_it(seed: int, monkeypatch) ->
     monkeypatch.setattr(Milp, "solve", lambda m, *a, **k: solved.append(m) or whole(m, *a, **k))
     assert check(problem)
     assert len(solved) == 1
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_strategies_left_are_those_that_nothing_dominates(seed: int) -> None:
+    """Wide tables of few values, of which many columns and rows are alike."""
+    rng = np.random.default_rng(seed)
+    count, other = int(rng.integers(1, 30)), int(rng.integers(1, 40))
+    costs = rng.integers(0, 3, count).astype(float)
+    spent = rng.integers(0, 4, (2, count)).astype(float)
+    table = rng.integers(0, 3, (count, 3)).astype(float)[:, rng.integers(0, 3, other)]
+    table[rng.random(count) < 0.1] = inf
+    nodes = (Node(tuple(costs)), Node((0.0,) * other))
+    budgets = tuple(Budget(str(i), ((0, tuple(s)),), 9.0) for i, s in enumerate(spent))
+    problem = Problem(nodes, (Edge((0, 1), tuple(table.ravel())),), budgets=budgets)
+    rows = [(costs[i], *spent[:, i], *table[i]) for i in range(count)]
+
+    def better(j: int, i: int) -> bool:
+        nowhere_worse = all(x <= y for x, y in zip(rows[j], rows[i], strict=True))
+        return nowhere_worse and (rows[j] != rows[i] or j < i)
+
+    wanted = tuple(i for i in range(count) if not any(better(j, i) for j in range(count)))
+    assert reduced(problem).kept[0] == wanted
 
 
 def test_the_published_example() -> None:
