@@ -8,7 +8,6 @@ import numpy as np
 
 from tilewright.passes.selection.problem import Budget, Choice, Edge, Node, Problem
 
-
 HEAD = 8
 """Columns that are compared first."""
 
