@@ -40,7 +40,7 @@ RATE = 1.05e9
 """Operations a microsecond of all tensor cores."""
 REDUCE, REDUCED = 1.9, 2.7e6
 """Microseconds of adding up parts in a launch of its own, and bytes a microsecond."""
-WITHIN = 2.0
+WITHIN = 1.2
 CLUSTERS = {2: 132, 4: 120, 8: 120}
 """Blocks that run at once in clusters of so many."""
 MATRIX, MATRIX_WIDE, SHORT_WIDE, LONG_WIDE = 0.17e-3, 0.55e-3, 0.05e-3, 0.13e-3
