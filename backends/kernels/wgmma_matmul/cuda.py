@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tilewright.backends.cuda import epilogue as epilogues
 from tilewright.backends.cuda import neighbours, wgmma
 from tilewright.backends.cuda.kernel import WORKSPACE, CudaKernel, Entry, TensorMap
 from tilewright.backends.cuda.signature import signature
-from tilewright.backends.kernels.wgmma_matmul import around, template, within, writing
+from tilewright.backends.kernels.wgmma_matmul import around, staged, template, within, writing
 from tilewright.backends.kernels.wgmma_matmul.reference import PAIRS
 from tilewright.backends.kernels.wgmma_matmul.spec import DEPTH, PAD, SHARED, WgmmaMatmulSpec
 from tilewright.backends.target import Target
@@ -67,9 +68,9 @@ def emit(
         elements = f"p0 * {spec.row // 8}"
         grid = f"{away} * min(ceildiv({elements}, {THREADS}), sms * 8)"
         entries.append(_entry(grid, "_convert"))
-        entries.append(product.entry(away, converted=True))
+        entries += product.entries(away, converted=True)
     if away != "1":
-        entries.append(product.entry(f"(1 - {away})", converted=False))
+        entries += product.entries(f"(1 - {away})", converted=False)
     workspace = f"{away} * {round_bytes(spec)}"
     if tile.split > 1 and not tile.within:
         entries.append(
@@ -92,25 +93,27 @@ def _by_rows(spec: WgmmaMatmulSpec) -> bool:
     return not partial and neighbours.reads_matrices(spec.epilogue)
 
 
+def _in_rows(spec: WgmmaMatmulSpec) -> bool:
+    """Whether what is read of matrices has no room in the ring."""
+    return _by_rows(spec) and not staged.staged(spec).matrices
+
+
 def _writing(spec: WgmmaMatmulSpec) -> tuple[str, str]:
     """Text before a tile is multiplied, and behind."""
     if spec.tile.within:
         return (within.AHEAD, within.WRITE_NEAR) if _by_rows(spec) else ("", within.WRITE)
-    return (writing.ROWS_AHEAD, writing.ROWS) if _by_rows(spec) else ("", writing.FRAGMENTS)
+    if _in_rows(spec):
+        return writing.ROWS_AHEAD, writing.ROWS
+    return staged.ahead(spec), staged.write(spec)
 
 
 def _piece(spec: WgmmaMatmulSpec, partial: bool) -> str:
     """How a warp writes sums: as they are, or results."""
     piece = writing.PIECE.replace("@ELEMENT@", spec.element if spec.c == "f32" else spec.c)
-    if _by_rows(spec):
+    if _in_rows(spec):
         return "typedef float Piece;\n" + piece
-    if partial:
-        head = "typedef float Piece;\n"
-        last = "int, float v, i64, i64) { return v; }\n"
-    else:
-        head = "typedef Out Piece;\n"
-        last = "const Extras &e, float v, i64 m, i64 n) { return epilogue(e, v, m, n); }\n"
-    return head + piece + f"static __device__ __forceinline__ float finish({last}"
+    head = f"typedef {'float' if partial else 'Out'} Piece;\n"
+    return head + piece + staged.functions(spec, partial)
 
 
 def _entry(grid: str, suffix: str) -> Entry:
@@ -123,8 +126,19 @@ class _Product:
     def __init__(self, spec: WgmmaMatmulSpec, shared: str, blocks: str) -> None:
         self.spec, self.shared, self.blocks = spec, shared, blocks
 
-    def entry(self, when: str, converted: bool) -> Entry:
-        """Launched where ``when`` is 1."""
+    def entries(self, when: str, converted: bool) -> list[Entry]:
+        """Launched where ``when`` is 1, one of them: matrices that cannot be brought need no maps
+        of their own."""
+        more = staged.maps(self.spec)
+        if not more:
+            return [self._entry(when, converted)]
+        apart = staged.unaligned(self.spec)
+        return [
+            self._entry(f"{when} * (1 - {apart})", converted, more),
+            self._entry(f"{when} * {apart}", converted, (None,) * len(more)),
+        ]
+
+    def _entry(self, when: str, converted: bool, more: Sequence[TensorMap | None] = ()) -> Entry:
         spec, tile = self.spec, self.spec.tile
         plane = (str(spec.planes),) if spec.planes > 1 else ()
         one = (1,) if spec.planes > 1 else ()
@@ -150,7 +164,7 @@ class _Product:
             (tile.threads, 1, 1),
             self.shared,
             cluster=(tile.blocks, 1, 1),
-            maps=(a, b),
+            maps=(a, b, *(x or a for x in more)),
             overlaps=True,
         )
 
@@ -206,12 +220,22 @@ def _text(
     gather = epilogues.gather(spec.epilogue, 2, 3)
     partial = tile.split > 1 and not tile.within
     ahead, write = _writing(spec)
+    maps = 2 + len(staged.maps(spec))
+    vector = next((f"a{2 + i}" for i in staged.vectors(spec)), "")
     body = (
-        (within.WITHIN if tile.within else template.BODY)
+        (within.WITHIN if tile.within else template.FRAME)
+        .replace("@BROUGHT@", staged.brought(spec))
+        .replace("@BRING@", staged.bring(spec))
+        .replace("@SKIPPED@", staged.skipped(spec))
         .replace("@EXTRAS@", "" if partial else gather)
         .replace("@AHEAD@", ahead)
+        .replace("@EARLY@", within.EARLY.replace("@VECTOR@", vector) if vector else "")
+        .replace("@LATE@", within.LATE if vector else "")
         .replace("@WRITE@", write)
-        .replace("@MULTIPLY@", template.PLAIN if spec.products == 1 else template.SPLIT_PRODUCTS)
+        .replace(
+            "@MULTIPLY@", template.PLAIN_FRAME if spec.products == 1 else template.SPLIT_PRODUCTS
+        )
+        .replace("@TURN@", "" if tile.together else staged.arrived(spec))
         .replace("@OUT@", template.OUT_PART if partial else template.OUT)
         .replace("@C@", c)
         .replace("PARTS_AT", parts_at)
@@ -228,7 +252,7 @@ def _text(
         template.RELEASE,
         template.BRING,
         "" if tile.within else _piece(spec, partial),
-        signature(name, operands, dims, maps=2, threads=tile.threads),
+        signature(name, operands, dims, maps=maps, threads=tile.threads),
         body,
     ]
     text.append(conversion(spec, name, operands, dims, fetch))

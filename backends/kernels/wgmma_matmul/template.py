@@ -8,7 +8,7 @@ tiles below each other, each brings its part of B's rows to all of them.
 TOGETHER: groups share a tile, each has WM of its BM rows. Otherwise every group has tiles of its
 own in turn (ping-pong): one multiplies while the others write.
 
-How results are written: `writing`.
+How results are written: `staged`, `writing`.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ static __device__ __forceinline__ void bring_b(u32 at, const TensorMap *map, u32
 }
 """
 
-BODY = """
+FRAME = """
   extern __shared__ char raw[];
   const u32 base = (shared_address(raw) + 1023) & ~1023u;
   char *const ring = raw + (base - shared_address(raw));
@@ -83,6 +83,7 @@ BODY = """
   const u32 down = (u32)((p0 + BM * CLUSTER - 1) / (BM * CLUSTER));
   const u32 total = down * ACROSS * SPLIT;
   const u32 start = blockIdx.x / CLUSTER, step = gridDim.x / CLUSTER;
+@BROUGHT@
 
   if (threadIdx.x == 0) {
     for (u32 s = 0; s < STAGES; s++) {
@@ -130,6 +131,7 @@ BODY = """
           bring_a(at, &m0, full, k, m * CLUSTER + rank);
           if (++stage == STAGES) stage = 0, phase ^= 1;
         }
+@BRING@
       }
     }
     // Threads that waited for the cluster instead would hold up the one that brings.
@@ -148,7 +150,7 @@ BODY = """
       const int first = part * STEPS / SPLIT, last = (part + 1) * STEPS / SPLIT;
 @OUT@
       if (!TOGETHER && turn % GROUPS != group) {
-        const u32 ahead = stage + (last - first);
+        const u32 ahead = stage + (last - first)@SKIPPED@;
         phase ^= ahead / STAGES & 1;
         stage = ahead % STAGES;
         continue;
@@ -164,8 +166,11 @@ BODY = """
   if (CLUSTER > 1) cluster_sync();
 }
 """
+"""@BROUGHT@, @BRING@, @SKIPPED@: what the ring has beside steps of K (`staged`)."""
 
-PLAIN = """
+BODY = FRAME.replace("@BROUGHT@", "").replace("@BRING@", "").replace("@SKIPPED@", "")
+
+PLAIN_FRAME = """
       for (int k = first; k < last; k++) {
         const u32 full = bars + 16 * stage, at = base + stage * STAGE_BYTES;
         barrier_wait(full, phase);
@@ -183,12 +188,16 @@ PLAIN = """
         if (k > first && lane < CLUSTER) release(bars, stage == 0 ? STAGES - 1 : stage - 1, lane);
         if (++stage == STAGES) stage = 0, phase ^= 1;
       }
+@TURN@
       if (!TOGETHER && lane == 0) barrier_arrive(bars + TURNS + 8 * ((group + 1) % GROUPS));
       multiply_wait<0>();
       if (last > first && lane < CLUSTER)
         release(bars, stage == 0 ? STAGES - 1 : stage - 1, lane);
 """
-"""One product for each element: sums stay in the accumulators."""
+"""One product for each element: sums stay in the accumulators. @TURN@: before the turn is given to
+another group."""
+
+PLAIN = PLAIN_FRAME.replace("@TURN@", "")
 
 SPLIT_PRODUCTS = """
 #pragma unroll

@@ -24,7 +24,7 @@ WITHIN = """
   }
   __syncthreads();
   if (threadIdx.x != GROUPS * 128) launch_wait();
-
+@EARLY@
   if (group == GROUPS) {
     if (threadIdx.x == GROUPS * 128) {
       const int early = first + STAGES < last ? first + STAGES : last;
@@ -67,6 +67,7 @@ WITHIN = """
   }
 @EXTRAS@
 @AHEAD@
+@LATE@
   cluster_sync();
   // Each block adds up its part of the rows, over the parts of K in their order.
   const bool even = p2 % 4 == 0 && (u64)@C@ % (4 * sizeof(Out)) == 0;
@@ -90,6 +91,19 @@ WITHIN = """
 
 WRITE = """
     put(extras, (Out *)@C@, p2, v, row, column, p0, even);
+"""
+
+EARLY = """
+  // The lines of a vector as long as a row, which the epilogue reads at the end.
+  float line = 0.0f;
+  if (threadIdx.x != GROUPS * 128) {
+    const int at = n * BN + threadIdx.x % BN;
+    line = ((const float *)@VECTOR@)[at < N ? at : N - 1];
+  }
+"""
+
+LATE = """
+  asm volatile("" ::"f"(line));
 """
 
 AHEAD = """

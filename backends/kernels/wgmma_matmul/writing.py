@@ -1,7 +1,8 @@
 """How a tile's results leave the registers, in the GPU code of the product.
 
 They go through shared memory, 16 rows by 128 bytes of a warp at a time, so that rows are written in
-whole segments. FRAGMENTS: the epilogue is computed where sums are, in registers. ROWS: sums go
+whole segments. FRAGMENTS: the epilogue is computed where sums are, in registers (with what is
+brought ahead: `staged`). ROWS, for matrices that find no room in the ring: sums go
 through shared memory and get the epilogue where they are written, four neighbours in a thread, so
 that what it reads of whole matrices comes in segments as well; the first of it is asked for before
 the product is computed, what follows while the piece before it is written.
