@@ -250,5 +250,6 @@ def test_narrow_contracts_do_not_count_on_errors_of_storage(
     how = Selecting({"m": ROWS}, solve=solve_tables, offers=Contract4(limit))
     low = lower(fused, GPU, 1e-2, how)
     specs = [launch.spec for launch in launches(low.program.steps)]
-    extras = [e for s in specs if hasattr(s, "epilogue") for e in s.epilogue.extras]
+    bare = [getattr(s, "product", s) for s in specs if not isinstance(s, RegionSpec)]
+    extras = [e for s in bare if hasattr(s, "epilogue") for e in s.epilogue.extras]
     assert {e.dtype for e in extras if e.index == "full"} == kinds

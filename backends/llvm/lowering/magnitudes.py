@@ -53,15 +53,23 @@ class Magnitudes:
 
     def size(self, value: Value) -> Size:
         """What is known of a value that is no constant."""
-        return self._sizes.get(value, UNKNOWN)
+        if self._bounded and value not in self._known:
+            wanted, left = set(), [value]
+            while left:
+                one = left.pop()
+                if one.op is not None and one.op not in wanted and one not in self._known:
+                    wanted.add(one.op)
+                    left += one.op.operands
+            for op in self._graph.ops:
+                if op in wanted:
+                    self._visit(op)
+        return self._known.get(value, UNKNOWN)
 
     @cached_property
-    def _sizes(self) -> dict[Value, Size]:
+    def _bounded(self) -> bool:
+        """Whether anything bounds values."""
         norms = (nn.LayerNorm, nn.RmsNorm)
-        if any(isinstance(op, norms) for op in walk(self._graph.ops)):
-            for op in self._graph.ops:
-                self._visit(op)
-        return self._known
+        return any(isinstance(op, norms) for op in walk(self._graph.ops))
 
     def _visit(self, op: Op) -> None:
         if isinstance(op, control.Fused):
@@ -121,14 +129,14 @@ class Magnitudes:
                 return UNKNOWN
             matrix = array.transpose([iw.index(c) for c in (*summed, *columns)])
             matrix = matrix.reshape(-1, int(np.prod(matrix.shape[len(summed) :])))
-            norms = np.linalg.norm(matrix, axis=0)
-            most = size.most * float(np.abs(matrix).sum(0).max())
-            length = inf
-            if summed == [ix[-1]]:
-                most = min(most, size.length * float(norms.max()))
-                if columns == [out[-1]]:
-                    length = size.length * float(np.linalg.norm(norms))
-            usual = size.usual * float(np.linalg.norm(norms)) / sqrt(len(norms))
+            whole = float(np.linalg.norm(matrix))
+            along = summed == [ix[-1]]
+            if along and size.length < 0.999 * sqrt(len(matrix)) * size.most:
+                most = size.length * float(np.sqrt(np.einsum("kn,kn->n", matrix, matrix).max()))
+            else:
+                most = size.most * float(np.abs(matrix).sum(0).max())
+            length = size.length * whole if along and columns == [out[-1]] else inf
+            usual = size.usual * whole / sqrt(matrix.shape[1])
             return _within(op.out, Size(most, length, usual))
         return UNKNOWN
 
