@@ -1,10 +1,17 @@
 """Which tiles there are, and how long launches take with each.
 
-    t = BASE + waves * (steps * step + values * VALUE + WHOLE) + SHARE of K in several parts
+    t = BASE + waves * (steps * step + values * VALUE + WHOLE) + SHARE of K in several blocks
 
 ``step``: of 64 in K, the most of what tensor cores take, what a multiprocessor draws, what all of
 them draw from the common cache. ``values``: sums of a thread, which it brings together, normalizes
-and writes. ``waves``: clusters that the device runs one after the other.
+and writes. ``waves``: clusters that the device runs one after the other. Parts of K that wait in
+the workspace: the product's time and that of the launch that sums and normalizes them.
+
+Measured beside it, f16 in and out, in chains on an H200, microseconds, the same product alone with
+a region behind it (f32 between) in parentheses: 128 x 384 x 384 in clusters 3.2, of parts 3.3
+(4.3); 128 x 1536 x 384 6.4, 4.1 (5.9); 128 x 768 x 768 5.3, 4.1 (6.6); 128 x 3072 x 768 12.5, 6.7
+(8.7); 4096 x 384 x 384 8.2 (12.5); 4096 x 1536 x 384 14.2 (17.8); 4096 x 768 x 768 18.4 (20.6);
+4096 x 3072 x 768 40.7 (37.3): clusters of three leave 36 of 132 multiprocessors idle there.
 """
 
 from __future__ import annotations
@@ -12,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from tilewright.backends.kernels import work
 from tilewright.backends.kernels.wgmma_matmul import tiles as plain
 from tilewright.backends.kernels.wgmma_matmul.spec import BYTES, DEPTH, SHARED, Tile, start
 from tilewright.backends.kernels.wgmma_matmul.tiles import (
@@ -31,24 +39,23 @@ from tilewright.backends.kernels.wgmma_normed_matmul.spec import (
 )
 from tilewright.backends.target import Target
 
-AT_ONCE = {1: 132, 2: 132, 3: 126, 4: 120, 5: 110, 6: 108, 7: 105, 8: 120}
-"""Blocks that run at once in clusters of so many, one a multiprocessor."""
+AT_ONCE = {1: 132, 2: 132, 3: 117, 4: 124, 5: 115, 6: 120, 7: 112, 8: 120}
+"""Blocks that run at once in clusters of so many, one a multiprocessor (an H200)."""
 
-ROWS = 0.2
-"""Microseconds that it takes longer to normalize rows than to add up their parts alone."""
+ROWS, SUMMED = 1.3, 3.6e6
+"""Microseconds of a launch that normalizes rows, and bytes a microsecond of its parts."""
 
-LEAST, DRAWN = 0.13, (7.0e4, 5.0e4)
-"""Microseconds of a step at least; bytes a microsecond that one multiprocessor takes, those of a
-turned tile."""
+LEAST, DRAWN = 0.165, 1.0e5
+"""Microseconds of a step at least; bytes a microsecond that one multiprocessor draws."""
 
-WHOLE, VALUE, SHARE = 2.6, 0.12, 0.8
+WHOLE, VALUE, SHARE = 0.55, 0.071, 0.8
 """Microseconds of a tile's beginning and end with the exchange of statistics, of a value of a
 thread, of adding up parts of K."""
 
 VECTORS = 4
 """As long as a row, for which there is room."""
 
-LARGE = 128 * 128
+LARGE = 64 * 128
 """Elements of a tile from which on it has four stages: a ring of more leaves no second block."""
 
 
@@ -79,14 +86,15 @@ def _tiles(spec: WgmmaNormedMatmulSpec) -> Iterator[NormedTile]:
                 continue
             columns = -(-n // (8 * across)) * 8
             shapes = [(rows, columns, rows // 64, False) for rows in (64, 128)]
-            shapes += [(rows, -(-columns // 64) * 64, 1, True) for rows in (16, 32)]
-            for rows, wide, groups, turned in shapes:
+            turned = -(-columns // 64) * 64
+            shapes += [(rows, turned, turned // 64, True) for rows in (16, 32) if turned <= 128]
+            for rows, wide, groups, flipped in shapes:
                 if wide > (256 if planes == 1 else 128) or (planes > 1 and rows == 128):
                     continue
                 if -(-n // wide) != across or (rows == 128 and wide < 96):
                     continue
                 yield from _fitting(
-                    rows, wide, groups, split, turned, -(-steps // split), planes, across
+                    rows, wide, groups, split, flipped, -(-steps // split), planes, across
                 )
 
 
@@ -113,14 +121,17 @@ def microseconds(spec: WgmmaNormedMatmulSpec, m: int) -> float:
     """Of a launch with ``m`` rows, without the arithmetic of the epilogue."""
     product, tile = spec.product, spec.tile
     if tile is None:
-        return plain.microseconds(product, m) + ROWS
+        full, split = work.full_extras(product.epilogue), product.tile.split
+        parts = 4 * (split + 1 + full) * m * product.n
+        sums = plain.REDUCE + parts / plain.REDUCED
+        return plain.microseconds(product, m) - sums + ROWS + parts / SUMMED
     blocks = -(-m // tile.rows) * spec.blocks
-    beside = 2 if 2 * (spec.shared + 1024) <= SHARED + 2048 else 1
+    beside = 2 if tile.groups == 1 and 2 * (spec.shared + 1024) <= SHARED + 1024 else 1
     busy = min(blocks, MULTIPROCESSORS)
     drawn = 2 * DEPTH * product.planes * (tile.rows + tile.columns)
     tensor = 2 * DEPTH * product.products * tile.rows * tile.columns * MULTIPROCESSORS / RATE
     near = drawn * busy / CACHE
-    step: float = (LEAST**4 + tensor**4 + near**4 + (drawn / DRAWN[tile.turned]) ** 4) ** 0.25
+    step: float = (LEAST**4 + tensor**4 + near**4 + (drawn / DRAWN) ** 4) ** 0.25
     values = tile.rows * tile.columns / (128 * tile.groups)
     each = product.steps / tile.split * step + values * VALUE + WHOLE
     waves = max(1.0, blocks / AT_ONCE[spec.blocks])

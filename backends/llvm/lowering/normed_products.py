@@ -14,7 +14,7 @@ from tilewright.backends.kernels.tasks import MatmulTask
 from tilewright.backends.kernels.wgmma_normed_matmul import NormedMatmulTask
 from tilewright.backends.llvm.lowering.choice import Region
 from tilewright.backends.llvm.lowering.epilogues import as_stored
-from tilewright.backends.llvm.lowering.handing import hand_on, read_by, settle
+from tilewright.backends.llvm.lowering.handing import halves, hand_on, read_by, settle
 from tilewright.backends.llvm.lowering.packed import choose_for, packed_matrix
 from tilewright.backends.llvm.lowering.products import Product
 from tilewright.backends.llvm.lowering.state import Lowering, formula
@@ -23,6 +23,7 @@ from tilewright.backends.llvm.lowering.view import element_bytes
 from tilewright.compiler.ir.core import Graph, Op, users
 from tilewright.compiler.ir.ops.contraction import Contract
 from tilewright.compiler.ir.ops.leaf import Constant
+from tilewright.compiler.ir.types import DType
 
 
 def normed_products(graph: Graph) -> dict[Op, Op]:
@@ -57,7 +58,7 @@ def with_norm(low: Lowering, op: Contract, found: Product) -> bool:
     if chosen is None:
         return False
     read_by(low, (found.a.view,), found.fused.views)
-    width = 2 * element_bytes(op.out.dtype)
+    width = 2 * element_bytes(DType.F16 if halves(low) else op.out.dtype)
     region = Region(low.bound(found.a.count) * n, width, norm.norm.operations)
     # The region first: the lowering that asks shall see in which formats it reads the product.
     taken = low.choices.fork([(alone,), (alone + 1,)], [region, None])
