@@ -1,10 +1,17 @@
 """Product with a constant right-hand side on Hopper whose rows are normalized before they are
 stored: C[M, N] = norm(epilogue(A[M, K] x B[K, N])) * scale + bias; layer or RMS norm.
 
-Packed B: as in `wgmma_matmul`. A cluster of blocks has whole rows of C (N up to 8 blocks of 256
-columns); blocks exchange the mean and the squared deviations of their piece of a row through
-shared memory (`template.py`). So neither sums nor a second kernel reach memory. C is stored in as
-many formats as somebody reads.
+Packed B: as in `wgmma_matmul`. Two ways, between which prices decide (`tiles.py` has figures):
+
+* A cluster of blocks has whole rows of C (`template.py`; N up to 8 blocks of 256 columns). Blocks
+  exchange the mean and the squared deviations of their piece of a row through shared memory, so
+  that sums never reach memory. For many rows of short K; a cluster of three or six leaves
+  multiprocessors idle.
+* Parts of K over all of the device, then a block for each row that adds up the parts, applies the
+  epilogue and normalizes (`apart.py`): for few rows, which need the parts anyway.
+
+Statistics are f32 sums of the f32 values that the epilogue makes, the mean first, then squared
+deviations from it, in an order that depends on nothing but the tile.
 """
 
 from tilewright.backends.kernels.family import KernelFamily
