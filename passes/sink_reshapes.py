@@ -18,12 +18,14 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 @graph_pass
 def sink_reshapes(graph: Graph) -> Graph:
-    """Compute in the shape with more axes, so that merging reshapes meet the splitting ones.
+    """Compute in the shape with more axes, so that merging reshapes meet the splitting ones, and
+    before axes of one element are added, where what made the operand computes too.
 
         contract(reshape(x [b, s, k]) [m, k], w) {"mk,kn->mn"}
             ->  reshape(contract(x, w) {"bsk,kn->bsn"})
         add(reshape(x [b, s, n]) [m, n], bias [n])      ->  reshape(add(x, bias))
         add(reshape(x), reshape(y)) of the same shapes  ->  reshape(add(x, y))
+        mul(reshape(x [b, s]) [b, 1, 1, s], 2)          ->  reshape(mul(x, 2))
         reshape(reshape(x)) back to x's shape           ->  x
 
     Requires: nothing.
@@ -60,6 +62,16 @@ def _merged(value: Value) -> Reshape | None:
     return op if op.x.shape[-1] == op.shape[-1] else None
 
 
+def _moved(value: Value) -> Reshape | None:
+    """The reshape that made `value` if it merges axes or adds some of one element, and keeps the
+    last one."""
+    op = made_by(value, Reshape)
+    if op is None or op.x.rank >= op.out.rank:
+        return _merged(value)
+    added = [d for d in op.shape if d != 1] == [d for d in op.x.shape if d != 1]
+    return op if added and op.x.rank and op.x.shape[-1] == op.shape[-1] else None
+
+
 def _contract(op: Contract, builder: Builder) -> Replacement:
     source = made_by(op.a, Reshape)
     if source is None or source.x.rank <= op.a.rank:
@@ -92,7 +104,7 @@ def _contract(op: Contract, builder: Builder) -> Replacement:
 
 
 def _elementwise(op: Op, builder: Builder) -> Replacement:
-    sources = [r for v in op.operands if (r := _merged(v)) and r.shape == op.results[0].shape]
+    sources = [r for v in op.operands if (r := _moved(v)) and r.shape == op.results[0].shape]
     shapes = {r.x.shape for r in sources}
     if len(shapes) != 1:
         return None
