@@ -21,10 +21,10 @@ def inlined_gathers(graph: Graph, target: Target) -> frozenset[Op]:
     def inlined(op: Op) -> bool:
         if not isinstance(op, Gather) or op.axis == op.x.rank - 1 or op.out in outputs:
             return False
-        readers = used.get(op.out, ())
-        if len(set(readers)) != 1 or readers[0] not in block:
+        readers = set(used.get(op.out, []))
+        if len(readers) != 1 or not readers <= block:
             return False
-        (reader,) = set(readers)
+        (reader,) = readers
         return (
             isinstance(reader, Fused)
             and len(reader.body.ops) > 1
