@@ -73,14 +73,15 @@ def test_a_lane_finds_its_weights_by_counting_bits_before_them(pattern: str) -> 
             begin = int(begins[column // 32 * steps + step]) * 16
             words = packed[begin : begin + 256].view(np.uint32).reshape(2, 4, 8)
             lane, j = column % 8 * 4 + inside // 8, column % 32 // 8 * 2 + inside % 8 // 4
-            place = lane % 8 * 4 + inside % 4
+            place, earlier = inside % 4 * 8 + lane % 8, ((1 << lane % 8) - 1) * 0x01010101
             word = int(words[chunk, lane // 8, j])
             if not word >> place & 1:
                 assert bits[at, column] == 0
                 continue
             parts = (words[:chunk], words[chunk, :, :j], words[chunk, : lane // 8, j])
             before = [int(other) for part in parts for other in part.reshape(-1)]
-            count = sum(x.bit_count() for x in (*before, word & ((1 << place) - 1)))
+            own = word >> lane % 8 & 0x01010101 & ((1 << inside % 4 * 8) - 1)
+            count = sum(x.bit_count() for x in (*before, word & earlier, own))
             assert halves[(begin + 256) // 2 + count] == bits[at, column] != 0
 
 

@@ -103,11 +103,12 @@ template <typename T> static T __shfl_xor_sync(unsigned, T x, int mask) {
 template <typename T> static T __shfl_up_sync(unsigned, T x, int by) {
     return exchange(x)[max(lane_of() - by, 0)];
 }
+static bool __any_sync(unsigned, bool x) {
+    const int *all = exchange((int)x);
+    return std::any_of(all, all + 32, [](int each) { return each != 0; });
+}
 template <typename T> static T __shfl_sync(unsigned, T x, int lane) { return exchange(x)[lane]; }
 static int __popc(unsigned x) { return __builtin_popcount(x); }
-static unsigned __funnelshift_r(unsigned low, unsigned high, unsigned by) {
-    return ((unsigned long long)high << 32 | low) >> (by & 31);
-}
 
 static void launch_wait() {}
 
@@ -157,6 +158,11 @@ template <int LEFT> static void few_wait() {
 static void few_after() {}
 static void few_next() {}
 static void few_cluster() { meet(cluster); }
+static void few_cluster_arrive() {}
+static void few_cluster_wait() { meet(cluster); }
+static void few_send(unsigned address, int rank, float v) {
+    memcpy(arena.data() + address + (rank - now->block) * (each_shared + BAND), &v, 4);
+}
 static float few_there(unsigned address, int rank) {
     float v;
     memcpy(&v, arena.data() + address + (rank - now->block) * (each_shared + BAND), 4);
@@ -174,6 +180,11 @@ static unsigned bitmap_value(unsigned from) {
     memcpy(&v, arena.data() + from, 2);
     return v;
 }
+static unsigned bitmap_move(unsigned x, unsigned y, unsigned at) {
+    for (int i = 0; i < 4; i++) at += (x >> 8 * i & 255) * (y >> 8 * i & 255);
+    return at;
+}
+static unsigned bitmap_join(unsigned x, unsigned y, unsigned how) { return __byte_perm(x, y, how); }
 static unsigned pairs(unsigned v, unsigned w) {
     unsigned r = 0;
     for (int i = 0; i < 2; i++) {
@@ -187,6 +198,7 @@ static unsigned pairs(unsigned v, unsigned w) {
 static unsigned few_widen(unsigned w, unsigned base, unsigned minus) {
     return pairs((w & 0x000f000fu) | base, minus);
 }
+static unsigned few_shifted(unsigned w) { return (w & 0x000f000fu) | 0x43004300u; }
 static unsigned few_add(unsigned v, unsigned w) { return pairs(v, w); }
 
 // Barriers in shared memory that copies complete (hopper.cuh); late copies happen when nothing else can.

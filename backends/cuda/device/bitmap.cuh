@@ -7,8 +7,9 @@
 // 128 bytes each, then the values of these, 16 bits each, to a whole piece. Of a chunk a lane has the
 // 32 weights that fewparts.cuh says, those of the columns g, g + 8, g + 16, g + 24 behind each other.
 // They are eight nibbles j; those of all lanes are a row of bits. A word of the bitmaps is a row's
-// nibbles of eight lanes: [lane / 8][j]. Values are in the order j, lane, bit: what the lanes of a warp
-// load at once lies within 128 bytes mostly, so that banks of shared memory hardly conflict.
+// nibbles of eight lanes, [lane / 8][j], and bit b of a nibble is bit 8 b + lane % 8 of it. Values are in
+// the order j, lane, b: what the lanes of a warp load at once lies within 128 bytes mostly, so that
+// banks of shared memory hardly conflict.
 
 // P as in fewparts.cuh, `slot`: bytes of the largest step, and `ends`: where steps begin and end.
 static constexpr int BITMAP_STEP = 64, BITMAP_BITS = 256;
@@ -33,20 +34,34 @@ static __device__ __forceinline__ unsigned bitmap_value(unsigned from) {
   return *(const tw_u16 *)__cvta_shared_to_generic(from);
 }
 
-// A nibble of a lane's weights, as two pairs: `word` has its bits from 4 * (lane % 8) on, `below` those
-// of lanes before in the same word, whose values begin at `at`. Turned by `turn` bits to the right the
-// word has the nibble in bits 1 to 4, which are predicates then; another one is free.
+// at + the bytes of x by those of y.
+static __device__ __forceinline__ unsigned bitmap_move(unsigned x, unsigned y, unsigned at) {
+  unsigned moved;
+  asm("dp4a.u32.u32 %0, %1, %2, %3;" : "=r"(moved) : "r"(x), "r"(y), "r"(at));
+  return moved;
+}
+
+// Bytes of x and y; of `how` the lower half counts (__byte_perm would clear bits of it first).
+static __device__ __forceinline__ unsigned bitmap_join(unsigned x, unsigned y, unsigned how) {
+  unsigned joined;
+  asm("prmt.b32 %0, %1, %2, %3;" : "=r"(joined) : "r"(x), "r"(y), "r"(how));
+  return joined;
+}
+
+// A nibble of a lane's weights, as two pairs: `word` has its bits from lane % 8 on, eight apart; `below`
+// are those of lanes before it, whose values begin at `at`. Four values are loaded whether they are the
+// lane's or not, at addresses that do not wait for each other, and zeros taken in place of those that
+// are not from the upper halves.
 static __device__ __forceinline__ void bitmap_nibble(unsigned pairs[2], unsigned word, unsigned below,
-                                                     int turn, unsigned at) {
-  const unsigned own = __funnelshift_r(word, word, turn);
+                                                     int lane, unsigned at) {
+  const unsigned own = word >> lane % 8 & 0x01010101;
   at += 2 * __popc(word & below);
-#pragma unroll
-  for (int i = 0; i < 2; i++) {
-    unsigned low = 0, high = 0;
-    if (own & 2 << 2 * i) low = bitmap_value(at), at += 2;
-    if (own & 4 << 2 * i) high = bitmap_value(at), at += 2;
-    pairs[i] = __byte_perm(low, high, 0x5410);
-  }
+  const unsigned x[4] = {bitmap_value(at), bitmap_value(bitmap_move(own, 0x2, at)),
+                         bitmap_value(bitmap_move(own, 0x202, at)),
+                         bitmap_value(bitmap_move(own, 0x20202, at))};
+  const unsigned chosen = 0x76327632 - own * 0x22;
+  pairs[0] = bitmap_join(x[0], x[1], chosen);
+  pairs[1] = bitmap_join(x[2], x[3], chosen >> 16);
 }
 
 // Eight columns of mma: of each row of A the eight elements from k on, rounded. AS_IS: rows of 16-bit
@@ -69,11 +84,13 @@ static __device__ __forceinline__ uint4 bitmap_row(const P &p, const tw_u16 *row
 
 // Blocks of MT * 8 rows of A. A warp has one of WN panels and every WK-th step, and a ring of RING slots
 // of its own, which the accelerator fills where there is one. SPLIT blocks, a cluster, share the steps.
-// Behind the rings: for each warp where the values of bitmaps begin, then barriers.
-template <int MT, int WN, int WK, int RING, int SPLIT, bool AS_IS, int LENGTH, class P>
+// Behind the rings: for each warp where the values of bitmaps begin, then barriers. EARLY: whether blocks
+// of the next launch find room beside these.
+template <int MT, int WN, int WK, int RING, int SPLIT, bool EARLY, bool AS_IS, int LENGTH, class P>
 static __device__ __forceinline__ void few_bitmaps(const P &p, tw_i64 first, const tw_u16 *rows,
                                                    tw_i64 stride, char *shared) {
-  constexpr int SLOT = P::slot, WARPS = WN * WK;
+  // What is loaded behind a step's last value is in its slot too.
+  constexpr int SLOT = P::slot + 16, WARPS = WN * WK;
   const int tid = threadIdx.x, lane = tid % 32, warp = tid / 32, g = lane / 4, t = lane % 4;
   const int wn = warp % WN, wk = warp / WN, rank = SPLIT > 1 ? blockIdx.x % SPLIT : 0;
   const int panel = (int)(blockIdx.x / SPLIT) * WN + wn;
@@ -84,6 +101,7 @@ static __device__ __forceinline__ void few_bitmaps(const P &p, tw_i64 first, con
   const unsigned base = few_address(shared), ring = base + warp * RING * SLOT;
   char *starts = shared + WARPS * RING * SLOT + warp * BITMAP_BITS;
   const tw_u32 *ends = p.ends + (tw_i64)panel * P::steps + begin + wk;
+  if (EARLY) few_next();
 #if __CUDA_ARCH__ >= 900
   const unsigned bars = base + WARPS * (RING * SLOT + BITMAP_BITS) + warp * RING * 8;
   if (lane == 0) {
@@ -123,8 +141,7 @@ static __device__ __forceinline__ void few_bitmaps(const P &p, tw_i64 first, con
   few_after();
 
   float acc[2][MT][4] = {};
-  const int bit = lane % 8 * 4, rotation = bit + 31 & 31;
-  const unsigned below = (1u << bit) - 1;
+  const unsigned below = ((1u << lane % 8) - 1) * 0x01010101;
   const int order = lane % 4 * 8 + lane / 4;
   int slot = 0, turn = 0;
   for (int j = 0; j < mine; j++) {
@@ -154,10 +171,10 @@ static __device__ __forceinline__ void few_bitmaps(const P &p, tw_i64 first, con
       for (int half = 0; half < 2; half++) {
         const uint4 v = few_load(at + lane / 8 * 32 + c * 128 + half * 16);
         const uint4 s = *(const uint4 *)(starts + c * 128 + lane / 8 * 32 + half * 16);
-        bitmap_nibble(w[2 * half], v.x, below, rotation, s.x);
-        bitmap_nibble(w[2 * half] + 2, v.y, below, rotation, s.y);
-        bitmap_nibble(w[2 * half + 1], v.z, below, rotation, s.z);
-        bitmap_nibble(w[2 * half + 1] + 2, v.w, below, rotation, s.w);
+        bitmap_nibble(w[2 * half], v.x, below, lane, s.x);
+        bitmap_nibble(w[2 * half] + 2, v.y, below, lane, s.y);
+        bitmap_nibble(w[2 * half + 1], v.z, below, lane, s.z);
+        bitmap_nibble(w[2 * half + 1] + 2, v.w, below, lane, s.w);
       }
 #pragma unroll
       for (int m = 0; m < MT; m++)
@@ -178,7 +195,7 @@ static __device__ __forceinline__ void few_bitmaps(const P &p, tw_i64 first, con
     if (++slot == RING) slot = 0, turn ^= 1;
   }
   // Nothing is left to load.
-  few_next();
+  if (!EARLY) few_next();
   few_wait<0>();
   __syncthreads();
   few_end<MT, WN, WK, SPLIT>(p, first, tokens, shared, acc);

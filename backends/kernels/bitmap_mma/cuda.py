@@ -78,8 +78,9 @@ def kernel(spec: BitmapMmaSpec, target: Target, name: str) -> CudaKernel:
         """``rows``: whether rows are 16 bits each, where they lie, elements from one to the next;
         elements of a row."""
         sizes = [shape.tiles, shape.across, shape.down, shape.ring, shape.split]
+        early = str(shape.resident > 1).lower()
         where, how = rows.split("; ")
-        call = f"  few_bitmaps<{', '.join(map(str, sizes))}, {how}>"
+        call = f"  few_bitmaps<{', '.join(map(str, sizes))}, {early}, {how}>"
         call += f"(p, (tw_i64)blockIdx.y * {shape.rows}, {where}, shared);\n}}\n"
         head = "  extern __shared__ __align__(16) char shared[];\n"
         add(suffix, shape.threads, head + call, shape.resident)

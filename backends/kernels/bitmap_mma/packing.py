@@ -30,7 +30,9 @@ def pack(weights: np.ndarray | Encoded, spec: BitmapMmaSpec) -> np.ndarray:
     lanes = np.ascontiguousarray(parts.transpose(5, 0, 1, 6, 3, 7, 2, 4))
     lanes = lanes.reshape(spec.panels * spec.steps, 2 * CHUNK * PANEL)
     there = lanes != 0
-    bits = np.packbits(there, axis=1, bitorder="little").reshape(-1, 2, 8, 4, 4)
+    # Words [lane / 8][j], bits [b][lane % 8].
+    bits = there.reshape(-1, 2, 8, 4, 8, 4).transpose(0, 1, 3, 2, 5, 4).reshape(len(there), -1)
+    words = np.packbits(bits, axis=1, bitorder="little")
     counts = there.sum(axis=1)
     pieces = -(-counts * 2 // PIECE)
     if pieces.sum() > spec.pieces:
@@ -45,8 +47,6 @@ def pack(weights: np.ndarray | Encoded, spec: BitmapMmaSpec) -> np.ndarray:
     head = packed[: 4 * len(ends)].view(np.uint32)
     head[:] = ends // PIECE
     begins = ends[:-1]
-    # Words [lane / 8][j].
-    words = bits.transpose(0, 1, 3, 2, 4).reshape(len(begins), BITMAPS)
     packed[begins[:, None] + np.arange(BITMAPS)] = words
     values, halves = lanes[there], packed.view(np.uint16)
     for begin, count, end in zip((begins + BITMAPS) // 2, counts, np.cumsum(counts), strict=True):
@@ -59,9 +59,9 @@ def unpack(packed: np.ndarray, spec: BitmapMmaSpec) -> np.ndarray | Encoded:
     bytes_ = packed.reshape(-1).view(np.uint8)
     count = spec.panels * spec.steps
     begins = bytes_[: 4 * count].view(np.uint32).astype(np.int64) * PIECE
-    words = bytes_[begins[:, None] + np.arange(BITMAPS)].reshape(count, 2, 4, 8, 4)
-    bits = np.ascontiguousarray(words.transpose(0, 1, 3, 2, 4)).reshape(count, BITMAPS)
-    there = np.unpackbits(bits, axis=1, bitorder="little").astype(bool)
+    words = bytes_[begins[:, None] + np.arange(BITMAPS)]
+    bits = np.unpackbits(words, axis=1, bitorder="little").astype(bool)
+    there = bits.reshape(-1, 2, 4, 8, 4, 8).transpose(0, 1, 3, 2, 5, 4).reshape(bits.shape)
     counts = there.sum(axis=1)
     halves = bytes_.view(np.uint16)
     spans = zip((begins + BITMAPS) // 2, counts, strict=True)

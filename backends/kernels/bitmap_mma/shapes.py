@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from tilewright.backends.cuda.fewshapes import MULTIPROCESSORS, ROOMY, most_shared
-from tilewright.backends.kernels.bitmap_mma.spec import BITMAPS, PANEL, STEP, BitmapMmaSpec
+from tilewright.backends.kernels.bitmap_mma.spec import BITMAPS, PANEL, PIECE, STEP, BitmapMmaSpec
 from tilewright.backends.target import Target
 
 SLOTS = 6
@@ -46,7 +46,7 @@ class Shape:
     def shared(self) -> int:
         """Bytes of shared memory: rings, where values begin, barriers; then sums in their place."""
         warps = self.across * self.down
-        rings = warps * (self.ring * (self.slot + 8) + BITMAPS)
+        rings = warps * (self.ring * (self.slot + PIECE + 8) + BITMAPS)
         return max(rings, 4 * self.rows * (36 * warps + PANEL * self.across))
 
 
