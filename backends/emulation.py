@@ -1,13 +1,14 @@
 """A choice of kernels run in numpy: for targets that this machine cannot run.
 
-Operands are rounded as the kernels of a target round them, sums are exact: what is left out is the
+Operands are rounded as the kernels of a target round them, and values as they lie in memory where
+nothing else rounds them so; sums are exact: what is left out is the
 rounding of f32 sums, about 1e-7. So errors of what was chosen can be measured without the machine
 that it was chosen for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import ml_dtypes
@@ -37,13 +38,18 @@ Stored = Callable[[str, str, str], Multiply]
 
 
 def emulated(
-    graph: Graph, chosen: Iterable[tuple[str, str, str]], stored: Stored
+    graph: Graph,
+    chosen: Iterable[tuple[str, str, str]],
+    stored: Stored,
+    halves: Collection[Value] = (),
 ) -> Callable[[Feeds], dict[str, np.ndarray]]:
     """`graph` as a function of feeds, key-value caches in f32, its operations in chosen numerics.
 
-    chosen: ONNX nodes, constant and numerics; operations that are not there are exact.
+    chosen: ONNX nodes, constant and numerics; operations that are not there are exact. halves:
+    values that lie in memory in f16.
     """
-    instead = _Instead({(source, constant): n for source, constant, n in chosen}, stored)
+    numerics = {(source, constant): n for source, constant, n in chosen}
+    instead = _Instead(numerics, stored, frozenset(halves))
     caches = cache_infos(graph.metadata)
 
     def run(feeds: Feeds) -> dict[str, np.ndarray]:
@@ -60,12 +66,23 @@ _CHOSEN = (Attention, CachedAttention, Contract, Conv, Gather)
 class _Instead:
     """What `reference.run` asks of each operation."""
 
-    def __init__(self, chosen: Mapping[tuple[str, str], str], stored: Stored) -> None:
-        self.chosen, self.stored = chosen, stored
+    def __init__(
+        self, chosen: Mapping[tuple[str, str], str], stored: Stored, halves: frozenset[Value]
+    ) -> None:
+        self.chosen, self.stored, self.halves = chosen, stored, halves
         self._products: dict[tuple[str, str, str], Multiply] = {}
         self._constants: dict[tuple[str, str], Array] = {}
 
     def __call__(self, op: Op, at: Context, arguments: list[Any]) -> list[Array] | None:
+        found = self._chosen(op, at, arguments)
+        if self.halves.isdisjoint(op.results):
+            return found
+        made = FUNCTIONS[type(op)](op, at, *arguments) if found is None else found
+        results = list(made) if isinstance(made, (list, tuple)) else [made]
+        pairs = zip(results, op.results, strict=True)
+        return [_f16(array) if value in self.halves else array for array, value in pairs]
+
+    def _chosen(self, op: Op, at: Context, arguments: list[Any]) -> list[Array] | None:
         if not isinstance(op, _CHOSEN) or op.operands[0].dtype != DType.F32:
             return None
         weight = _weight(op)

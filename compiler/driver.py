@@ -304,7 +304,9 @@ class _Workshop:
         for variant in built.variants:
             if not variant.code:
                 chosen = operations(variant.lowered.state.selection)
-                built.emulations.append(emulated(variant.lowered.graph, chosen, terms.stored))
+                low = variant.lowered.state
+                made = emulated(low.graph, chosen, terms.stored, low.handing.halves)
+                built.emulations.append(made)
         predicted = built.predicted
         if terms.caches:
             squares = zip(predicted, terms.caches, strict=True)

@@ -151,3 +151,16 @@ def test_tables_in_a_format() -> None:
     encoded = named("w8-sym").encode(np.ascontiguousarray(table.T))
     got = in_numerics(made, "w8-sym", "w0", lambda *key: as_stored(site, encoded, key[2]))
     np.testing.assert_array_equal(got, named("w8-sym").decode(encoded).T[indices])
+
+
+def test_values_that_lie_in_f16_are_rounded_where_they_are_made() -> None:
+    x, w = floats(5, 24), floats(24, 7)
+    graph, feeds = case(contract("mk,kn->mn"), x, weights=(w,))
+    made = graph.outputs[0]
+    exact = x.astype(np.float64) @ w
+    got = emulated(graph, [], never, [made])(feeds)["y"]
+    np.testing.assert_allclose(got, rounded(exact, np.float16), rtol=2**-10)
+    assert np.linalg.norm(got - exact) > 1e-5 * np.linalg.norm(exact)
+    both = emulated(graph, [("n", "w0", "bf16")], never, [made])(feeds)["y"]
+    alone = emulated(graph, [("n", "w0", "bf16")], never)(feeds)["y"]
+    np.testing.assert_array_equal(both, rounded(alone, np.float16))

@@ -104,6 +104,11 @@ class Handing:
         """The formats of `value`."""
         return self.formats.get(value, ALONE)
 
+    @property
+    def halves(self) -> frozenset[Value]:
+        """Values that lie in f16 alone."""
+        return frozenset(v for v, formats in self.formats.items() if formats == (F16_FORMAT,))
+
     def narrow(self, value: Value) -> DType | None:
         """The type of 16 bits in which `value` lies alone; None if it lies in f32 or nowhere."""
         formats = self.of(value)
