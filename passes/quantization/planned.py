@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from tilewright.compiler.errors import UserError, nearest
@@ -20,17 +22,34 @@ EXACT = "f32"
 """Numerics of operations that a plan does not list, where nothing says what errors others make."""
 
 
+DERIVED = re.compile(r"(\.(live|shrunk|rotated)(\.\d+)?)+$")
+"""What the names of constants end in that were made of others for smaller dimensions."""
+
+
 @dataclass(frozen=True)
 class Formats:
     """Numerics by operation, as `formats` of a plan's variant lists them: the key is its ONNX
-    nodes, with `@constant` where these have several operations."""
+    nodes, with `@constant` where these have several operations.
+
+    A plan of an artifact whose dimensions shrank names the constants that were made for it; the
+    model has those that they were made of, which get the numerics.
+    """
 
     where: str
     by_key: Mapping[str, str] = field(default_factory=dict)
 
     def of(self, source: str, constant: str) -> str | None:
         """The numerics that an operation gets; None where the plan does not list it."""
-        return self.by_key.get(f"{source}@{constant}", self.by_key.get(source))
+        key = f"{source}@{constant}"
+        for listed in (self.by_key, self._of_made):
+            if key in listed:
+                return listed[key]
+        return self.by_key.get(source)
+
+    @cached_property
+    def _of_made(self) -> dict[str, str]:
+        """By names of constants that others were made of."""
+        return {_original(key): numerics for key, numerics in self.by_key.items()}
 
     def check(self, operations: Iterable[tuple[str, str, str]], target: str) -> None:
         """Raise UserError for an entry of no operation, and for one that was not followed.
@@ -40,7 +59,7 @@ class Formats:
         known = list(operations)
         keys = {key for s, c, _ in known for key in (s, f"{s}@{c}")}
         for key in self.by_key:
-            if key not in keys:
+            if key not in keys and _original(key) not in keys:
                 what = f"{key!r} is no operation of this model that has a choice"
                 raise UserError(self.where, what, hint=nearest(key, {s for s, _, _ in known}))
         for source, constant, numerics in known:
@@ -49,6 +68,11 @@ class Formats:
                 hint = f"`tilewright inspect MODEL --explain {source.split(', ')[0]}`"
                 what = f"{source!r} cannot run in {wanted} on {target}"
                 raise UserError(self.where, what, "no kernel does that", hint)
+
+
+def _original(key: str) -> str:
+    """The key of an operation before its constant was made smaller."""
+    return DERIVED.sub("", key) if "@" in key else key
 
 
 def read_formats(path: str | Path) -> dict[str, Formats]:

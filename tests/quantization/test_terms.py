@@ -45,6 +45,18 @@ def test_a_plan_comes_before_patterns():
     assert terms.permits("c", "", "bf16")
 
 
+def test_plans_of_smaller_dimensions_name_constants_that_were_made():
+    keys = {"a@w.shrunk": "w4-g64", "a@v.live.shrunk.1": "w8-sym", "b.live": "bf16"}
+    plan = Formats("p", keys)
+    assert plan.of("a", "w") == plan.of("a", "w.shrunk") == "w4-g64"
+    assert plan.of("a", "v") == "w8-sym"
+    assert plan.of("b", "") is None
+    followed = [("a", "w", "w4-g64"), ("a", "v", "w8-sym"), ("b.live", "u", "bf16")]
+    plan.check(followed, "native")
+    with pytest.raises(UserError, match=re.escape("'a@v.live.shrunk.1' is no operation")):
+        plan.check([followed[0], followed[2]], "native")
+
+
 def test_without_formats():
     terms = Terms(Calibrated(), 0.1, keep=(("*", "w8-sym"),)).plain()
     assert terms.formats("b", "w1") == frozenset()
