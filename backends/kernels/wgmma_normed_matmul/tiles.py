@@ -42,8 +42,9 @@ from tilewright.backends.target import Target
 AT_ONCE = {1: 132, 2: 132, 3: 117, 4: 124, 5: 115, 6: 120, 7: 112, 8: 120}
 """Blocks that run at once in clusters of so many, one a multiprocessor (an H200)."""
 
-ROWS, SUMMED = 1.3, 3.6e6
-"""Microseconds of a launch that normalizes rows, and bytes a microsecond of its parts."""
+ROWS, PART, SUMMED = 1.1, 0.12, 3.6e6
+"""Microseconds of a launch that normalizes rows, and of each part of K that it adds up; bytes a
+microsecond of all of them."""
 
 LEAST, DRAWN = 0.165, 1.0e5
 """Microseconds of a step at least; bytes a microsecond that one multiprocessor draws."""
@@ -124,7 +125,7 @@ def microseconds(spec: WgmmaNormedMatmulSpec, m: int) -> float:
         full, split = work.full_extras(product.epilogue), product.tile.split
         parts = 4 * (split + 1 + full) * m * product.n
         sums = plain.REDUCE + parts / plain.REDUCED
-        return plain.microseconds(product, m) - sums + ROWS + parts / SUMMED
+        return plain.microseconds(product, m) - sums + ROWS + PART * split + parts / SUMMED
     blocks = -(-m // tile.rows) * spec.blocks
     beside = 2 if tile.groups == 1 and 2 * (spec.shared + 1024) <= SHARED + 1024 else 1
     busy = min(blocks, MULTIPROCESSORS)
