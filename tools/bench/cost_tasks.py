@@ -16,6 +16,7 @@ from functools import cache
 from typing import Any
 
 import tilewright.backends.kernels as package
+from tilewright.backends.kernels.registry import families
 from tilewright.backends.llvm.epilogue import IDENTITY, Epilogue, Extra, Step
 
 FORMS = {
@@ -77,9 +78,13 @@ class Kind:
 
 @cache
 def kinds() -> tuple[Kind, ...]:
-    """Every class of tasks below backends.kernels, by name; those of f32 first."""
+    """Every class of tasks below backends.kernels but those of GPU families alone, by name; those
+    of f32 first."""
     found: dict[type, None] = {}
+    gpu = tuple(f"{package.__name__}.{name}." for name, f in families().items() if f.emit is None)
     for info in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+        if info.name.startswith(gpu):
+            continue
         module = importlib.import_module(info.name)
         for value in vars(module).values():
             if (
