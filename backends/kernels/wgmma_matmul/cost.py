@@ -25,7 +25,7 @@ def estimate(spec: WgmmaMatmulSpec, dims: tuple[int, ...], _target: Target) -> C
         weights=weights,
         passes=1,
         converted=0 if spec.a == spec.element else m * spec.k * spec.planes,
-        epilogue=work.epilogue(spec.epilogue, m * spec.n),
+        epilogue=tiles.operations(spec) * m * spec.n,
         written=BYTES[spec.c] * m * spec.n,
         blocks=count * tile.cluster * tile.split,
         nanoseconds=round(1e3 * (tiles.microseconds(spec, m) - tiles.BASE)),
