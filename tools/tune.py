@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,10 +17,11 @@ from tilewright.backends.llvm.lowering.pricing import Env, sizes
 from tilewright.backends.llvm.lowering.select import Selection
 from tilewright.backends.target import Target, cpu_flags, runs_here
 from tilewright.backends.tuning import device
-from tilewright.backends.tuning.cache import Cache, Row, key_of, row_key
+from tilewright.backends.tuning.cache import Cache, Row, Shipped, key_of, row_key
 from tilewright.backends.tuning.code import Codes
 from tilewright.backends.tuning.device import Loaded
 from tilewright.backends.tuning.measure import Compiled, load_candidates, measure
+from tilewright.backends.tuning.sources import kernel_version
 from tilewright.compiler.errors import UserError
 from tilewright.compiler.ir.dims import Dim
 
@@ -152,12 +154,14 @@ def run(
     again: bool,
     progress: Progress,
     budget: Budget | None = None,
+    jobs: int | None = None,
 ) -> Iterator[Outcome]:
     """Measure what the cache does not hold, each result kept as soon as it is there.
 
     seconds: for each candidate at each point. again: measure also what the cache holds. budget:
-    contests that it does not reach are left out; their code is kept for the next call. Raises
-    UserError where the cache cannot be written or AMX is refused.
+    contests that it does not reach are left out; their code is kept for the next call. jobs:
+    processes that compile, before all measuring; None for one a core. Raises UserError where the
+    cache cannot be written or AMX is refused.
     """
     budget, codes = budget or Budget(), Codes(cache.folder / "code")
     todo = contests(selection, top)
@@ -172,10 +176,10 @@ def run(
         for task, group in by_task.items()
         if any(known[task, contest.dims] is None for contest in group)
     }
-    for number, (task, group) in enumerate(groups.items(), 1):
-        progress(f"compiling for {describe_task(task)}", number, len(groups))
-        with _kept(cache):
-            codes.get(_every(group), target)
+    every = [_every(group) for group in groups.values()]
+    with _kept(cache):
+        for number, i in enumerate(codes.make(every, target, jobs or os.cpu_count() or 1), 1):
+            progress(f"compiled for {describe_task(list(groups)[i])}", number, len(groups))
     number = 0
     for task, group in by_task.items():
         compiled: Compiled | Loaded | None = None
@@ -206,10 +210,12 @@ def run(
             codes.drop(_every(group), target)
 
 
-def times_of(outcomes: Iterable[Outcome], cold: bool) -> dict[Row, float]:
+def times_of(outcomes: Iterable[Outcome], target: Target, cold: bool) -> dict[Row, Shipped]:
     """Of all candidates, as they are recorded."""
     return {
-        row_key(candidate, o.contest.dims, cold): seconds
+        row_key(candidate, o.contest.dims, cold): Shipped(
+            seconds, kernel_version(candidate, target)
+        )
         for o in outcomes
         for candidate, seconds in zip(o.contest.candidates, o.seconds, strict=True)
     }

@@ -24,7 +24,7 @@ from tilewright.backends import profile
 from tilewright.backends.cuda.here import device_here
 from tilewright.backends.kernels.candidates import Candidate
 from tilewright.backends.target import Target
-from tilewright.backends.tuning.sources import family_version
+from tilewright.backends.tuning.sources import family_version, kernel_version
 
 FORMAT = 1
 SHIPPED = Path(__file__).parent.parent / "profiles" / "tuned"
@@ -137,19 +137,31 @@ class Measurements:
         found = self.cache.read(key_of(candidate, dims, self.target, cold))
         if found is not None:
             return found
-        return shipped(self.target.name).get(row_key(candidate, dims, cold))
+        row = shipped(self.target.name).get(row_key(candidate, dims, cold))
+        if row is None or row.kernel != kernel_version(candidate, self.target):
+            return None
+        return row.seconds
 
 
 Row = tuple[str, str, tuple[int, ...], bool]
 """Family, repr of the spec, dims, whether weights were cold."""
 
 
+@dataclass(frozen=True)
+class Shipped:
+    """A time that ships. `kernel`: `kernel_version` of what was measured; it says nothing of any
+    other, so that a time is out of use as soon as the kernel's own code is another."""
+
+    seconds: float
+    kernel: str
+
+
 def row_key(candidate: Candidate, dims: tuple[int, ...], cold: bool) -> Row:
-    """What a shipped time is known by: not by sources, which change more often than times do."""
+    """Where a shipped time is looked up."""
     return candidate.family.name, repr(candidate.spec), dims, cold
 
 
-def record(path: Path, target: Target, rows: Mapping[Row, float]) -> None:
+def record(path: Path, target: Target, rows: Mapping[Row, Shipped]) -> None:
     """Write times as they ship: `backends/profiles/tuned/TARGET.json`. What the file has already,
     of other launches on such a machine, stays."""
     if path.exists():
@@ -162,7 +174,8 @@ def record(path: Path, target: Target, rows: Mapping[Row, float]) -> None:
             "spec": s,
             "dims": list(d),
             "cold": c,
-            "seconds": float(f"{rows[f, s, d, c]:.4g}"),
+            "kernel": rows[f, s, d, c].kernel,
+            "seconds": float(f"{rows[f, s, d, c].seconds:.4g}"),
         }
         for f, s, d, c in sorted(rows)
     ]
@@ -171,7 +184,7 @@ def record(path: Path, target: Target, rows: Mapping[Row, float]) -> None:
 
 
 @lru_cache
-def shipped(target: str, folder: Path = SHIPPED) -> Mapping[Row, float]:
+def shipped(target: str, folder: Path = SHIPPED) -> Mapping[Row, Shipped]:
     """Times of a target that ship with the project; none where there is no file."""
     path = folder / f"{target}.json"
     if not path.exists():
@@ -179,9 +192,11 @@ def shipped(target: str, folder: Path = SHIPPED) -> Mapping[Row, float]:
     return _rows(json.loads(path.read_text()))
 
 
-def _rows(document: Mapping[str, Any]) -> dict[Row, float]:
+def _rows(document: Mapping[str, Any]) -> dict[Row, Shipped]:
     return {
-        (row["family"], row["spec"], tuple(row["dims"]), row["cold"]): row["seconds"]
+        (row["family"], row["spec"], tuple(row["dims"]), row["cold"]): Shipped(
+            row["seconds"], row["kernel"]
+        )
         for row in document["rows"]
     }
 

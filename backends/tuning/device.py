@@ -13,7 +13,7 @@ from typing import Any
 from tilewright.backends.cuda import prelude, toolchain
 from tilewright.backends.cuda.kernel import CudaKernel
 from tilewright.backends.kernels.candidates import Candidate
-from tilewright.backends.kernels.family import evaluate
+from tilewright.backends.kernels.family import KernelFamily, evaluate
 from tilewright.backends.target import Target
 from tilewright.backends.tuning.values import moderate
 from tilewright.runtime.cuda.device import Device, Memory, open_device
@@ -31,26 +31,22 @@ LAUNCHES = 32
 LEAST_ROUNDS = 5
 
 
-def kernel_of(candidate: Candidate, target: Target, name: str) -> CudaKernel:
-    """Text and launch of a candidate."""
-    emit = candidate.family.cuda
-    assert emit is not None, "families that serve a GPU have kernels for it"
-    return emit(candidate.spec, target, name)
+def kernel_of(family: KernelFamily, spec: Any, target: Target, name: str) -> CudaKernel:
+    """Text and launch of a spec."""
+    assert family.cuda is not None, "families that serve a GPU have kernels for it"
+    return family.cuda(spec, target, name)
 
 
-def cubins(candidates: Sequence[Candidate], target: Target) -> bytes:
-    """Machine code of `candidate0`, ..., each behind its length."""
-    found = []
-    for i, candidate in enumerate(candidates):
-        name = f"candidate{i}"
-        kernel = kernel_of(candidate, target, name)
-        if kernel.language == "cuda":
-            _, made = toolchain.to_both(prelude.expand(kernel.source), name, target)
-        else:
-            made = toolchain.to_cubin(kernel.source, name, target)
-        code = made.code
-        found.append(struct.pack("<Q", len(code)) + code)
-    return b"".join(found)
+def cubin(family: KernelFamily, spec: Any, number: int, target: Target) -> bytes:
+    """Machine code of `candidateNUMBER` behind its length; `load` takes those of all candidates,
+    one after the other."""
+    name = f"candidate{number}"
+    kernel = kernel_of(family, spec, target, name)
+    if kernel.language == "cuda":
+        _, made = toolchain.to_both(prelude.expand(kernel.source), name, target)
+    else:
+        made = toolchain.to_cubin(kernel.source, name, target)
+    return struct.pack("<Q", len(made.code)) + made.code
 
 
 @dataclass
@@ -70,7 +66,7 @@ class Loaded:
 
 
 def load(candidates: Sequence[Candidate], target: Target, code: bytes) -> Loaded:
-    """What `cubins` gave, on this thread's device. Raises Failure and TargetError."""
+    """What `cubin` gave, on this thread's device. Raises Failure and TargetError."""
     device = open_device(target.name)
     program, functions, at = _Program([], {}), [], 0
     with device.active():
@@ -79,7 +75,7 @@ def load(candidates: Sequence[Candidate], target: Target, code: bytes) -> Loaded
             (size,) = struct.unpack_from("<Q", code, at)
             module = device.driver("cuModuleLoadData", code[at + 8 : at + 8 + size])
             at += 8 + size
-            kernel = _described(kernel_of(candidate, target, name), name, i)
+            kernel = _described(kernel_of(candidate.family, candidate.spec, target, name), name, i)
             own = []
             for entry in kernel.entries:
                 handle = device.driver(

@@ -1,4 +1,4 @@
-"""What code a kernel family's machine code comes from, as a digest."""
+"""What code a kernel's or a whole family's machine code comes from, as a digest."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from pathlib import Path
 import llvmlite
 
 from tilewright.backends.cuda import prelude
+from tilewright.backends.kernels.candidates import Candidate
+from tilewright.backends.target import Target
 
 ROOT = "tilewright.backends."
 
@@ -28,6 +30,19 @@ def family_version(name: str) -> str:
         for path in sorted(Path(prelude.__file__).parent.rglob("*.cuh")):
             digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+@cache
+def kernel_version(candidate: Candidate, target: Target) -> str:
+    """16 hex digits of one kernel's code: on GPUs of its text, with all that it includes, and of
+    how it is launched; `family_version` elsewhere."""
+    emit = candidate.family.cuda
+    if not target.gpu or emit is None:
+        return family_version(candidate.family.name)
+    kernel = emit(candidate.spec, target, "kernel")
+    text = prelude.expand(kernel.source) if kernel.language == "cuda" else kernel.source
+    parts = (target.name, text, repr(kernel.entries), kernel.workspace)
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
 def _closure(package: str) -> set[str]:

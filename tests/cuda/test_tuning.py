@@ -1,6 +1,7 @@
 """Tuning for GPUs: measured on a stand-in for the driver, refused where there is no GPU."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,11 @@ from support.command_line import call, refused
 from tilewright.backends.kernels.candidates import candidates
 from tilewright.backends.kernels.registry import families
 from tilewright.backends.kernels.tasks import MatmulTask
-from tilewright.backends.llvm.epilogue import IDENTITY, Epilogue, Extra, Step
+from tilewright.backends.llvm.epilogue import IDENTITY
 from tilewright.backends.target import lookup
 from tilewright.backends.tuning import cache, device
-from tilewright.backends.tuning.cache import Cache, Measurements, record, row_key
+from tilewright.backends.tuning.cache import Cache, Measurements, Shipped, record, row_key
+from tilewright.backends.tuning.sources import kernel_version
 from tilewright.tools import demo
 
 MODEL = demo.model_path()
@@ -45,9 +47,13 @@ def rivals():
     return target, task, candidates(task, target, 1e-2)[:3]
 
 
+def codes(found, target) -> bytes:
+    return b"".join(device.cubin(c.family, c.spec, i, target) for i, c in enumerate(found))
+
+
 def test_kernels_take_turns_in_graphs(gpu) -> None:
     target, task, found = rivals()
-    loaded = device.load(found, target, device.cubins(found, target))
+    loaded = device.load(found, target, codes(found, target))
     gpu.calls.clear()
     times = device.measure(loaded, found, task, (16, 64, 32), cold=True, budget=0.001)
     # The stand-in says that half a millisecond passes between two events.
@@ -61,7 +67,7 @@ def test_kernels_take_turns_in_graphs(gpu) -> None:
 
 def test_a_kernel_that_reports_an_error(gpu, monkeypatch) -> None:
     target, task, found = rivals()
-    loaded = device.load(found[:1], target, device.cubins(found[:1], target))
+    loaded = device.load(found[:1], target, codes(found[:1], target))
     filled = device._filled
     monkeypatch.setattr(device, "_filled", lambda d, size, zero=False: filled(d, size))
     with pytest.raises(RuntimeError, match="a kernel reported an error while it was measured"):
@@ -71,7 +77,8 @@ def test_a_kernel_that_reports_an_error(gpu, monkeypatch) -> None:
 def test_times_that_ship_are_used_where_nothing_was_measured(tmp_path, monkeypatch) -> None:
     target, _, found = rivals()
     dims = (16, 64, 32)
-    record(tmp_path / "sm_80.json", target, {row_key(found[0], dims, True): 3e-6})
+    time = Shipped(3e-6, kernel_version(found[0], target))
+    record(tmp_path / "sm_80.json", target, {row_key(found[0], dims, True): time})
     document = json.loads((tmp_path / "sm_80.json").read_text())
     assert document["rows"][0]["seconds"] == 3e-6
     known = cache.shipped("sm_80", tmp_path)
@@ -82,27 +89,43 @@ def test_times_that_ship_are_used_where_nothing_was_measured(tmp_path, monkeypat
     assert measured.seconds(found[1], dims, True) is None
 
 
-def test_times_that_ship_are_of_kernels_that_there_are() -> None:
-    bias = Epilogue((Extra("row", "f32"),), (Step("add", (0, 1)),), 2)
-    task = MatmulTask(384, 1152, bias)
-    known = {(family, spec) for family, spec, _, _ in cache.shipped("sm_90a")}
-    assert all(family in families() for family, _ in known)
-    ours = candidates(task, lookup("sm_90a"), 1e-2)
-    assert [c for c in ours if (c.family.name, repr(c.spec)) in known]
-    assert all(1e-7 < seconds < 1e-2 for seconds in cache.shipped("sm_90a").values())
+def test_times_that_ship_are_of_the_very_kernel(tmp_path, monkeypatch) -> None:
+    target, _, found = rivals()
+    one = found[0]
+    assert one.family.cuda is not None
+    kernel = one.family.cuda(one.spec, target, "kernel")
+    same = [replace(kernel), replace(kernel, source=kernel.source.replace(";", "; ", 1))]
+    same.append(replace(kernel, entries=(replace(kernel.entries[0], block=(32, 2, 1)),)))
+    kinds = [replace(one, family=replace(one.family, cuda=lambda *_, k=k: k)) for k in same]
+    versions = [kernel_version(kind, target) for kind in kinds]
+    assert len(set(versions)) == 3
+    assert versions[0] == kernel_version(one, target)
+    key = row_key(one, (16, 64, 32), True)
+    monkeypatch.setattr(cache, "shipped", lambda name: {key: Shipped(3e-6, versions[0])})
+    measured = Measurements(Cache(tmp_path / "empty"), target)
+    taken = [measured.seconds(kind, (16, 64, 32), True) for kind in kinds]
+    assert taken == [3e-6, None, None]
+
+
+def test_times_that_ship_are_whole() -> None:
+    known = cache.shipped("sm_90a")
+    assert all(family in families() for family, *_ in known)
+    assert all(1e-7 < row.seconds < 1e-2 and len(row.kernel) == 16 for row in known.values())
 
 
 def test_records_of_several_models_add_up(tmp_path, monkeypatch) -> None:
     target, _, found = rivals()
     path, first, second = tmp_path / "sm_80.json", (16, 64, 32), (1, 64, 32)
     keys = [row_key(found[0], dims, True) for dims in (first, second)]
-    record(path, target, {keys[0]: 3e-6})
-    record(path, target, {keys[1]: 2e-6})
-    assert dict(cache.shipped("sm_80", tmp_path)) == {keys[0]: 3e-6, keys[1]: 2e-6}
-    record(path, target, {keys[0]: 4e-6})
-    assert [row["seconds"] for row in json.loads(path.read_text())["rows"]] == [2e-6, 4e-6]
+    record(path, target, {keys[0]: Shipped(3e-6, "a")})
+    record(path, target, {keys[1]: Shipped(2e-6, "a")})
+    both = {keys[0]: Shipped(3e-6, "a"), keys[1]: Shipped(2e-6, "a")}
+    assert dict(cache.shipped("sm_80", tmp_path)) == both
+    record(path, target, {keys[0]: Shipped(4e-6, "b")})
+    rows = json.loads(path.read_text())["rows"]
+    assert [(row["seconds"], row["kernel"]) for row in rows] == [(2e-6, "a"), (4e-6, "b")]
     monkeypatch.setattr(cache, "machine", lambda row: "another (compute capability 9.0)")
-    record(path, target, {keys[0]: 5e-6})
+    record(path, target, {keys[0]: Shipped(5e-6, "b")})
     assert [row["seconds"] for row in json.loads(path.read_text())["rows"]] == [5e-6]
 
 

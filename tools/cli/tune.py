@@ -129,10 +129,12 @@ def command(
             def tell(what: str, number: int, total: int) -> None:
                 update(f"{number} of {total}: {what}")
 
-            found = list(run(selection, variant.target, cache, top, seconds, again, tell, ready))
+            found = list(
+                run(selection, variant.target, cache, top, seconds, again, tell, ready, jobs)
+            )
             outcomes.extend((variant.target.name, outcome) for outcome in found)
             if recorded is not None:
-                record(recorded, variant.target, times_of(found, selection.cold))
+                record(recorded, variant.target, times_of(found, variant.target, selection.cold))
             left += len(contests(selection, top)) - len(found)
         if not left:
             options = Options(
