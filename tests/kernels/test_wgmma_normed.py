@@ -29,7 +29,7 @@ from tilewright.backends.kernels.wgmma_normed_matmul.cases import (
     cases,
     made,
 )
-from tilewright.backends.llvm.epilogue import Extra
+from tilewright.backends.llvm.epilogue import Epilogue, Extra, Step
 from tilewright.backends.target import lookup
 from tilewright.tools.bench.gpu_kernels import cubin
 
@@ -108,6 +108,17 @@ def test_variants_compute_the_same_with_other_tiles(n: int) -> None:
     assert all(one.product.tile.split > 1 for one in found if one.tile is None)
     for one in found:
         assert tiles.microseconds(one, 1) <= tiles.microseconds(one, 4096)
+
+
+def test_vectors_of_long_epilogues_have_room_in_shared_memory() -> None:
+    steps = [Step("add", (0, 1)), *(Step("add", (14 + i, i + 1)) for i in range(1, 14))]
+    long = Epilogue(tuple(Extra("row") for _ in range(14)), tuple(steps), 28)
+    found = spec.candidates(NormedMatmulTask(MatmulTask(4096, 1024, long), LAYER), HOPPER)
+    assert {one.product.products for one in found} == {1, 3}
+    assert FAMILY.cuda is not None
+    for one in found:
+        for variant in tiles.variants(one, HOPPER):
+            FAMILY.cuda(variant, HOPPER, "product")
 
 
 def test_few_rows_take_parts_of_k() -> None:

@@ -170,8 +170,8 @@ def candidates(task: Any, target: Target) -> tuple[WgmmaNormedMatmulSpec, ...]:
     for product in plain.candidates(task.product, target):
         tile = start(product)
         if -(-product.n // tile.columns) <= CLUSTER:
-            found.append(WgmmaNormedMatmulSpec(product, task.norm, tile=tile))
-    return tuple(found)
+            found.append(WgmmaNormedMatmulSpec(product, task.norm, tile))
+    return tuple(one for one in found if one.shared <= SHARED)
 
 
 def start(product: WgmmaMatmulSpec) -> NormedTile:

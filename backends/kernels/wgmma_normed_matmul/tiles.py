@@ -53,9 +53,6 @@ WHOLE, VALUE, SHARE = 0.55, 0.071, 0.8
 """Microseconds of a tile's beginning and end with the exchange of statistics, of a value of a
 thread, of adding up parts of K."""
 
-VECTORS = 4
-"""As long as a row, for which there is room."""
-
 LARGE = 64 * 128
 """Elements of a tile from which on it has four stages: a ring of more leaves no second block."""
 
@@ -94,28 +91,14 @@ def _tiles(spec: WgmmaNormedMatmulSpec) -> Iterator[NormedTile]:
                     continue
                 if -(-n // wide) != across or (rows == 128 and wide < 96):
                     continue
-                yield from _fitting(
-                    rows, wide, groups, split, flipped, -(-steps // split), planes, across
-                )
-
-
-def _fitting(
-    rows: int,
-    columns: int,
-    groups: int,
-    split: int,
-    turned: bool,
-    steps: int,
-    planes: int,
-    across: int,
-) -> Iterator[NormedTile]:
-    """With a ring as long as there is use and room."""
-    longest = 4 if rows * columns >= LARGE else 8
-    for stages in range(max(2, min(longest, steps)), 1, -1):
-        tile = NormedTile(rows, columns, stages, groups, split, turned)
-        if tile.shared(planes, across, VECTORS) <= SHARED:
-            yield tile
-            return
+                part = -(-steps // split)
+                longest = 4 if rows * wide >= LARGE else 8
+                # With a ring as long as there is use and room.
+                for stages in range(max(2, min(longest, part)), 1, -1):
+                    tile = NormedTile(rows, wide, stages, groups, split, flipped)
+                    if replace(spec, tile=tile).shared <= SHARED:
+                        yield tile
+                        break
 
 
 def microseconds(spec: WgmmaNormedMatmulSpec, m: int) -> float:
