@@ -40,6 +40,21 @@ def test_transposes_of_full_and_partial_tiles(dtype, shape):
     region_runner.check(spec, [x], [x.size])
 
 
+@pytest.mark.parametrize("dtype", ["f16", "bf16"])
+def test_what_is_stored_in_16_bits_is_rounded_once(dtype):
+    spec = RegionSpec(
+        domain=(40,), inputs=("f32",),
+        body=(Load(0, (1,)), Op("neg", (0,), "f32"), Op("cast", (1,), dtype)),
+        outputs=(Store(2, dtype, (1,)), Store(1, "f32", (1,))),
+    )  # fmt: skip
+    x = (np.random.default_rng(0).standard_normal(40) * 100).astype(np.float32)
+    # Half-way cases of both types, numbers that only one has, the least ones, none.
+    x[:10] = 1 + 2**-11, 1 + 2**-9, 65520, 65519, 1e-7, 2**-25, 3e38, np.inf, np.nan, 1e-40
+    got, same = region_runner.check(spec, [x], [40, 40])
+    np.testing.assert_array_equal(got, (-x).astype(DTYPES[dtype]))
+    np.testing.assert_array_equal(same, -x)
+
+
 @pytest.mark.parametrize("kind", ["sum", "argmin_last"])
 @pytest.mark.parametrize(("rows", "length", "axis"), [(2, 70001, 1), (5000, 40, 0)])
 def test_units_that_several_blocks_share(rows, length, axis, kind):

@@ -269,11 +269,11 @@ class Scope:
         code.line(f"if ({bad}) tw_fail(status, {gather.error});")
         return code.let("i64", f"{bad} ? 0 : {wrapped}")
 
-    def _unrounded(self, node: int) -> CudaValue | None:
-        """What was rounded to bf16: as a store does that itself, the cast is computed for nothing
-        and falls away. None for another node."""
+    def _unrounded(self, node: int, dtype: str) -> CudaValue | None:
+        """What was rounded to 16 bits: as a store does that itself, the cast is for nothing and falls
+        away. None for another node."""
         what = self.frame.spec.body[node]
-        if not isinstance(what, Op) or (what.name, what.dtype) != ("cast", "bf16"):
+        if not isinstance(what, Op) or (what.name, what.dtype) != ("cast", dtype):
             return None
         found = self.get(what.args[0])
         return found if found.dtype == "f32" else None
@@ -282,8 +282,11 @@ class Scope:
         """The element that ``store`` writes here, in its storage type."""
         frame = self.frame
         value = self.get(store.value)
+        given = self._unrounded(store.value, store.dtype) or value
         if store.dtype == "bf16":
-            return f"(short)tw_to_bf16({(self._unrounded(store.value) or value).text})"
+            return f"(short)tw_to_bf16({given.text})"
+        if store.dtype == "f16" and given.dtype == "f32":
+            return f"tw_to_f16({given.text})"
         made = to_storage(frame.e, value, store.dtype)
         assert isinstance(made, CudaValue)
         return made.text
