@@ -44,6 +44,8 @@ TOOLS = ("memcheck", "racecheck")
 REGION = "region"
 SMALL = 1 << 21
 """Bytes of a launch at most: the tools make every access tens to hundreds of times as slow."""
+LARGE = 1 << 23
+"""Of the one that is as large as it may be."""
 _ERRORS = re.compile(r"ERROR SUMMARY: (\d+) error")
 _HAZARDS = re.compile(r"RACECHECK SUMMARY: (\d+) hazard")
 _START = 30.0
@@ -81,10 +83,18 @@ def subjects(target: Target) -> list[str]:
 
 
 def chosen(name: str, most: int) -> list[Case]:
-    """Launches of few bytes, at most so many, from all over what the family is tested with."""
-    every = _regions(most) if name == REGION else families()[name].cases()
-    small = [c for c in every if sum(a.nbytes for a in (*c.args, *c.results)) <= SMALL]
-    return [small[i * len(small) // min(most, len(small))] for i in range(min(most, len(small)))]
+    """Launches of few bytes, at most so many with the largest that is not too large, from all over
+    what the family is tested with: some ways to compute are for many columns or rows alone."""
+    every = _regions(most) if name == REGION else list(families()[name].cases())
+    sizes = [sum(a.nbytes for a in (*c.args, *c.results)) for c in every]
+    small = [i for i, size in enumerate(sizes) if size <= SMALL]
+    allowed = [i for i, size in enumerate(sizes) if size <= LARGE]
+    count = min(most, len(small))
+    taken = {small[i * len(small) // count] for i in range(count)}
+    largest = max(allowed, key=lambda i: sizes[i])
+    if largest not in taken and len(taken) == most:
+        taken.remove(sorted(taken)[most // 2])
+    return [every[i] for i in sorted({*taken, largest})]
 
 
 def _regions(most: int) -> list[Case]:
