@@ -51,7 +51,9 @@ def test_what_is_stored_in_16_bits_is_rounded_once(dtype):
     # Half-way cases of both types, numbers that only one has, the least ones, none.
     x[:10] = 1 + 2**-11, 1 + 2**-9, 65520, 65519, 1e-7, 2**-25, 3e38, np.inf, np.nan, 1e-40
     got, same = region_runner.check(spec, [x], [40, 40])
-    np.testing.assert_array_equal(got, (-x).astype(DTYPES[dtype]))
+    with np.errstate(over="ignore"):
+        want = (-x).astype(DTYPES[dtype])
+    np.testing.assert_array_equal(got.astype(np.float32), want.astype(np.float32))
     np.testing.assert_array_equal(same, -x)
 
 

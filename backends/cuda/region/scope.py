@@ -270,8 +270,8 @@ class Scope:
         return code.let("i64", f"{bad} ? 0 : {wrapped}")
 
     def _unrounded(self, node: int, dtype: str) -> CudaValue | None:
-        """What was rounded to 16 bits: as a store does that itself, the cast is for nothing and falls
-        away. None for another node."""
+        """What was rounded to 16 bits: as a store does that itself, the cast is for nothing and
+        falls away. None for another node."""
         what = self.frame.spec.body[node]
         if not isinstance(what, Op) or (what.name, what.dtype) != ("cast", dtype):
             return None
