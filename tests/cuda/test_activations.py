@@ -148,3 +148,10 @@ def test_sigmoids_and_error_functions_err_absolutely(op, exact):
 def test_every_text_names_functions_that_are_there():
     for text in activations.FAST.values():
         assert f" {text[: text.index('(')]}(float" in activations.HELPERS
+
+
+def test_operations_of_epilogues_are_those_of_the_texts_that_they_get():
+    both = Epilogue((), (Step("gelu_erf", (0,)), Step("add", (1, 0))), 2)
+    assert activations.operations(both, fast=False) == 24 + 1
+    assert activations.operations(both, fast=True) == 8 + 1
+    assert activations.OPERATIONS.keys() == activations.FAST.keys()

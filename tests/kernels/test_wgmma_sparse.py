@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from support.emulated_kernels import COMPILER, check
@@ -15,6 +17,7 @@ from tilewright.backends.kernels.wgmma_matmul.cases import BIAS_RELU_RESIDUAL
 from tilewright.backends.kernels.wgmma_sparse_matmul import packing, spec, tiles
 from tilewright.backends.kernels.wgmma_sparse_matmul.cases import sparse
 from tilewright.backends.kernels.wgmma_sparse_matmul.spec import SparseTile, WgmmaSparseMatmulSpec
+from tilewright.backends.llvm.epilogue import IDENTITY, Epilogue, Extra, Step
 from tilewright.backends.target import lookup
 
 FAMILY = family("wgmma_sparse_matmul")
@@ -53,6 +56,21 @@ def test_the_format_is_offered_by_its_name() -> None:
     assert {c.format for c in found if c.family is FAMILY} == {"bf16-2in4"}
     assert not [c for c in candidates(MatmulTask(260, 96), HOPPER, 1e-2) if c.family is FAMILY]
     assert spec.candidates(MatmulTask(8, 96), HOPPER) == ()
+
+
+def test_residuals_cost_what_is_read_of_them() -> None:
+    plain = WgmmaSparseMatmulSpec(4096, 4096)
+    for split in (1, 2):
+        one = replace(plain, tile=replace(plain.tile, split=split))
+        times = [
+            tiles.microseconds(replace(one, epilogue=e), 1024)
+            for e in (IDENTITY, residual("f16"), residual("f32"))
+        ]
+        assert times[0] < times[1] < times[2]
+
+
+def residual(dtype: str) -> Epilogue:
+    return Epilogue((Extra("full", dtype),), (Step("add", (0, 1)),), 2)
 
 
 def test_tiles_suit_the_columns_and_the_parts_of_k() -> None:

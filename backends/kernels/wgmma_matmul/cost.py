@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tilewright.backends.cuda.activations import operations
 from tilewright.backends.kernels import work
 from tilewright.backends.kernels.family import Cost
 from tilewright.backends.kernels.wgmma_matmul import tiles
@@ -25,7 +26,7 @@ def estimate(spec: WgmmaMatmulSpec, dims: tuple[int, ...], _target: Target) -> C
         weights=weights,
         passes=1,
         converted=0 if spec.a == spec.element else m * spec.k * spec.planes,
-        epilogue=tiles.operations(spec) * m * spec.n,
+        epilogue=operations(spec.epilogue, spec.c != "f32") * m * spec.n,
         written=BYTES[spec.c] * m * spec.n,
         blocks=count * tile.cluster * tile.split,
         nanoseconds=round(1e3 * (tiles.microseconds(spec, m) - tiles.BASE)),

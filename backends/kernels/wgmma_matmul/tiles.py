@@ -53,8 +53,6 @@ groups share tiles and where they take turns (a group keeps its turn until they 
 results in f32 rather than 16 bits."""
 APART = 0.1e-3
 """Of an element that has a bias or matrix which is not brought ahead."""
-FAST = {"gelu_erf": 8, "gelu_tanh": 7, "silu": 5, "tanh": 4}
-"""Operations of activations for results of 16 bits, about (cuda.activations)."""
 CONVERT, CONVERTED = 1.2, 3.0e6
 """Microseconds of converting A first, and bytes a microsecond."""
 
@@ -190,15 +188,6 @@ def _epilogue(spec: WgmmaMatmulSpec) -> float:
         for i, e in enumerate(extras)
     )
     return each + APART * (late and not tile.within)
-
-
-def operations(spec: WgmmaMatmulSpec) -> int:
-    """Of the epilogue, for one element of the result."""
-    count = work.epilogue(spec.epilogue, 1)
-    if spec.c == "f32":
-        return count
-    fast = (step.op for step in spec.epilogue.steps if step.op in FAST)
-    return count - sum(work.OPERATIONS[op] - FAST[op] for op in fast)
 
 
 def _like(spec: WgmmaMatmulSpec) -> Row:

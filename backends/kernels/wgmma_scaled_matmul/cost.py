@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tilewright.backends.cuda.activations import operations
 from tilewright.backends.kernels import work
 from tilewright.backends.kernels.family import Cost
 from tilewright.backends.kernels.wgmma_scaled_matmul.spec import DEPTH, WgmmaScaledMatmulSpec
@@ -24,7 +25,7 @@ def estimate(spec: WgmmaScaledMatmulSpec, dims: tuple[int, ...], _target: Target
         weights=spec.packed_bytes,
         streamed=count * spec.steps * (tile.rows + tile.columns) * DEPTH,
         converted=m * spec.k,
-        epilogue=work.epilogue(spec.epilogue, m * spec.n),
+        epilogue=operations(spec.epilogue, spec.c == "bf16") * m * spec.n,
         written=c * m * spec.n,
         blocks=count,
     )

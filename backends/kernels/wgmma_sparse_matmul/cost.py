@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tilewright.backends.cuda.activations import operations
 from tilewright.backends.kernels import work
 from tilewright.backends.kernels.family import Cost
 from tilewright.backends.kernels.wgmma_matmul.tiles import BASE
@@ -30,7 +31,7 @@ def estimate(spec: WgmmaSparseMatmulSpec, dims: tuple[int, ...], _target: Target
         issued=count * tile.rows * tile.columns * spec.steps * DEPTH,
         weights=spec.packed_bytes,
         converted=0 if spec.a == spec.element else m * spec.k,
-        epilogue=work.epilogue(spec.epilogue, m * spec.n),
+        epilogue=operations(spec.epilogue, spec.c != "f32") * m * spec.n,
         written=BYTES[spec.c] * m * spec.n,
         blocks=count * tile.split,
         nanoseconds=round(1e3 * (tiles.microseconds(spec, m) - BASE)),

@@ -35,6 +35,10 @@ RATE = 1.67e9
 REDUCE, REDUCED = 2.9, 3.9e6
 """Microseconds of adding up parts in a launch of its own, and bytes a microsecond."""
 
+MATRIX = 0.17e-3
+"""Microseconds of an element of a tile for each f32 matrix that the epilogue reads where rows are
+written: what dense products took for that (an H200); not measured here."""
+
 LEAST_STEPS = 4
 """Of a part of K."""
 
@@ -98,12 +102,14 @@ def microseconds(spec: WgmmaSparseMatmulSpec, m: int) -> float:
     busy = min(tiles, at_once)
     hot = 2 * DEPTH * tile.rows * tile.columns * busy / RATE
     step: float = (row.step**4 + hot**4) ** 0.25
-    time: float = -(-tiles // at_once) * (spec.steps / tile.split * step + row.whole)
+    read = sum(BYTES.get(e.dtype, 4) for e in spec.epilogue.extras if e.index == "full")
+    here = MATRIX * read / 4 * tile.rows * tile.columns if tile.split == 1 else 0.0
+    time: float = -(-tiles // at_once) * (spec.steps / tile.split * step + row.whole + here)
     size = BYTES[spec.a] * m * spec.k + spec.packed_bytes + BYTES[spec.c] * m * spec.n
     if size > CACHED:
         time = (time**6 + (size / MEMORY) ** 6) ** (1 / 6)
     if tile.split > 1:
-        time += REDUCE + 4 * (tile.split + 1) * m * spec.n / REDUCED
+        time += REDUCE + (4 * (tile.split + 1) + read) * m * spec.n / REDUCED
     if spec.a != spec.element:
         time += CONVERT + 6 * m * spec.k / CONVERTED
     return BASE + time
