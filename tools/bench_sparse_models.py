@@ -73,15 +73,16 @@ def compiled(model: Path, folder: Path, options: Options) -> Made:
     profile.shipped()[DOTS.name] = profile.shipped()[TILES.name]
     graph = compile_model(model, None, options).graph
     plan: dict[str, str] = {}
-    pruned, there = set(), 0
+    pruned: set[str] = set()
+    there: dict[object, int] = {}
     for question in questions(graph, DOTS, Planned(graph)):
         numerics = {candidate.numerics for candidate in question.candidates}
         name = next((n for n in FORMATS if n in numerics), None)
         if name is None or len(question.parts) != 1:
             continue
         ((source, constant),) = question.parts
-        if source not in plan:
-            there += int(np.count_nonzero(graph.weights.array(constant)))
+        # Tables that are multiplied too are stored once.
+        there[question.stored] = int(np.count_nonzero(graph.weights.array(constant)))
         plan[source] = name
         if name == ZEROS:
             pruned.add(source)
@@ -89,7 +90,7 @@ def compiled(model: Path, folder: Path, options: Options) -> Made:
     listed.write_text(json.dumps({"variants": {DOTS.name: {"formats": plan}}}))
     path = folder / f"{model.stem}.tw"
     compile_model(model, path, replace(options, stop_after=None, plan=str(listed), jobs=0))
-    return Made(path, frozenset(pruned), there)
+    return Made(path, frozenset(pruned), sum(there.values()))
 
 
 def measure(every: Sequence[Made], sizes: dict[str, int], seconds: float) -> list[Row]:

@@ -90,8 +90,8 @@ def apart(weights, target=WIDE):
 
 def test_four_k_anywhere_make_a_block_where_those_that_follow_each_other_are_more():
     wide = pruned(128, 96, 0.9, deep=1, wide=16)
-    most = int((wide.reshape(128, 6, 16) != 0).any(axis=2).sum(axis=0).max())
-    assert apart(wide) == {16: 6 * -(-most // 4)}
+    lines = (wide.reshape(128, 6, 16) != 0).any(axis=2).sum(axis=0)
+    assert apart(wide) == {16: 6 * -(-int((-(-lines // 4)).sum()) // 6)}
     narrow = apart(pruned(128, 96, 0.9, deep=1, wide=4))
     assert narrow.keys() == {4, 16}
     assert narrow[4] * 4 < 0.6 * narrow[16] * 16

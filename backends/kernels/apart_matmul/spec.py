@@ -170,8 +170,9 @@ def fitted(task: Any, _target: Target, weights: np.ndarray) -> tuple[ApartMatmul
     wider = MOST * there.size
     for wide in (STRIP, NARROW):
         lines = (block_sums(there, 1, wide) > 0).sum(axis=0)
-        # As many for each strip: matrices pruned alike then have kernels in common.
-        blocks = int((-(-lines // 4)).max(initial=0)) * len(lines)
+        # In whole blocks a strip: matrices pruned alike then have kernels in common.
+        strips = max(len(lines), 1)
+        blocks = -(-int((-(-lines // 4)).sum()) // strips) * strips
         near = int(np.count_nonzero(block_sums(there, 4, wide)))
         if blocks <= CLOSER * near and 4 * wide * blocks <= wider:
             found.append(ApartMatmulSpec(task.k, task.n, blocks, wide, task.epilogue))
