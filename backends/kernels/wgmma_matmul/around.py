@@ -2,6 +2,37 @@
 
 from __future__ import annotations
 
+from tilewright.backends.cuda.signature import signature
+
+THREADS = 256
+"""Of blocks that convert or add up."""
+
+
+def converted(a: str, element: str) -> str:
+    """Formula: 1 if A is converted or copied into the workspace first, since it has other elements,
+    or an address or a stride that the tensor memory accelerator does not take."""
+    return "1" if a != element else "min(1, p1 % 8 + a0 % 16)"
+
+
+def round_bytes(row: int, planes: int = 1) -> str:
+    """Formula: bytes of converted A of ``row`` elements in a row, in whole 256."""
+    return f"ceildiv(p0 * {2 * planes * row}, 256) * 256"
+
+
+def conversion(a: str, element: str, name: str, operands: int, dims: int, fetch: str) -> str:
+    """The function that brings A into the element type; ``fetch``: `FETCH`, or what replaces it."""
+    split = SPLIT_F32.replace("@ELEMENT@", element) if a == "f32" else SPLIT_NOTHING
+    return "".join(
+        (
+            f"typedef u16 Element;\ntypedef {'float' if a == 'f32' else 'u16'} In;\n",
+            EIGHT,
+            split,
+            signature(f"{name}_convert", operands, dims, threads=THREADS),
+            CONVERT.replace("@FETCH@", fetch),
+        )
+    )
+
+
 FETCH = """
     const bool even = p1 % (16 / (int)sizeof(In)) == 0 && (u64)a0 % 16 == 0;
     const In *const from = (const In *)a0 + m * p1 + k;

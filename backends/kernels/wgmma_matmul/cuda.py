@@ -14,8 +14,7 @@ from tilewright.backends.kernels.wgmma_matmul.reference import PAIRS
 from tilewright.backends.kernels.wgmma_matmul.spec import DEPTH, PAD, SHARED, WgmmaMatmulSpec
 from tilewright.backends.target import Target
 
-THREADS = 256
-"""Of blocks that convert or add up."""
+THREADS = around.THREADS
 
 
 def supports(target: Target) -> bool:
@@ -170,16 +169,13 @@ class _Product:
 
 
 def converted(spec: WgmmaMatmulSpec) -> str:
-    """Formula: 1 if A is converted or copied into the workspace first, since it has other elements,
-    or an address or a stride that the tensor memory accelerator does not take."""
-    if spec.a != spec.element or spec.products > 1:
-        return "1"
-    return "min(1, p1 % 8 + a0 % 16)"
+    """As `around.converted`; operands that are split always are."""
+    return "1" if spec.products > 1 else around.converted(spec.a, spec.element)
 
 
 def round_bytes(spec: WgmmaMatmulSpec) -> str:
-    """Formula: bytes of converted A, in whole 256."""
-    return f"ceildiv(p0 * {2 * spec.planes * spec.row}, 256) * 256"
+    """As `around.round_bytes`."""
+    return around.round_bytes(spec.row, spec.planes)
 
 
 def _text(
@@ -276,14 +272,5 @@ def planes_of_products(spec: WgmmaMatmulSpec) -> str:
 
 
 def conversion(spec: WgmmaMatmulSpec, name: str, operands: int, dims: int, fetch: str) -> str:
-    """The function that brings A into the element type; ``fetch`` as of `emit`."""
-    split = around.SPLIT_F32 if spec.a == "f32" else around.SPLIT_NOTHING
-    return "".join(
-        (
-            f"typedef u16 Element;\ntypedef {'float' if spec.a == 'f32' else 'u16'} In;\n",
-            around.EIGHT,
-            split.replace("@ELEMENT@", spec.element),
-            signature(f"{name}_convert", operands, dims, threads=THREADS),
-            around.CONVERT.replace("@FETCH@", fetch),
-        )
-    )
+    """As `around.conversion`."""
+    return around.conversion(spec.a, spec.element, name, operands, dims, fetch)

@@ -18,8 +18,7 @@ from tilewright.backends.kernels.wgmma_sparse_matmul.spec import (
 )
 from tilewright.backends.target import Target
 
-THREADS = 256
-"""Of blocks that convert or add up."""
+THREADS = around.THREADS
 
 
 def supports(target: Target) -> bool:
@@ -36,7 +35,7 @@ def emit(spec: WgmmaSparseMatmulSpec, target: Target, name: str) -> CudaKernel:
     tile = spec.tile
     if tile.shared > SHARED:
         raise ValueError(f"{tile} takes {tile.shared} of {SHARED} bytes of shared memory")
-    away = _converted(spec)
+    away = around.converted(spec.a, spec.element)
     entries = []
     if away != "0":
         elements = f"p0 * {spec.row // 8}"
@@ -45,11 +44,11 @@ def emit(spec: WgmmaSparseMatmulSpec, target: Target, name: str) -> CudaKernel:
         entries.append(_product(spec, away, converted=True))
     if away != "1":
         entries.append(_product(spec, f"(1 - {away})", converted=False))
-    workspace = f"{away} * {_round(spec)}"
+    workspace = f"{away} * {around.round_bytes(spec.row)}"
     if tile.split > 1:
         count = f"p0 * {-(-spec.n // 4)}"
         entries.append(_around(f"min(ceildiv({count}, {THREADS}), sms * 8)", "_reduce"))
-        workspace = f"{_round(spec)} + {4 * tile.split * spec.n} * p0"
+        workspace = f"{around.round_bytes(spec.row)} + {4 * tile.split * spec.n} * p0"
     return CudaKernel(_text(spec, name), tuple(entries), workspace)
 
 
@@ -95,17 +94,6 @@ def _product(spec: WgmmaSparseMatmulSpec, when: str, converted: bool) -> Entry:
     )
 
 
-def _converted(spec: WgmmaSparseMatmulSpec) -> str:
-    """Formula: 1 if A is converted or copied into the workspace first, since it has other elements,
-    or an address or a stride that the tensor memory accelerator does not take."""
-    return "1" if spec.a != spec.element else "min(1, p1 % 8 + a0 % 16)"
-
-
-def _round(spec: WgmmaSparseMatmulSpec) -> str:
-    """Formula: bytes of converted A, in whole 256."""
-    return f"ceildiv(p0 * {2 * spec.row}, 256) * 256"
-
-
 def _text(spec: WgmmaSparseMatmulSpec, name: str) -> str:
     tile = spec.tile
     operands, dims = 3 + len(spec.epilogue.extras), 3 + spec.epilogue.stride_count
@@ -138,7 +126,6 @@ def _text(spec: WgmmaSparseMatmulSpec, name: str) -> str:
         .replace("@C@", c)
     )
     parts_at = f"((p0 * {2 * spec.row} + 255) / 256 * 256)"
-    split = around.SPLIT_F32.replace("@ELEMENT@", spec.element)
     text = [
         '#include "hopper.cuh"\n\n',
         head,
@@ -152,11 +139,7 @@ def _text(spec: WgmmaSparseMatmulSpec, name: str) -> str:
         template.BRING,
         signature(name, operands, dims, maps=3, threads=tile.threads),
         body.replace("PARTS_AT", parts_at),
-        f"typedef u16 Element;\ntypedef {'float' if spec.a == 'f32' else 'u16'} In;\n",
-        around.EIGHT,
-        split if spec.a == "f32" else around.SPLIT_NOTHING,
-        signature(f"{name}_convert", operands, dims, threads=THREADS),
-        around.CONVERT.replace("@FETCH@", around.FETCH),
+        around.conversion(spec.a, spec.element, name, operands, dims, around.FETCH),
     ]
     if partial:
         reduce = around.REDUCE.replace("@EXTRAS@", gather).replace("@C@", c)
