@@ -39,7 +39,8 @@ def lower(
     offers = how.offers if how is not None else None
     error = max(allowed(max_error), _hidden(graph)) if offers is None else CLASSES[-1]
     tables = tied_tables(graph, target)
-    low = _lower(Lowering(graph, target, error, offers=offers), tables)
+    permitted = max_error or 0.0
+    low = _lower(Lowering(graph, target, error, offers=offers, permitted=permitted), tables)
     if not low.choices.questions:
         return low
     selection = select(low, how or Selecting())
@@ -52,7 +53,8 @@ def lower(
     )
     formats = selection.formats()
     if not same or kept != tables or formats:
-        low = _lower(Lowering(graph, target, error, selection.answers, formats, offers), kept)
+        again = Lowering(graph, target, error, selection.answers, formats, offers, permitted)
+        low = _lower(again, kept)
     low.selection = selection
     return low
 

@@ -53,9 +53,10 @@ def formula(text: str, dims: Sequence[Dim]) -> Dim:
 class Lowering:
     """Lowers one graph for one target. `steps` is the list being filled (nested for regions).
 
-    error: the worst accuracy class that a kernel may have. answers: which kernels to take; without
-    them `choices` asks and takes any. formats: of values that are not stored in f32 alone. offers:
-    of the error contract, if there is one. selection: how answers and formats came about.
+    error: the worst accuracy class that a kernel may have; permitted: what outputs may err.
+    answers: which kernels to take; without them `choices` asks and takes any. formats: of values
+    that are not stored in f32 alone. offers: of the error contract, if there is one. selection: how
+    answers and formats came about.
     """
 
     def __init__(
@@ -66,8 +67,10 @@ class Lowering:
         answers: Answers | None = None,
         formats: Mapping[Value, Formats] | None = None,
         offers: Offers | None = None,
+        permitted: float = 0.0,
     ) -> None:
         self.graph, self.target, self.error, self.offers = graph, target, error, offers
+        self.permitted = permitted
         self.choices = Choices(answers)
         self.handing = Handing(graph, formats)
         self.selection: Selection | None = None
