@@ -180,8 +180,10 @@ def agree(made: Agreement, options: Options, workshop: Workshop[Built]) -> tuple
     # What the user decided may be better than predicted, and is measured in any case.
     guessed = made.metric is not None or options.plan is not None or bool(options.keep)
 
+    thorough = options.optimize == "size"
+
     def found(terms: Terms) -> Kept[Built]:
-        return negotiate(terms, made.bound, workshop.build, judge, guessed)
+        return negotiate(terms, made.bound, workshop.build, judge, guessed, thorough)
 
     where = f"max-error {made.bound:g}"
     try:
@@ -234,7 +236,11 @@ def _not_slower(
             plain, _ = workshop.build(terms.plain())
         except InfeasibleError:
             break
-        own, other = workshop.times((kept.built, plain), made.samples.calibration[:GAIN_SAMPLES])
+        tried = made.samples.calibration[:GAIN_SAMPLES]
+        own, other = workshop.times((kept.built, plain), tried)
+        if own.seconds > SLOWER * other.seconds:
+            # Formats are given up for good: not for a second in which the machine did other work.
+            own, other = workshop.times((kept.built, plain), tried)
         slower = own.seconds > SLOWER * other.seconds
         gone = losing(used, own.by_source, other.by_source) if slower else frozenset()
         timing.append(

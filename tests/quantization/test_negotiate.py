@@ -52,6 +52,19 @@ def test_a_right_prediction_takes_one_round():
     assert found.built == pytest.approx(0.1)
 
 
+def test_the_rest_of_a_bound_is_used_where_bytes_count():
+    assert len(kept(World(0.87)).rounds) == 1
+    world = World(0.87)
+    found = negotiate(Budget(0.1), 0.1, world.build, world.judge, thorough=True)
+    assert [r.kept for r in found.rounds] == [True, True]
+    assert found.chosen == 1
+    assert found.rounds[1].share == pytest.approx(0.9 / 0.87**2)
+    assert found.rounds[1].measured[0] == pytest.approx(0.1 * sqrt(0.9))
+    world = World(0.94)
+    found = negotiate(Budget(0.1), 0.1, world.build, world.judge, thorough=True)
+    assert len(found.rounds) == 1
+
+
 def test_a_low_prediction_is_tightened_by_what_was_measured():
     found = kept(World(1.5))
     first, second = found.rounds
