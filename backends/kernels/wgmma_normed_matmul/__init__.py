@@ -5,10 +5,11 @@ Packed B: as in `wgmma_matmul`. Two ways, between which prices decide (`tiles.py
 
 * A cluster of blocks has whole rows of C (`template.py`; N up to 8 blocks of 256 columns). Blocks
   exchange the mean and the squared deviations of their piece of a row through shared memory, so
-  that sums never reach memory. For many rows of short K; a cluster of three or six leaves
-  multiprocessors idle.
+  that sums never reach memory: one launch, for few rows of short K.
 * Parts of K over all of the device, then a block for each row that adds up the parts, applies the
-  epilogue and normalizes (`apart.py`): for few rows, which need the parts anyway.
+  epilogue and normalizes (`apart.py`): for few rows of longer K, which need the parts anyway.
+
+MiniLM on one text takes 100.3 us instead of 107.8, BERT 296.0 instead of 301.8 (an H200).
 
 Statistics are f32 sums of the f32 values that the epilogue makes, the mean first, then squared
 deviations from it, in an order that depends on nothing but the tile.

@@ -16,7 +16,7 @@ from tilewright.backends.target import Target
 from tilewright.compiler.ir.core import Symbol
 from tilewright.compiler.ir.dims import Dim, evaluate, symbols
 
-BEHIND = 1e-6
+BEHIND = 1.1e-6
 """Seconds of a region that waits for the launch before it in a graph of a GPU, beside its work: 128
 rows of 384 in f16 take 1.1 us behind a product (an H200)."""
 
