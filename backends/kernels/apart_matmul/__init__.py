@@ -34,7 +34,6 @@ FAMILY = KernelFamily(
     unpack=packing.unpack,
     supports=llvm.supports,
     accuracy=spec.accuracy,
-    candidates=spec.candidates,
     fitted=spec.fitted,
     sample=packing.sample,
     layout=spec.layout,

@@ -155,11 +155,6 @@ def scratch_bytes(spec: ApartMatmulSpec) -> str:
     return f"{head} + {groups} * {TILES * spec.row_bytes}"
 
 
-def candidates(_task: Any, _target: Target) -> tuple[ApartMatmulSpec, ...]:
-    """None: how many blocks there are is known from the weights only."""
-    return ()
-
-
 def fitted(task: Any, _target: Target, weights: np.ndarray) -> tuple[ApartMatmulSpec, ...]:
     """Specs for weights that have zeros themselves, where four k that lie anywhere are fewer blocks
     than four that follow each other."""
