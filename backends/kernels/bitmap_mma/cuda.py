@@ -74,9 +74,11 @@ def kernel(spec: BitmapMmaSpec, target: Target, name: str) -> CudaKernel:
         own = signature(name + suffix, operands, dims, threads=threads, blocks=blocks)
         parts.append(own + begin + rest)
 
-    def product(shape: Shape, suffix: str, chosen: str, rows: str) -> None:
-        """``rows``: whether rows are 16 bits each, where they lie, elements from one to the next;
-        elements of a row."""
+    def product(shape: Shape, suffix: str, chosen: str, rows: str, alone: bool = True) -> None:
+        """``rows``: where rows of 16-bit numbers lie and elements from one to the next; whether
+        they are such, and elements of a row. ``alone``: whether no launch of this kernel comes
+        before. One that reads what another has rounded begins behind its end: begun earlier, and
+        waiting for it, three such launches gave wrong results under racecheck on an H200."""
         sizes = [shape.tiles, shape.across, shape.down, shape.ring, shape.split]
         early = str(shape.resident > 1).lower()
         where, how = rows.split("; ")
@@ -92,7 +94,7 @@ def kernel(spec: BitmapMmaSpec, target: Target, name: str) -> CudaKernel:
                 shared=str(shape.shared),
                 suffix=suffix,
                 cluster=(shape.split, 1, 1),
-                overlaps=hopper,
+                overlaps=hopper and alone,
             )
         )
 
@@ -115,6 +117,7 @@ def kernel(spec: BitmapMmaSpec, target: Target, name: str) -> CudaKernel:
             f"_{shape.rows}",
             f"{chosen} * {prepared}",
             f"(const tw_u16 *)workspace, {length}; true, {length}",
+            alone=False,
         )
         if direct != "0":
             rows = f"p.a, p.lda; true, {spec.k}"
