@@ -26,15 +26,30 @@ NARROW = 4
 LEAST = 3 * MULTIPROCESSORS // 4
 """Panels."""
 
+ROWS = (1, 8, 16)
+"""Most rows of the functions."""
+
+SIZES = {"bf16": 2, "f32": 4}
+"""Bytes of an element of rows."""
+
+ELEMENTS = {2: "tw_u16", 4: "float"}
+"""C types of such elements."""
+
+LONG = 8192
+"""K from which on wide weights have rows in f32 rounded before: blocks of many panels are slower by
+as much as that takes."""
+
 SHARED = "  extern __shared__ __align__(128) char shared[];\n"
 
 
 @dataclass(frozen=True)
 class Flow:
-    """One function: columns of mma that are rows; panels and shares of K of a block's warps; stages
-    of a ring; blocks that share K; blocks that a multiprocessor has room for."""
+    """One function: columns of mma that are rows, bytes of their elements; panels and shares of K
+    of a block's warps; stages of a ring; blocks that share K; blocks that a multiprocessor has room
+    for."""
 
     most: int
+    size: int
     across: int
     down: int
     ring: int
@@ -56,7 +71,7 @@ class Flow:
 
     def stage(self, weights: Weights) -> int:
         """Bytes of a stage of the ring."""
-        rows = self.down * weights.step * 2 * self.most
+        rows = self.down * weights.step * self.size * self.most
         return -(-(rows + self.across * self.down * weights.slot) // 128) * 128
 
     def shared(self, weights: Weights) -> int:
@@ -73,11 +88,24 @@ def serves(weights: Weights, target: Target) -> bool:
     return target.cpu.startswith("sm_90") and codes and weights.panels >= LEAST
 
 
-def flow(weights: Weights, target: Target, most: int, direct: bool) -> Flow:
-    """The division by which a multiprocessor reads the fewest bytes. ``direct``: whether rows are
-    copied as they are; where a launch before rounds them, it finds room beside these blocks."""
-    resident = 2 if direct and (most <= 8 or weights.steps <= SHORT) else 1
-    widest = WARPS if most <= 8 and resident == 2 else NARROW
+def as_they_are(weights: Weights, kind: str) -> bool:
+    """Whether rows of a format are copied as they are, where they are aligned."""
+    narrow = weights.k < LONG or weights.panels <= MULTIPROCESSORS
+    return weights.k % weights.step == 0 and (kind == "bf16" or narrow)
+
+
+def apart(weights: Weights, kind: str) -> bool:
+    """Whether one row or two go through `few_panels`: rows that are rounded, for wide weights."""
+    return kind == "f32" and weights.panels > MULTIPROCESSORS
+
+
+def flow(weights: Weights, target: Target, most: int, kind: str, direct: bool) -> Flow:
+    """The division by which a multiprocessor reads the fewest bytes, for rows in the format
+    ``kind``. ``direct``: whether they are copied as they are; where a launch before rounds them, it
+    finds room beside these blocks."""
+    size = SIZES[kind]
+    resident = 2 if direct and (most * size <= 16 or weights.steps <= SHORT) else 1
+    widest = WARPS if most <= 8 and resident == 2 and size == 2 else NARROW
 
     def bytes_read(division: tuple[int, int]) -> float:
         split, across = division
@@ -92,7 +120,7 @@ def flow(weights: Weights, target: Target, most: int, direct: bool) -> Flow:
     # Two blocks of twice the warps have 64 registers a thread, too few for codes in two halves.
     more = resident == 1 or (across > NARROW and weights.bits == 4)
     warps = 2 * WARPS if more else WARPS
-    shape = Flow(most, across, max(1, min(warps // across, steps)), 2, split, resident)
+    shape = Flow(most, size, across, max(1, min(warps // across, steps)), 2, split, resident)
     while shape.shared(weights) > most_shared(target) // shape.resident:
         if shape.down > 1:
             shape = replace(shape, down=shape.down // 2)
@@ -111,7 +139,7 @@ def launch(
     shape: Flow, weights: Weights, chosen: str, suffix: str, operand: int, stride: str
 ) -> Entry:
     """The entry of a function where the formula ``chosen`` is 1, for all rows in blocks. Rows of
-    whole steps lie in ``operand`` (or the workspace), ``stride`` bytes from one to the next."""
+    whole steps lie in ``operand`` (or the workspace), ``stride`` elements from one to the next."""
     blocks = -(-weights.panels // shape.across) * shape.split
     if shape.resident > 1:
         blocks = max(blocks, MULTIPROCESSORS // shape.split * shape.split)
@@ -119,9 +147,9 @@ def launch(
     box = (CHUNK, shape.most, shape.down * weights.step // CHUNK)
     rows = TensorMap(
         operand,
-        "bf16",
+        next(kind for kind, size in SIZES.items() if size == shape.size),
         (str(CHUNK), "p0", str(chunks)),
-        (stride, str(2 * CHUNK)),
+        (f"{shape.size} * {stride}", str(shape.size * CHUNK)),
         box,
         swizzle=0,
     )
@@ -139,8 +167,9 @@ def launch(
 def call(shape: Flow, weights: Weights) -> str:
     """The end of a function whose problem is ``p``."""
     s = shape
-    # Narrow blocks are done sooner if the next launch does not copy beside them.
-    early = str(s.resident > 1 and s.across > NARROW).lower()
-    sizes = f"{s.tiles}, {s.most}, {s.across}, {s.down}, {s.ring}, {s.split}, {early}"
+    # The narrowest blocks are done sooner if the next launch does not copy beside them.
+    after = 0 if s.across > NARROW else 1 if s.across == NARROW else 2
+    after = after if s.resident > 1 else 2
+    sizes = f"{s.tiles}, {s.most}, {s.across}, {s.down}, {s.ring}, {s.split}, {after}"
     first = f"(tw_i64)blockIdx.y * {s.rows(weights)}"
-    return f"{SHARED}  few_flow<{sizes}>(p, {first}, &m0, shared);\n}}\n"
+    return f"{SHARED}  few_flow<{ELEMENTS[s.size]}, {sizes}>(p, {first}, &m0, shared);\n}}\n"

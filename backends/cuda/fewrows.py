@@ -138,10 +138,11 @@ def kernel(
         f"  p.c = ({ELEMENTS[c]} *)a{operands - 1}, p.m = p0, p.lda = p1, p.ldc = p2;\n"
         "  p.extras = extras;\n" + (ending.begin if ending is not None else "")
     )
-    # Rows that are rounded before: where they lie, elements of a row.
-    length, least, flows = w.steps * w.step, 0, fewflow.serves(w, target)
+    # Rows that are rounded before: where they lie, elements of a row; when.
+    length, rounded = w.steps * w.step, []
     prepared = ("(const tw_u16 *)workspace", str(length))
-    direct = aligned(w.k) if a == "bf16" and not (flows and w.k % w.step) else "0"
+    direct = aligned(w.k) if a == "bf16" else "0"
+    flows = fewflow.serves(w, target)
     parts = [declare(epilogue), problem(w, ROWS, a, c, ending)]
     if flows:
         parts.insert(0, '#include "fewflow.cuh"\n')
@@ -157,33 +158,25 @@ def kernel(
         head = signature(own, operands, dims, maps=maps, threads=threads, blocks=blocks)
         parts.append(head + begin + rest)
 
-    def flow(most: int, suffix: str, chosen: str, rounded: str = "0") -> None:
-        """The function of the accelerator, where ``chosen`` by rows as they are, where ``rounded``
-        by rows in the workspace."""
-        shape = fewflow.flow(w, target, most, direct != "0")
+    def flow(most: int, suffix: str, chosen: str, kind: str, place: int) -> None:
+        """A function of the accelerator by rows of a format, in A or the workspace."""
+        shape = fewflow.flow(w, target, most, kind, place == 0)
         add(suffix, shape.threads, shape.resident, fewflow.call(shape, w), maps=1)
-        for operand, stride, where, way in (
-            (0, "2 * p1", chosen, direct),
-            (WORKSPACE, str(2 * length), rounded, f"(1 - {direct})"),
-        ):
-            if "0" not in (where, way):
-                found = fewflow.launch(shape, w, f"{where} * {way}", suffix, operand, stride)
-                products.append(found)
+        stride = "p1" if place == 0 else str(length)
+        products.append(fewflow.launch(shape, w, chosen, suffix, place, stride))
 
     def preparing(blocks: str, suffix: str) -> Entry:
         return Entry((blocks, "1", "1"), (THREADS, 1, 1), suffix=suffix, overlaps=overlaps)
 
     above, ordered = 0, "0"
-    few = panels(w, target)
+    # Wide weights by one row or two in f32, which a block rounds itself.
+    few = panels(w, target) if not flows or fewflow.apart(w, a) else None
     if few is not None:
         above = few.rows(w)
         early = str(few.early(w)).lower()
         sizes = f"{few.cols}, {few.warps}, {few.ring}, {few.room}, {early}"
         add("_1", few.threads, few.resident, f"{SHARED}  few_panels<{sizes}>(p, shared);\n}}\n")
         chosen = f"{when('p0')} * {when(f'{above + 1} - p0')}"
-        if flows and direct != "0":
-            flow(1, "_one", f"{when('p0')} * {when('2 - p0')}")
-            chosen += f" * (1 - {direct})"
         entries.append(
             Entry(
                 (f"{chosen} * min({w.panels}, {few.resident} * sms)", "1", "1"),
@@ -193,6 +186,21 @@ def kernel(
                 overlaps=overlaps,
             )
         )
+    if flows:
+        whole = aligned(w.k, fewflow.SIZES[a]) if fewflow.as_they_are(w, a) else "0"
+        for most in fewflow.ROWS:
+            if most <= above:
+                continue
+            chosen = f"{when(f'p0 - {above}')} * {when(f'{most + 1} - p0')}"
+            if whole != "0":
+                flow(most, f"_{above + 1}", f"{chosen} * {whole}", a, 0)
+            if most > 1 or whole == "0":
+                # One row that is rounded before goes with eight.
+                since = 0 if few is None and above == 1 and whole != "0" else above
+                chosen = f"{when(f'p0 - {since}')} * {when(f'{most + 1} - p0')} * (1 - {whole})"
+                rounded.append(chosen)
+                flow(most, f"_{above + 1}_rounded", chosen, "bf16", WORKSPACE)
+            above = most
     made = shapes(w, target, a == "bf16")
     for shape in made:
         most = shape.rows(w)
@@ -210,16 +218,9 @@ def kernel(
             ordered, above = chosen, most
             continue
         given: tuple[str, ...] = ()
-        if not shape.room or (flows and shape.tiles <= 2):
-            least = least or above + 1
+        if not shape.room:
             given = prepared
-            if flows and shape.tiles <= 2:
-                # Rows as they are: from two on, where one row has a function of its own.
-                begin_at = when("p0 - 1" if few is not None else "p0")
-                first = f"{begin_at} * {when(f'{most + 1} - p0')}"
-                flow(shape.tiles * 8, suffix, first if shape.tiles == 1 else chosen, chosen)
-                above = most
-                continue
+            rounded.append(f"{chosen} * (1 - {direct})")
             if direct != "0":
                 own, rows = f"{suffix}_as_is", call(shape, w, ("p.a", "p.lda"), w.k)
                 add(own, shape.threads, shape.resident, rows)
@@ -229,8 +230,8 @@ def kernel(
         products.append(launch(shape, w, chosen, "p0", suffix, target))
         above = most
     workspace = "0"
-    if least:
-        away = f"{when(f'p0 - {least - 1}')} * (1 - {direct}) * (1 - {ordered})"
+    if rounded:
+        away = f"({' + '.join(rounded)})"
         count = f"ceildiv(p0 * {length // 8}, {THREADS})"
         add("_rows", THREADS, 1, "  few_prepare(p, workspace);\n}\n")
         entries.append(preparing(f"{away} * {count}", "_rows"))

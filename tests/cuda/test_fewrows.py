@@ -89,19 +89,27 @@ def test_exactly_one_product_takes_each_number_of_rows(
         for stride, address in ((k, 0), (k + 1, 0), (k, 2)):
             *before, product = names_of(kernel, rows, stride, address)
             text = kernel.source.split(f" kernel{product}(")[1].split("\n}")[0]
-            as_is = a == "bf16" and stride == k and address == 0
+            aligned = stride == k and address == 0
+            as_is = a == "bf16" and aligned
             if "few_wide<" in text:
                 assert n == 14336
                 assert rows > 32
                 assert before == ["_order"]
                 continue
             assert rows <= 32 or not (flows and n == 14336)
-            if flows and as_is:
-                assert ("few_flow<" in text) == (rows <= 16)
-            else:
-                assert product.endswith("_as_is") == (as_is and rows > 2)
-            copies = "few_rounds<" in text or "few_flow<" in text
-            assert before == (["_rows"] if copies and not as_is else [])
+            if "few_panels<" in text:
+                assert rows <= 2
+                assert not flows or (a == "f32" and n == 14336)
+                assert not before
+                continue
+            if flows and rows <= 16:
+                assert "few_flow<" in text
+                copied = aligned and (a == "bf16" or min(n, k) < 8192)
+                assert product.endswith("_rounded") != copied
+                assert before == ([] if copied else ["_rows"])
+                continue
+            assert product.endswith("_as_is") == as_is
+            assert before == (["_rows"] if "few_rounds<" in text and not as_is else [])
     assert not names_of(kernel, 0, k, 0)
     for entry in kernel.entries:
         assert int(entry.shared) <= (TARGETS[name].l1_kib - 1) * 1024

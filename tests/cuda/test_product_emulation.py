@@ -38,19 +38,21 @@ def test_the_text_computes_what_its_reference_does(name: str, row: str, label: s
 @pytest.mark.parametrize(
     ("launch", "ran"),
     [
-        ((1, 640, FEW_BITS, 0), ["_one"]),
-        ((11, 640, FEW_BITS, 8), ["_9"]),
-        ((7, 300, EIGHT_BITS, 0), ["_rows", "_3"]),
-        ((35, 300, FEW_BITS, 4), ["_order", "_33"]),
+        ((1, 640, FEW_BITS, 0, "bf16"), ["_1"]),
+        ((4, 640, FEW_BITS, 4, "f32"), ["_2"]),
+        ((11, 640, FEW_BITS, 8, "bf16"), ["_9"]),
+        ((7, 300, EIGHT_BITS, 0, "bf16"), ["_rows", "_2_rounded"]),
+        ((35, 300, FEW_BITS, 4, "bf16"), ["_order", "_33"]),
     ],
 )
 def test_products_that_hopper_copies_and_multiplies_in_groups_of_warps(
-    monkeypatch: pytest.MonkeyPatch, launch: tuple[int, int, Integers, int], ran: list[str]
+    monkeypatch: pytest.MonkeyPatch, launch: tuple[int, int, Integers, int, str], ran: list[str]
 ) -> None:
     monkeypatch.setattr(fewflow, "LEAST", 1)
+    monkeypatch.setattr(fewflow, "MULTIPROCESSORS", 8)
     monkeypatch.setattr(fewwide, "LEAST", 1)
-    m, k, form, gap = launch
-    case = grouped(m, k, 200, form, a="bf16", c="bf16", gap=gap)
+    m, k, form, gap, a = launch
+    case = grouped(m, k, 200, form, special=gap > 0, a=a, c=a, gap=gap)
     assert check(family("grouped_mma"), case, "sm_90a", late=True) == ran
     check(family("grouped_mma"), case, "sm_90a", late=False, shift=16)
 

@@ -103,10 +103,6 @@ template <typename T> static T __shfl_xor_sync(unsigned, T x, int mask) {
 template <typename T> static T __shfl_up_sync(unsigned, T x, int by) {
     return exchange(x)[max(lane_of() - by, 0)];
 }
-static bool __any_sync(unsigned, bool x) {
-    const int *all = exchange((int)x);
-    return std::any_of(all, all + 32, [](int each) { return each != 0; });
-}
 template <typename T> static T __shfl_sync(unsigned, T x, int lane) { return exchange(x)[lane]; }
 static int __popc(unsigned x) { return __builtin_popcount(x); }
 
@@ -158,11 +154,6 @@ template <int LEFT> static void few_wait() {
 static void few_after() {}
 static void few_next() {}
 static void few_cluster() { meet(cluster); }
-static void few_cluster_arrive() {}
-static void few_cluster_wait() { meet(cluster); }
-static void few_send(unsigned address, int rank, float v) {
-    memcpy(arena.data() + address + (rank - now->block) * (each_shared + BAND), &v, 4);
-}
 static float few_there(unsigned address, int rank) {
     float v;
     memcpy(&v, arena.data() + address + (rank - now->block) * (each_shared + BAND), 4);
@@ -198,7 +189,6 @@ static unsigned pairs(unsigned v, unsigned w) {
 static unsigned few_widen(unsigned w, unsigned base, unsigned minus) {
     return pairs((w & 0x000f000fu) | base, minus);
 }
-static unsigned few_shifted(unsigned w) { return (w & 0x000f000fu) | 0x43004300u; }
 static unsigned few_add(unsigned v, unsigned w) { return pairs(v, w); }
 
 // Barriers in shared memory that copies complete (hopper.cuh); late copies happen when nothing else can.
