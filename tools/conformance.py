@@ -14,6 +14,7 @@ Exit status: 0 when every case passes or is refused with a message, 1 otherwise.
 
 import argparse
 import contextlib
+import importlib
 import json
 import multiprocessing
 import os
@@ -286,6 +287,13 @@ def run_all(
     cases: dict[str, Case], stage: str, limit: float = LIMIT_SECONDS, jobs: int = 1
 ) -> Iterator[tuple[str, str]]:
     """(case, outcome) for every case, in order."""
+    if stage in ("compiled", CUDA):
+        from tilewright.backends.kernels.registry import families
+
+        # Here once, not in every worker within the limit of its first case.
+        families()
+        for module in ("compiler.driver", "runtime.session"):
+            importlib.import_module(f"tilewright.{module}")
     workers = [Worker(cases, stage, limit) for _ in range(jobs)]
     free: queue.SimpleQueue[Worker] = queue.SimpleQueue()
     for worker in workers:
