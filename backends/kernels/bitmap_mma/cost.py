@@ -9,11 +9,11 @@ from tilewright.backends.llvm import formats as storage
 from tilewright.backends.target import Target
 
 PICOSECONDS = {8: 0.42, 16: 0.53, 32: 0.72, 64: 1.25}
-"""Of a weight in a block of so many rows; `BEGINNING`: microseconds that come on top of them where
-K is 4096 or more. Half of the weights on an H200, K 4096, N 4096 and 14336; 30 % of them take up to
-a seventh less."""
+"""Of a weight in a block of so many rows; `BEGINNING`: microseconds that come on top of them, and
+`FILLING` where K is 4096 or more. Half of the weights on an H200 beside 2 us of a launch, K 4096, N
+4096 and 14336, and 384 x 1024; 30 % of them take up to a seventh less."""
 
-BEGINNING = 4.0
+BEGINNING, FILLING = 0.85, 1.15
 
 
 def estimate(spec: BitmapMmaSpec, dims: tuple[int, ...], _target: Target) -> Cost:
@@ -41,5 +41,5 @@ def nanoseconds(spec: BitmapMmaSpec, rows: int) -> int:
     whole, rest = divmod(rows, 64)
     widths = [64] * whole + ([next(w for w in PICOSECONDS if rest <= w)] if rest else [])
     each = sum(PICOSECONDS[w] for w in widths)
-    beginning = BEGINNING * min(1.0, spec.k / 4096)
+    beginning = BEGINNING + FILLING * min(1.0, spec.k / 4096)
     return round(1000 * beginning + spec.k * spec.n * each / 1000)
