@@ -10,12 +10,6 @@ from tilewright.backends.kernels.bitmap_mma.shapes import Shape, shapes
 from tilewright.backends.kernels.bitmap_mma.spec import STEP, BitmapMmaSpec
 from tilewright.backends.target import Target
 
-THREADS = 256
-"""Of a block that rounds rows of A."""
-
-FEW = 2
-"""Most rows that each block rounds itself."""
-
 ELEMENTS = {"f32": "float", "bf16": "tw_u16"}
 
 PROBLEM = """#include "bitmap.cuh"
@@ -44,11 +38,13 @@ struct Problem {{
 
 
 def kernel(spec: BitmapMmaSpec, target: Target, name: str) -> CudaKernel:
-    """Rows in bf16 at multiples of 16 bytes are read as they are; others are rounded once by a
-    launch before, but for the fewest."""
+    """Rows in bf16 at multiples of 16 bytes are read as they are, others are rounded by each block.
+
+    Rounded once by a launch before, some results were wrong under racecheck on an H200, and no
+    reason was found.
+    """
     hopper = target.cpu.startswith("sm_90")
     operands, dims = 3 + len(spec.epilogue.extras), 3 + spec.epilogue.stride_count
-    length = spec.steps * STEP
     begin = (
         gather(spec.epilogue, 2, 3) + "  Problem p;\n"
         f"  p.a = (const {ELEMENTS[spec.a]} *)a0, p.b = (const char *)a1;\n"
@@ -74,11 +70,9 @@ def kernel(spec: BitmapMmaSpec, target: Target, name: str) -> CudaKernel:
         own = signature(name + suffix, operands, dims, threads=threads, blocks=blocks)
         parts.append(own + begin + rest)
 
-    def product(shape: Shape, suffix: str, chosen: str, rows: str, alone: bool = True) -> None:
+    def product(shape: Shape, suffix: str, chosen: str, rows: str) -> None:
         """``rows``: where rows of 16-bit numbers lie and elements from one to the next; whether
-        they are such, and elements of a row. ``alone``: whether no launch of this kernel comes
-        before. One that reads what another has rounded begins behind its end: begun earlier, and
-        waiting for it, three such launches gave wrong results under racecheck on an H200."""
+        they are such, and elements of a row."""
         sizes = [shape.tiles, shape.across, shape.down, shape.ring, shape.split]
         early = str(shape.resident > 1).lower()
         where, how = rows.split("; ")
@@ -94,33 +88,19 @@ def kernel(spec: BitmapMmaSpec, target: Target, name: str) -> CudaKernel:
                 shared=str(shape.shared),
                 suffix=suffix,
                 cluster=(shape.split, 1, 1),
-                overlaps=hopper and alone,
+                overlaps=hopper,
             )
         )
 
     direct = aligned(spec.k) if spec.a == "bf16" and spec.k % 8 == 0 else "0"
     made = shapes(spec, target)
-    alone = f"{when('p0')} * {when(f'{FEW + 1} - p0')} * (1 - {direct})"
-    prepared = f"{when(f'p0 - {FEW}')} * (1 - {direct})"
-    product(made[0], "_few", alone, f"0, 0; false, {spec.k}")
-    if length:
-        add("_rows", THREADS, "  few_prepare(p, workspace);\n}\n")
-        count = f"ceildiv(p0 * {length // 8}, {THREADS})"
-        grid = (f"{prepared} * {count}", "1", "1")
-        entries.append(Entry(grid, (THREADS, 1, 1), suffix="_rows", overlaps=hopper))
     above = 0
     for shape in made:
         last = shape is made[-1]
         chosen = when(f"p0 - {above}") + ("" if last else f" * {when(f'{shape.rows + 1} - p0')}")
-        product(
-            shape,
-            f"_{shape.rows}",
-            f"{chosen} * {prepared}",
-            f"(const tw_u16 *)workspace, {length}; true, {length}",
-            alone=False,
-        )
+        product(shape, f"_{shape.rows}", f"{chosen} * (1 - {direct})", f"0, 0; false, {spec.k}")
         if direct != "0":
             rows = f"p.a, p.lda; true, {spec.k}"
             product(shape, f"_{shape.rows}_as_is", f"{chosen} * {direct}", rows)
         above = shape.rows
-    return CudaKernel("".join(parts), tuple(entries), f"{prepared} * p0 * {2 * length}")
+    return CudaKernel("".join(parts), tuple(entries))
