@@ -50,6 +50,12 @@ def test_masks_that_all_queries_share(axes: str) -> None:
     way(case, MANY, "_1x64_same")
 
 
+@pytest.mark.parametrize("keys", [70, 128])
+def test_all_keys_in_one_tile(keys: int) -> None:
+    case = attention("bf16", (2, 2, 70, keys, 32, 32), "bf16", mask="f32", mask_axes="bk")
+    way(case, MANY, "_1x128_same")
+
+
 def test_operands_in_planes_and_a_mask_that_all_queries_share() -> None:
     case = attention("tf32x3", (2, 1, 70, 130, 40, 24), mask="i8", mask_axes="bk", causal=True)
     way(case, MANY, "_split", "_2x64_same")

@@ -99,7 +99,9 @@ def test_one_way_computes_a_launch(
         ((1, 12, 128, 128, 64), 1, {""}),
         ((32, 12, 128, 128, 64), 1, {"_1x64"}),
         ((1, 12, 1024, 1024, 64), 1, {"_2x64"}),
-        ((1, 12, 128, 128, 64), 0, {"_1x64_same"}),
+        ((1, 12, 128, 128, 64), 0, {"_1x128_same"}),
+        ((1, 12, 128, 64, 64), 0, {"_1x64_same"}),
+        ((1, 12, 128, 129, 64), 0, {"_1x64_same"}),
         ((32, 12, 128, 128, 64), 0, {"_1x64_same"}),
         ((1, 12, 1024, 1024, 64), 0, {"_2x128_same"}),
         ((1, 12, 1, 1024, 64), 0, {"_cluster"}),
@@ -164,8 +166,10 @@ def test_only_products_of_bf16_read_bf16() -> None:
 def test_no_register_is_spilled(spec: GpuAttentionSpec, target: Target) -> None:
     made = cubin(cuda.kernel(spec, target, "attention"), "attention", target)
     assert {r.entry for r in made.resources} >= {"attention", "attention_combine"}
-    # sm_80 has no room for the addresses of large heads of bf16: six registers of 128 sizes.
-    most = 0 if target == SM_90A else 24 if spec.head_dim <= 128 else 256
+    # sm_80 has no room for the addresses of large heads of bf16: six registers of 128 sizes. On
+    # sm_90a it is a register of heads of 256 with masks of their own, as NVRTC shares them out.
+    large = spec.head_dim > 128
+    most = 4 * large if target == SM_90A else 256 if large else 24
     for found in made.resources:
         assert max(found.spill_stores, found.spill_loads) <= most, found
 
