@@ -151,7 +151,7 @@ def test_zeros_with_a_sign_lose_it():
 def test_weights_for_measurements_have_the_size_of_the_layout(name):
     family = families()[name]
     task = MatmulTask(100, 70)
-    specs = list(family.candidates(task, WIDE))
+    specs = list(family.candidates(task, WIDE)) if family.candidates else []
     for deep in (4, 1):
         specs += family.fitted(task, WIDE, pruned(100, 70, 0.9, deep=deep, wide=16))
     for spec in specs:
