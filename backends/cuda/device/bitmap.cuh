@@ -84,9 +84,8 @@ static __device__ __forceinline__ uint4 bitmap_row(const P &p, const tw_u16 *row
 
 // Blocks of MT * 8 rows of A. A warp has one of WN panels and every WK-th step, and a ring of RING slots
 // of its own, which the accelerator fills where there is one. SPLIT blocks, a cluster, share the steps.
-// Behind the rings: for each warp where the values of bitmaps begin, then barriers. EARLY: whether blocks
-// of the next launch find room beside these.
-template <int MT, int WN, int WK, int RING, int SPLIT, bool EARLY, bool AS_IS, int LENGTH, class P>
+// Behind the rings: for each warp where the values of bitmaps begin, then barriers.
+template <int MT, int WN, int WK, int RING, int SPLIT, bool AS_IS, int LENGTH, class P>
 static __device__ __forceinline__ void few_bitmaps(const P &p, tw_i64 first, const tw_u16 *rows,
                                                    tw_i64 stride, char *shared) {
   // What is loaded behind a step's last value is in its slot too.
@@ -101,7 +100,6 @@ static __device__ __forceinline__ void few_bitmaps(const P &p, tw_i64 first, con
   const unsigned base = few_address(shared), ring = base + warp * RING * SLOT;
   char *starts = shared + WARPS * RING * SLOT + warp * BITMAP_BITS;
   const tw_u32 *ends = p.ends + (tw_i64)panel * P::steps + begin + wk;
-  if (EARLY) few_next();
 #if __CUDA_ARCH__ >= 900
   const unsigned bars = base + WARPS * (RING * SLOT + BITMAP_BITS) + warp * RING * 8;
   if (lane == 0) {
@@ -195,7 +193,7 @@ static __device__ __forceinline__ void few_bitmaps(const P &p, tw_i64 first, con
     if (++slot == RING) slot = 0, turn ^= 1;
   }
   // Nothing is left to load.
-  if (!EARLY) few_next();
+  few_next();
   few_wait<0>();
   __syncthreads();
   few_end<MT, WN, WK, SPLIT>(p, first, tokens, shared, acc);

@@ -66,20 +66,16 @@ def kernel(spec: BitmapMmaSpec, target: Target, name: str) -> CudaKernel:
     parts = ['#include "hopper.cuh"\n' if hopper else "", declare(spec.epilogue), problem]
     entries: list[Entry] = []
 
-    def add(suffix: str, threads: int, rest: str, blocks: int = 1) -> None:
-        own = signature(name + suffix, operands, dims, threads=threads, blocks=blocks)
-        parts.append(own + begin + rest)
-
     def product(shape: Shape, suffix: str, chosen: str, rows: str) -> None:
         """``rows``: where rows of 16-bit numbers lie and elements from one to the next; whether
         they are such, and elements of a row."""
         sizes = [shape.tiles, shape.across, shape.down, shape.ring, shape.split]
-        early = str(shape.resident > 1).lower()
         where, how = rows.split("; ")
-        call = f"  few_bitmaps<{', '.join(map(str, sizes))}, {early}, {how}>"
+        call = f"  few_bitmaps<{', '.join(map(str, sizes))}, {how}>"
         call += f"(p, (tw_i64)blockIdx.y * {shape.rows}, {where}, shared);\n}}\n"
         head = "  extern __shared__ __align__(16) char shared[];\n"
-        add(suffix, shape.threads, head + call, shape.resident)
+        own = signature(name + suffix, operands, dims, threads=shape.threads)
+        parts.append(own + begin + head + call)
         across = -(-spec.panels // shape.across) * shape.split
         entries.append(
             Entry(

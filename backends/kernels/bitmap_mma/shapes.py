@@ -23,8 +23,7 @@ WARPS = {1: 24, 2: 16, 4: 12, 8: 8}
 @dataclass(frozen=True)
 class Shape:
     """One function: tiles of eight rows; panels and shares of K of a block's warps; slots of a
-    warp's ring and bytes of each; blocks of a cluster that share K; blocks that share a
-    multiprocessor, one of the next launch or of this."""
+    warp's ring and bytes of each; blocks of a cluster that share K."""
 
     tiles: int
     across: int
@@ -32,7 +31,6 @@ class Shape:
     ring: int
     slot: int
     split: int
-    resident: int = 1
 
     @property
     def threads(self) -> int:
