@@ -56,6 +56,11 @@ def test_all_keys_in_one_tile(keys: int) -> None:
     way(case, MANY, "_1x128_same")
 
 
+def test_masks_of_large_heads_in_blocks_of_16_rows() -> None:
+    case = attention("bf16", (1, 2, 5, 70, 256, 256), "bf16", **MASKED)
+    way(case, MANY, "")
+
+
 def test_operands_in_planes_and_a_mask_that_all_queries_share() -> None:
     case = attention("tf32x3", (2, 1, 70, 130, 40, 24), mask="i8", mask_axes="bk", causal=True)
     way(case, MANY, "_split", "_2x64_same")
